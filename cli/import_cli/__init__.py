@@ -1,0 +1,1 @@
+"""`kubectl imports`: what a person on call asks and does."""

@@ -1,0 +1,1 @@
+"""What every process of the import operator shares: decisions, adapters and observability."""

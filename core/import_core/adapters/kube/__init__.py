@@ -1,0 +1,1 @@
+"""Kubernetes: typed access to the API server."""

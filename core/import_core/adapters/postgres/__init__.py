@@ -1,0 +1,1 @@
+"""PostgreSQL: the authoritative store of jobs, products and claims."""

@@ -1,0 +1,1 @@
+"""Redis: the hot window of the queue and the providers' limits."""

@@ -1,0 +1,1 @@
+"""S3: images and thumbnails."""

@@ -1,0 +1,166 @@
+"""The project's one hierarchy of exceptions; a class's docstring is its message unless one is given."""
+
+from __future__ import annotations
+
+
+class ImportOperatorError(Exception):
+    """The import operator failed."""
+
+    def __init__(self, message: str | None = None) -> None:
+        doc = type(self).__doc__ or ""
+        self.message = message or doc.strip().splitlines()[0]
+        super().__init__(self.message)
+
+
+class InvalidInputError(ImportOperatorError):
+    """A field has a value that is not allowed."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field = field
+        self.reason = reason
+        super().__init__(f"{field}: {reason}")
+
+
+class InvalidResourceError(InvalidInputError):
+    """A custom resource has a field with a value that is not allowed."""
+
+
+class MappingError(InvalidInputError):
+    """A provider's product does not fit the field mapping."""
+
+
+class JobError(ImportOperatorError):
+    """A job's try ended without success."""
+
+    reason = "Error"
+    """Short CamelCase word for conditions, metrics and the item errors."""
+
+
+class RetryableError(JobError):
+    """The try failed for a passing reason; the job runs again later."""
+
+    reason = "Retryable"
+
+
+class PermanentError(JobError):
+    """The job can't succeed however often it is tried."""
+
+    reason = "Permanent"
+
+
+class ProviderUnavailableError(RetryableError):
+    """The provider does not answer, or answers with a server error."""
+
+    reason = "ProviderUnavailable"
+
+
+class ProviderThrottledError(RetryableError):
+    """The provider asks us to slow down."""
+
+    reason = "ProviderThrottled"
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        """Seconds the provider asked for, if it did."""
+        super().__init__(message)
+
+
+class StorageUnavailableError(RetryableError):
+    """The object store does not answer."""
+
+    reason = "StorageUnavailable"
+
+
+class DatabaseUnavailableError(RetryableError):
+    """The database does not answer."""
+
+    reason = "DatabaseUnavailable"
+
+
+class QueueUnavailableError(RetryableError):
+    """Redis does not answer."""
+
+    reason = "QueueUnavailable"
+
+
+class KubernetesUnavailableError(RetryableError):
+    """The Kubernetes API server does not answer."""
+
+    reason = "KubernetesUnavailable"
+
+
+class CredentialsError(PermanentError):
+    """The provider refused the credentials."""
+
+    reason = "InvalidCredentials"
+
+
+class ProviderRejectedError(PermanentError):
+    """The provider refused the request."""
+
+    reason = "ProviderRejected"
+
+
+class ProviderNotFoundError(PermanentError):
+    """The job's ImportProvider does not exist."""
+
+    reason = "ProviderNotFound"
+
+
+class CompanyMismatchError(PermanentError):
+    """The job's company is not its provider's."""
+
+    reason = "CompanyMismatch"
+
+
+class InvalidMappingError(PermanentError):
+    """The job's field mapping can't be used."""
+
+    reason = "InvalidMapping"
+
+
+class EveryProductFailedError(PermanentError):
+    """Not one product of the catalogue could be imported."""
+
+    reason = "EveryProductFailed"
+
+
+class DeadlineExceededError(PermanentError):
+    """The job ran longer than its activeDeadlineSeconds."""
+
+    reason = "DeadlineExceeded"
+
+
+class ClaimLostError(ImportOperatorError):
+    """The claim on this job has ended; nothing may be written for it any more."""
+
+
+class HandBackError(ImportOperatorError):
+    """The job goes back to the queue without a try being used up."""
+
+    reason = "HandBack"
+
+    def __init__(
+        self, message: str | None = None, *, retry_after: float = 0.0, waiting_reason: str | None = None
+    ):
+        self.retry_after = retry_after
+        """Seconds until the job is due again."""
+        self.waiting_reason = waiting_reason
+        super().__init__(message)
+
+
+class ItemError(ImportOperatorError):
+    """One product or image could not be imported."""
+
+    def __init__(self, stage: str, reason: str, message: str) -> None:
+        self.stage = stage
+        self.reason = reason
+        super().__init__(message)
+
+
+class MeasurementError(ImportOperatorError):
+    """A value could not be measured; it is unknown, not zero."""
+
+
+class SchemaMismatchError(ImportOperatorError):
+    """The platform's tables differ from what the import operator needs."""

@@ -1,0 +1,176 @@
+"""Jobs: states, identities and what a row of the job table means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+DEFAULT_QUEUE = "product-imports"
+CHECKPOINT_VERSION = 1
+"""Version written into checkpoints; a worker refuses none it does not know, it starts that job over."""
+MESSAGE_VERSION = 1
+
+
+class JobState(StrEnum):
+    """State of a row in "ProductImportJob" (design, section 3)."""
+
+    PENDING = "PENDING"
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job will never change again by itself."""
+        return self in {JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED}
+
+
+class Tier(StrEnum):
+    """A company's tier, from "Company"; an unknown company is BASIC."""
+
+    BASIC = "BASIC"
+    PRO = "PRO"
+    ENTERPRISE = "ENTERPRISE"
+
+
+class WaitingReason(StrEnum):
+    """Why a queued job does not run yet (`status.waitingReason`)."""
+
+    QUEUE_FULL = "QueueFull"
+    PROVIDER_LIMIT = "ProviderLimit"
+    BREAKER_OPEN = "BreakerOpen"
+    BACKPRESSURE = "Backpressure"
+    PAUSED = "Paused"
+    RETRY = "Retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Counters of a job; they count what is committed, so they never promise more than is true."""
+
+    products_total: int | None = None
+    products_imported: int = 0
+    products_unchanged: int = 0
+    products_failed: int = 0
+    images_total: int = 0
+    images_imported: int = 0
+    images_unchanged: int = 0
+    images_failed: int = 0
+
+    @property
+    def products_done(self) -> int:
+        """Products that need no more work in this job, failed ones included."""
+        return self.products_imported + self.products_unchanged + self.products_failed
+
+    @property
+    def percent(self) -> int:
+        """Whole percents done, 0 while the total is unknown; 100 only when all is done."""
+        if not self.products_total:
+            return 0
+        return min(100, self.products_done * 100 // self.products_total)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where a retry continues: the provider's cursor after the last committed page, and the counters."""
+
+    version: int = CHECKPOINT_VERSION
+    cursor: Mapping[str, Any] | None = None
+    progress: Progress = field(default_factory=Progress)
+    pages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectReference:
+    """The ImportJob object a row came from."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What the operator records for an ImportJob: `spec` is the object's spec as JSON values."""
+
+    id: str
+    company_id: str
+    provider: str
+    namespace: str
+    spec: Mapping[str, Any]
+    origin: ObjectReference | None = None
+    generation: int = 0
+    suspended: bool = False
+    queue: str = DEFAULT_QUEUE
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A row of "ProductImportJob" with its checkpoint and claim joined; times are timezone-aware."""
+
+    id: str
+    company_id: str
+    provider: str
+    state: JobState
+    namespace: str | None
+    created_at: datetime
+    queue: str = DEFAULT_QUEUE
+    origin: ObjectReference | None = None
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    attempt: int = 0
+    deaths: int = 0
+    dispatch: int = 0
+    dispatched_at: datetime | None = None
+    not_before: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    suspended: bool = False
+    waiting_reason: str | None = None
+    failure_reason: str | None = None
+    message: str | None = None
+    generation: int = 0
+    progress: Progress = field(default_factory=Progress)
+    claimed_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What travels through Redis: ids only."""
+
+    job_id: str
+    dispatch: int
+    version: int = MESSAGE_VERSION
+
+    @property
+    def queue_id(self) -> str:
+        """The BullMQ id: an add under an id that still exists is ignored; ids may hold no colon."""
+        return f"{self.job_id}-{self.dispatch}"
+
+    def to_data(self) -> dict[str, Any]:
+        """The message's JSON body."""
+        return {"version": self.version, "jobId": self.job_id, "dispatch": self.dispatch}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Message:
+        """Read a body of any version up to ours; raises KeyError or ValueError for anything else."""
+        version = int(data["version"])
+        if not 1 <= version <= MESSAGE_VERSION:
+            raise ValueError(f"message version {version} is newer than {MESSAGE_VERSION}")
+        return cls(job_id=str(data["jobId"]), dispatch=int(data["dispatch"]), version=version)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's lease on a job; every write of the worker names `claim_id`."""
+
+    claim_id: str
+    worker_id: str
+    job: JobRow
+    checkpoint: Checkpoint | None
+    lease_seconds: float
+    suspected: bool = False
+    """The job was on board of several workers that died: it must run alone."""

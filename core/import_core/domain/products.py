@@ -1,0 +1,109 @@
+"""Products as they travel through the pipeline: the provider's, the mapped ones, and their identity."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """An image as the provider names it."""
+
+    url: str
+    alt_text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceProduct:
+    """One product as the provider gave it; `document` is the provider's own JSON object."""
+
+    external_id: str
+    document: Mapping[str, Any]
+    images: tuple[SourceImage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a catalogue; importing it is one checkpoint.
+
+    `cursor` resumes *after* this page (JSON values only; None: it was the last).
+    `total` is the number of products in the whole catalogue where the provider tells.
+    `failures` are products of this page that the provider could not give: (external id, reason, message).
+    """
+
+    products: tuple[SourceProduct, ...]
+    cursor: Mapping[str, Any] | None
+    total: int | None = None
+    failures: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MappedVariant:
+    """One variant in the platform's terms; prices in the currency's main unit."""
+
+    external_id: str
+    title: str | None = None
+    sku: str | None = None
+    price: Decimal | None = None
+    compare_at_price: Decimal | None = None
+    barcode: str | None = None
+    inventory_quantity: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    weight_grams: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MappedProduct:
+    """One product in the platform's terms; prices in the currency's main unit."""
+
+    external_id: str
+    title: str
+    description: str | None = None
+    handle: str | None = None
+    sku: str | None = None
+    barcode: str | None = None
+    price: Decimal | None = None
+    compare_at_price: Decimal | None = None
+    currency: str | None = None
+    vendor: str | None = None
+    product_type: str | None = None
+    status: str | None = None
+    tags: tuple[str, ...] = ()
+    inventory_quantity: int | None = None
+    variants: tuple[MappedVariant, ...] = ()
+
+
+def to_json_value(value: object) -> Any:
+    """Turn a dataclass of this module into plain JSON values; decimals become strings in plain notation."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json_value(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json_value(item) for item in value]
+    if isinstance(value, Decimal):
+        return format(value.normalize(), "f")
+    return value
+
+
+def content_hash(product: MappedProduct, images: Sequence[SourceImage]) -> str:
+    """Identity of a product's content: equal hashes mean that nothing has to be written (hex SHA-256)."""
+    content = {"product": to_json_value(product), "images": [[image.url, image.alt_text] for image in images]}
+    encoded = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(encoded.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def distinct_images(images: Sequence[SourceImage], limit: int) -> tuple[SourceImage, ...]:
+    """The first `limit` images with different URLs, in order: the URL is an image's identity in a product."""
+    seen: dict[str, SourceImage] = {}
+    for image in images:
+        if len(seen) >= limit:
+            break
+        seen.setdefault(image.url, image)
+    return tuple(seen.values())

@@ -1,0 +1,1 @@
+"""The gateway: HTTP API, admission webhook and live page (not built yet)."""

@@ -1,0 +1,1 @@
+"""The operator: makes ImportJobs, ImportProviders and WorkerPools true."""

@@ -1,0 +1,1 @@
+"""Handlers: translate Kubernetes events into decisions."""

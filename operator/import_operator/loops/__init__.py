@@ -1,0 +1,1 @@
+"""Loops: one file each, a pure decision plus a thin act."""

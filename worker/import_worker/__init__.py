@@ -1,0 +1,1 @@
+"""The worker: takes jobs and copies catalogues, one page at a time."""

@@ -1,0 +1,1 @@
+"""Providers: one file per kind of store."""
