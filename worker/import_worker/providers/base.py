@@ -1,0 +1,59 @@
+"""What a provider is: something that yields a catalogue page by page and knows nothing of databases."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from import_core.domain.products import Page
+
+
+class RateLimiter(Protocol):
+    """Waits until one more API call of this connection is within its limit, over all workers."""
+
+    async def acquire(self) -> None:
+        """Return when a call may be sent; raises HandBackError when the wait would be too long."""
+
+    async def block(self, seconds: float) -> None:
+        """Obey the provider's own word: nobody calls for this many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One company's connection to one provider account, resolved for one job.
+
+    `credentials` are the Secret's values and are never logged. `timeout_seconds` bounds each API call.
+    """
+
+    key: str
+    """namespace/name of the ImportProvider: the limiter's and the breaker's key."""
+    type: str
+    company_id: str
+    base_url: str
+    credentials: Mapping[str, str] = field(repr=False)
+    timeout_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueFilter:
+    """Which products to fetch; `updated_after` is an RFC 3339 time."""
+
+    updated_after: str | None = None
+
+
+class Provider(Protocol):
+    """One provider account. Errors: CredentialsError, ProviderRejectedError, ProviderUnavailableError,
+    ProviderThrottledError, HandBackError; nothing else leaves it."""
+
+    async def check(self) -> None:
+        """Prove with one cheap call that the account is reachable and the credentials are valid."""
+
+    def pages(self, cursor: Mapping[str, Any] | None) -> AsyncIterator[Page]:
+        """Yield the catalogue from after `cursor` (None: from the start)."""
+
+    async def aclose(self) -> None:
+        """Close connections."""
+
+
+ProviderFactory = Callable[[Connection, RateLimiter, CatalogueFilter], Provider]
