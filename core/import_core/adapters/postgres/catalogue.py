@@ -1,0 +1,256 @@
+"""Products, images and checkpoints: one page of a catalogue in one transaction, behind the claim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from psycopg.types.json import Jsonb
+
+from import_core.adapters.postgres.claims import PAGE_TRANSACTION_SECONDS, lock_claim
+from import_core.adapters.postgres.pool import Connection, Database
+from import_core.adapters.postgres.rows import progress_to_json
+from import_core.domain.jobs import Checkpoint, Claim
+from import_core.domain.products import MappedProduct, to_json_value
+
+# What is known of a page's products before it is imported: unchanged ones are not written, and images
+# that are there already are asked for conditionally.
+KNOWN_PRODUCTS = """
+SELECT "externalId", id, "contentHash" FROM "Product"
+WHERE "companyId" = %s AND "importSource" = %s AND "externalId" = ANY(%s)
+"""
+KNOWN_IMAGES = """
+SELECT "productId", "sourceUrl", position, "altText", etag, "lastModified", key, sha256, thumbnails
+FROM "ProductImage" WHERE "productId" = ANY(%s)
+"""
+
+# Rows travel as one JSON array: one parse and one plan, whatever the page's size. A row with an equal
+# hash is left alone, so that importing again writes no row version.
+UPSERT_PRODUCTS = """
+INSERT INTO "Product" AS p
+    (id, "companyId", "externalId", "importSource", title, description, handle, sku, barcode, price,
+     "compareAtPrice", currency, vendor, "productType", status, tags, "inventoryQuantity", variants, "contentHash")
+SELECT r.id, %(company)s, r.external_id, %(source)s, r.title, r.description, r.handle, r.sku, r.barcode, r.price,
+       r.compare_at_price, r.currency, r.vendor, r.product_type, r.status, r.tags, r.inventory_quantity,
+       r.variants, r.content_hash
+FROM jsonb_to_recordset(%(rows)s) AS r (
+    id text, external_id text, title text, description text, handle text, sku text, barcode text, price numeric,
+    compare_at_price numeric, currency text, vendor text, product_type text, status text, tags text[],
+    inventory_quantity bigint, variants jsonb, content_hash text)
+ORDER BY r.external_id
+ON CONFLICT ("companyId", "externalId", "importSource") DO UPDATE SET
+    title = excluded.title, description = excluded.description, handle = excluded.handle, sku = excluded.sku,
+    barcode = excluded.barcode, price = excluded.price, "compareAtPrice" = excluded."compareAtPrice",
+    currency = excluded.currency, vendor = excluded.vendor, "productType" = excluded."productType",
+    status = excluded.status, tags = excluded.tags, "inventoryQuantity" = excluded."inventoryQuantity",
+    variants = excluded.variants, "contentHash" = excluded."contentHash", "updatedAt" = now()
+WHERE p."contentHash" IS DISTINCT FROM excluded."contentHash"
+"""
+UPSERT_IMAGES = """
+INSERT INTO "ProductImage" AS i
+    (id, "productId", position, "sourceUrl", "altText", etag, "lastModified", key, sha256, "contentType", width,
+     height, bytes, thumbnails)
+SELECT r.id, p.id, r.position, r.source_url, r.alt_text, r.etag, r.last_modified, r.key, r.sha256, r.content_type,
+       r.width, r.height, r.bytes, r.thumbnails
+FROM jsonb_to_recordset(%(rows)s) AS r (
+    id text, external_id text, position integer, source_url text, alt_text text, etag text, last_modified text,
+    key text, sha256 text, content_type text, width integer, height integer, bytes bigint, thumbnails jsonb)
+JOIN "Product" p ON p."companyId" = %(company)s AND p."importSource" = %(source)s AND p."externalId" = r.external_id
+ORDER BY p.id, r.source_url
+ON CONFLICT ("productId", "sourceUrl") DO UPDATE SET
+    position = excluded.position, "altText" = excluded."altText", etag = excluded.etag,
+    "lastModified" = excluded."lastModified", key = excluded.key, sha256 = excluded.sha256,
+    "contentType" = excluded."contentType", width = excluded.width, height = excluded.height,
+    bytes = excluded.bytes, thumbnails = excluded.thumbnails, "updatedAt" = now()
+WHERE (i.position, i."altText", i.etag, i."lastModified", i.key, i.thumbnails) IS DISTINCT FROM
+      (excluded.position, excluded."altText", excluded.etag, excluded."lastModified", excluded.key,
+       excluded.thumbnails)
+"""
+MOVE_IMAGES = """
+UPDATE "ProductImage" i SET position = r.position, "altText" = r.alt_text, "updatedAt" = now()
+FROM jsonb_to_recordset(%s) AS r (product_id text, source_url text, position integer, alt_text text)
+WHERE i."productId" = r.product_id AND i."sourceUrl" = r.source_url
+  AND (i.position, i."altText") IS DISTINCT FROM (r.position, r.alt_text)
+"""
+# Images that the source no longer lists; their objects stay, other products may show the same bytes.
+DELETE_IMAGES = """
+DELETE FROM "ProductImage" i USING jsonb_to_recordset(%s) AS r (product_id text, source_url text)
+WHERE i."productId" = r.product_id AND i."sourceUrl" = r.source_url
+"""
+CLEAR_ITEM_ERRORS = "DELETE FROM imports.item_error WHERE job_id = %s AND external_id = ANY(%s)"
+INSERT_ITEM_ERRORS = """
+INSERT INTO imports.item_error (job_id, external_id, stage, url, reason, message)
+SELECT %(job)s, r.external_id, r.stage, r.url, r.reason, r.message
+FROM jsonb_to_recordset(%(rows)s) AS r (external_id text, stage text, url text, reason text, message text)
+"""
+WRITE_CHECKPOINT = """
+INSERT INTO imports.checkpoint (job_id, version, cursor, progress, pages) VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (job_id) DO UPDATE SET version = excluded.version, cursor = excluded.cursor,
+    progress = excluded.progress, pages = excluded.pages, updated_at = clock_timestamp()
+"""
+READ_ITEM_ERRORS = """
+SELECT external_id, stage, url, reason, message, created_at FROM imports.item_error
+WHERE job_id = %s ORDER BY external_id, stage, url LIMIT %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownImage:
+    """An image row as it stands: what a conditional request and an unchanged row need."""
+
+    source_url: str
+    position: int
+    alt_text: str | None
+    etag: str | None
+    last_modified: str | None
+    key: str
+    sha256: str | None
+    thumbnails: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownProduct:
+    """A product row as it stands, with its images by source URL."""
+
+    id: str
+    content_hash: str | None
+    images: Mapping[str, KnownImage] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ProductWrite:
+    """A product that is new or has changed."""
+
+    product: MappedProduct
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageWrite:
+    """An image that is new or has changed; its objects are stored already."""
+
+    external_id: str
+    position: int
+    source_url: str
+    alt_text: str | None
+    etag: str | None
+    last_modified: str | None
+    key: str
+    sha256: str
+    content_type: str
+    width: int
+    height: int
+    bytes: int
+    thumbnails: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemErrorWrite:
+    """One product or image that failed, for the item-errors table."""
+
+    external_id: str
+    stage: str
+    reason: str
+    message: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PageWrite:
+    """All that one page changes; committed together with its checkpoint, or not at all.
+
+    `moved_images` are (product row id, source URL, position, alt text) of unchanged images whose place or
+    text changed; `removed_images` are (product row id, source URL); `external_ids` are all products of the
+    page, whose earlier item errors are replaced.
+    """
+
+    import_source: str
+    external_ids: Sequence[str]
+    products: Sequence[ProductWrite]
+    images: Sequence[ImageWrite]
+    errors: Sequence[ItemErrorWrite]
+    checkpoint: Checkpoint
+    moved_images: Sequence[tuple[str, str, int, str | None]] = ()
+    removed_images: Sequence[tuple[str, str]] = ()
+
+
+class CatalogueStore:
+    """Products and images in PostgreSQL. Methods raise DatabaseUnavailableError when it is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def known(
+        self, company_id: str, import_source: str, external_ids: Sequence[str]
+    ) -> dict[str, KnownProduct]:
+        """Rows of these products with their images, by external id; new ones are left out."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(KNOWN_PRODUCTS, (company_id, import_source, list(external_ids)))
+            products = await cursor.fetchall()
+            cursor = await connection.execute(KNOWN_IMAGES, ([row[1] for row in products],))
+            images: dict[str, dict[str, KnownImage]] = {}
+            for product_id, *values in await cursor.fetchall():
+                images.setdefault(product_id, {})[values[0]] = KnownImage(*values)
+        return {
+            external: KnownProduct(row_id, digest, images.get(row_id, {}))
+            for external, row_id, digest in products
+        }
+
+    async def commit_page(self, claim: Claim, page: PageWrite) -> None:
+        """Commit a page and its checkpoint under the claim.
+
+        Raises ClaimLostError when the claim has ended or expired (nothing is written then), and
+        DatabaseUnavailableError, also when the transaction took more than 15 s.
+        """
+        async with self._database.transaction(timeout_seconds=PAGE_TRANSACTION_SECONDS) as connection:
+            await lock_claim(connection, claim)
+            scope = {"company": claim.job.company_id, "source": page.import_source}
+            if page.products:
+                rows = Jsonb([_product_row(write) for write in page.products])
+                await connection.execute(UPSERT_PRODUCTS, {**scope, "rows": rows})
+            await self._write_images(connection, scope, page)
+            await connection.execute(CLEAR_ITEM_ERRORS, (claim.job.id, list(page.external_ids)))
+            if page.errors:
+                rows = Jsonb([to_json_value(error) for error in page.errors])
+                await connection.execute(INSERT_ITEM_ERRORS, {"job": claim.job.id, "rows": rows})
+            await _write_checkpoint(connection, claim.job.id, page.checkpoint)
+
+    async def _write_images(self, connection: Connection, scope: Mapping[str, str], page: PageWrite) -> None:
+        if page.removed_images:
+            removed = [{"product_id": product, "source_url": url} for product, url in page.removed_images]
+            await connection.execute(DELETE_IMAGES, (Jsonb(removed),))
+        if page.moved_images:
+            moved = [
+                {"product_id": product, "source_url": url, "position": position, "alt_text": alt}
+                for product, url, position, alt in page.moved_images
+            ]
+            await connection.execute(MOVE_IMAGES, (Jsonb(moved),))
+        if page.images:
+            rows = Jsonb([{"id": str(uuid4()), **to_json_value(write)} for write in page.images])
+            await connection.execute(UPSERT_IMAGES, {**scope, "rows": rows})
+
+    async def item_errors(self, job_id: str, *, limit: int = 200) -> list[tuple[Any, ...]]:
+        """(external id, stage, url, reason, message, time) of a job's failed items, at most `limit`."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(READ_ITEM_ERRORS, (job_id, limit))
+            return await cursor.fetchall()
+
+
+async def _write_checkpoint(connection: Connection, job_id: str, checkpoint: Checkpoint) -> None:
+    await connection.execute(
+        WRITE_CHECKPOINT,
+        (
+            job_id,
+            checkpoint.version,
+            Jsonb(checkpoint.cursor),
+            Jsonb(progress_to_json(checkpoint.progress)),
+            checkpoint.pages,
+        ),
+    )
+
+
+def _product_row(write: ProductWrite) -> dict[str, Any]:
+    row: dict[str, Any] = to_json_value(write.product)
+    return {"id": str(uuid4()), "content_hash": write.content_hash, **row}

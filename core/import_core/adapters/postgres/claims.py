@@ -1,0 +1,215 @@
+"""Claims: a worker's lease on a job, and the ways it ends. Only PostgreSQL decides who works on what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from psycopg.types.json import Jsonb
+
+from import_core.adapters.postgres.pool import Connection, Database
+from import_core.adapters.postgres.rows import (
+    JOB_COLUMNS,
+    JOB_TABLES,
+    job_from_row,
+    progress_from_json,
+    progress_to_json,
+)
+from import_core.domain.errors import ClaimLostError
+from import_core.domain.failures import DEATHS_UNTIL_SUSPECTED
+from import_core.domain.jobs import CHECKPOINT_VERSION, Checkpoint, Claim, JobState, Message, Progress
+
+LEASE_SECONDS = 60.0
+PAGE_TRANSACTION_SECONDS = 15.0
+
+# A claim needs the row's state and hand-over to match the message: a stale message changes nothing.
+TAKE_JOB = """
+UPDATE "ProductImportJob"
+SET status = 'IN_PROGRESS', "startedAt" = coalesce("startedAt", now()), "updatedAt" = now(),
+    "waitingReason" = NULL, "errorMessage" = NULL
+WHERE id = %s AND status = 'PENDING' AND dispatch = %s AND "dispatchedAt" IS NOT NULL AND suspended IS NOT TRUE
+RETURNING coalesce(queue, 'product-imports'), coalesce(deaths, 0)
+"""
+INSERT_CLAIM = """
+INSERT INTO imports.claim (job_id, claim_id, worker_id, queue, dispatch, suspected, expires_at)
+VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp() + %s * interval '1 second')
+"""
+READ_JOB = f"SELECT {JOB_COLUMNS}, c.version, c.cursor, c.pages FROM {JOB_TABLES} WHERE j.id = %s"
+
+MARK_FIRST_JOB = """
+UPDATE imports.worker SET first_job_at = clock_timestamp() WHERE worker_id = %s AND first_job_at IS NULL
+"""
+
+# An expired claim is never revived: the reaper may be about to hand the job to somebody else.
+RENEW = """
+UPDATE imports.claim c SET expires_at = clock_timestamp() + %s * interval '1 second', live_progress = t.progress
+FROM unnest(%s::text[], %s::uuid[], %s::jsonb[]) AS t (job_id, claim_id, progress)
+WHERE c.job_id = t.job_id AND c.claim_id = t.claim_id AND c.expires_at > clock_timestamp()
+RETURNING c.claim_id
+"""
+
+# The fence: every write of a worker happens behind this lock.
+LOCK_CLAIM = """
+SELECT 1 FROM imports.claim WHERE job_id = %s AND claim_id = %s AND expires_at > clock_timestamp() FOR UPDATE
+"""
+DELETE_CLAIM = "DELETE FROM imports.claim WHERE job_id = %s"
+
+FINISH = """
+UPDATE "ProductImportJob"
+SET status = %s, "completedAt" = now(), "updatedAt" = now(), "failureReason" = %s, "errorMessage" = %s,
+    "waitingReason" = NULL, dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = NULL
+WHERE id = %s
+"""
+RELEASE = """
+UPDATE "ProductImportJob"
+SET status = 'PENDING', "updatedAt" = now(), dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = NULL,
+    "notBefore" = CASE WHEN %(delay)s > 0 THEN clock_timestamp() + %(delay)s * interval '1 second' END,
+    attempt = coalesce(attempt, 0) + %(tries)s, "waitingReason" = %(waiting)s, "errorMessage" = %(message)s
+WHERE id = %(id)s
+"""
+
+# The end of a worker process, seen or presumed. A suspected job ran alone, so its death is its own doing.
+END_EXPIRED = """
+DELETE FROM imports.claim WHERE job_id IN (
+    SELECT job_id FROM imports.claim WHERE expires_at < clock_timestamp()
+    ORDER BY job_id LIMIT %s FOR UPDATE SKIP LOCKED)
+RETURNING job_id, worker_id, suspected
+"""
+END_OF_WORKERS = """
+DELETE FROM imports.claim WHERE job_id IN (
+    SELECT job_id FROM imports.claim WHERE worker_id = ANY(%s) ORDER BY job_id FOR UPDATE)
+RETURNING job_id, worker_id, suspected
+"""
+AFTER_DEATH = """
+UPDATE "ProductImportJob" j SET
+    status = CASE WHEN t.suspected THEN 'FAILED' ELSE 'PENDING' END,
+    "completedAt" = CASE WHEN t.suspected THEN now() END,
+    "failureReason" = CASE WHEN t.suspected THEN 'WorkerKilled' END,
+    "errorMessage" = CASE WHEN t.suspected
+        THEN 'the job ran alone on a worker and the worker died, after ' || coalesce(j.deaths, 0) || ' deaths before'
+        END,
+    "notBefore" = NULL, "updatedAt" = now(), deaths = coalesce(j.deaths, 0) + 1,
+    dispatch = coalesce(j.dispatch, 0) + 1, "dispatchedAt" = NULL
+FROM unnest(%s::text[], %s::boolean[]) AS t (job_id, suspected)
+WHERE j.id = t.job_id AND j.status = 'IN_PROGRESS'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedClaim:
+    """A claim that ended because its worker did."""
+
+    job_id: str
+    worker_id: str
+    suspected: bool
+
+
+class ClaimStore:
+    """Claims in PostgreSQL. Every method raises DatabaseUnavailableError when the database is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(
+        self, message: Message, *, worker_id: str, lease_seconds: float = LEASE_SECONDS
+    ) -> Claim | None:
+        """Claim the job of a message, or return None where the message is outdated."""
+        claim_id = uuid4()
+        async with self._database.transaction() as connection:
+            cursor = await connection.execute(TAKE_JOB, (message.job_id, message.dispatch))
+            taken = await cursor.fetchone()
+            if taken is None:
+                return None
+            suspected = taken[1] >= DEATHS_UNTIL_SUSPECTED
+            await connection.execute(
+                INSERT_CLAIM,
+                (message.job_id, claim_id, worker_id, taken[0], message.dispatch, suspected, lease_seconds),
+            )
+            await connection.execute(MARK_FIRST_JOB, (worker_id,))
+            cursor = await connection.execute(READ_JOB, (message.job_id,))
+            row = await cursor.fetchone()
+            if row is None:
+                return None
+        version, position, pages = row[-3:]
+        known = version is not None and version <= CHECKPOINT_VERSION
+        checkpoint = Checkpoint(version, position, progress_from_json(row[22]), pages) if known else None
+        return Claim(str(claim_id), worker_id, job_from_row(row), checkpoint, lease_seconds, suspected)
+
+    async def renew(
+        self, claims: Sequence[tuple[str, str, Progress]], *, lease_seconds: float = LEASE_SECONDS
+    ) -> set[str]:
+        """Renew (job id, claim id, live counters); returns the claim ids that still stand."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(
+                RENEW,
+                (
+                    lease_seconds,
+                    [job_id for job_id, _, _ in claims],
+                    [UUID(claim_id) for _, claim_id, _ in claims],
+                    [Jsonb(progress_to_json(progress)) for _, _, progress in claims],
+                ),
+            )
+            return {str(row[0]) for row in await cursor.fetchall()}
+
+    async def finish(self, claim: Claim, state: JobState, *, reason: str | None, message: str | None) -> None:
+        """End the job as `state`. Raises ClaimLostError when the claim has ended before."""
+        async with self._database.transaction(timeout_seconds=PAGE_TRANSACTION_SECONDS) as connection:
+            await lock_claim(connection, claim)
+            await connection.execute(DELETE_CLAIM, (claim.job.id,))
+            await connection.execute(FINISH, (state.value, reason, message, claim.job.id))
+
+    async def release(
+        self,
+        claim: Claim,
+        *,
+        delay_seconds: float,
+        tries: int,
+        waiting_reason: str | None,
+        message: str | None,
+    ) -> None:
+        """Give the job back with its checkpoint, due after a delay; `tries` is 1 for a failure of its own.
+
+        Raises ClaimLostError.
+        """
+        async with self._database.transaction(timeout_seconds=PAGE_TRANSACTION_SECONDS) as connection:
+            await lock_claim(connection, claim)
+            await connection.execute(DELETE_CLAIM, (claim.job.id,))
+            await connection.execute(
+                RELEASE,
+                {
+                    "delay": delay_seconds,
+                    "tries": tries,
+                    "waiting": waiting_reason,
+                    "message": message,
+                    "id": claim.job.id,
+                },
+            )
+
+    async def end_expired(self, *, limit: int = 500) -> list[EndedClaim]:
+        """End claims whose lease has run out and make their jobs due again; at most `limit` a call."""
+        return await self._end(END_EXPIRED, (limit,))
+
+    async def end_of_workers(self, worker_ids: Sequence[str]) -> list[EndedClaim]:
+        """End the claims of worker processes that have ended, by the processes' own ids."""
+        return await self._end(END_OF_WORKERS, (list(worker_ids),))
+
+    async def _end(self, statement: str, parameters: tuple[object, ...]) -> list[EndedClaim]:
+        async with self._database.transaction() as connection:
+            cursor = await connection.execute(statement, parameters)
+            ended = [EndedClaim(*row) for row in await cursor.fetchall()]
+            if ended:
+                await connection.execute(
+                    AFTER_DEATH, ([e.job_id for e in ended], [e.suspected for e in ended])
+                )
+            return ended
+
+
+async def lock_claim(connection: Connection, claim: Claim) -> None:
+    """Lock the claim's row inside a transaction. Raises ClaimLostError when it is gone or has expired."""
+    cursor = await connection.execute(LOCK_CLAIM, (claim.job.id, UUID(claim.claim_id)))
+    if await cursor.fetchone() is None:
+        raise ClaimLostError
+
+
+__all__ = ["LEASE_SECONDS", "ClaimStore", "EndedClaim", "lock_claim"]

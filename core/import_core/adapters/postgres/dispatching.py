@@ -1,0 +1,186 @@
+"""Hand-over of due rows to Redis: which rows, their hand-over number, and rows that got lost on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from import_core.adapters.postgres.pool import Connection, Database
+from import_core.domain.dispatch import Candidate
+from import_core.domain.jobs import Message, Tier
+
+DISPATCH_LOCK = 0x6469737061746368  # "dispatch"; two operators for a moment dispatch one after the other
+
+# The oldest due row of every company, by a loose scan of import_job_undispatched: one index probe for a
+# company, however long its backlog is.
+HEADS = """
+WITH RECURSIVE company (id) AS (
+    (SELECT "companyId" FROM "ProductImportJob"
+     WHERE coalesce(queue, 'product-imports') = %(queue)s AND status = 'PENDING'
+       AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL
+     ORDER BY coalesce(queue, 'product-imports'), "companyId" LIMIT 1)
+    UNION ALL
+    SELECT (SELECT "companyId" FROM "ProductImportJob"
+            WHERE coalesce(queue, 'product-imports') = %(queue)s AND status = 'PENDING'
+              AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL AND "companyId" > company.id
+            ORDER BY coalesce(queue, 'product-imports'), "companyId" LIMIT 1)
+    FROM company WHERE company.id IS NOT NULL
+)
+SELECT row.id, company.id, row."createdAt", coalesce(c.tier::text, 'BASIC')
+FROM company
+LEFT JOIN "Company" c ON c.id = company.id
+CROSS JOIN LATERAL (
+    SELECT id, "createdAt" FROM "ProductImportJob"
+    WHERE coalesce(queue, 'product-imports') = %(queue)s AND "companyId" = company.id AND status = 'PENDING'
+      AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL
+      AND coalesce("notBefore", timestamptz '-infinity') <= now()
+    ORDER BY "createdAt", id LIMIT 1) row
+WHERE company.id IS NOT NULL
+"""
+# More rows of some companies, where the choice took all that were known of them.
+MORE = """
+SELECT row.id, t.company, row."createdAt", coalesce(c.tier::text, 'BASIC')
+FROM unnest(%(companies)s::text[]) AS t (company)
+LEFT JOIN "Company" c ON c.id = t.company
+CROSS JOIN LATERAL (
+    SELECT id, "createdAt" FROM "ProductImportJob"
+    WHERE coalesce(queue, 'product-imports') = %(queue)s AND "companyId" = t.company AND status = 'PENDING'
+      AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL
+      AND coalesce("notBefore", timestamptz '-infinity') <= now()
+    ORDER BY "createdAt", id LIMIT %(limit)s) row
+"""
+# Jobs of a company that are under way already count against its share.
+IN_FLIGHT = """
+SELECT "companyId", count(*) FROM (
+    SELECT "companyId" FROM "ProductImportJob" WHERE status = 'IN_PROGRESS'
+    UNION ALL
+    SELECT "companyId" FROM "ProductImportJob"
+    WHERE coalesce(queue, 'product-imports') = %s AND status = 'PENDING' AND "dispatchedAt" IS NOT NULL) f
+GROUP BY "companyId"
+"""
+UNCLAIMED = """
+SELECT count(*) FROM "ProductImportJob"
+WHERE coalesce(queue, 'product-imports') = %s AND status = 'PENDING' AND "dispatchedAt" IS NOT NULL
+"""
+HAND_OVER = """
+UPDATE "ProductImportJob"
+SET dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = clock_timestamp(), "notBefore" = NULL,
+    "waitingReason" = NULL, "updatedAt" = now()
+WHERE id = ANY(%s) AND status = 'PENDING' AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL
+RETURNING id, dispatch
+"""
+OVERDUE = """
+SELECT id, dispatch FROM "ProductImportJob"
+WHERE coalesce(queue, 'product-imports') = %s AND status = 'PENDING' AND "dispatchedAt" IS NOT NULL
+  AND "dispatchedAt" < clock_timestamp() - %s * interval '1 second'
+ORDER BY "dispatchedAt" LIMIT %s
+"""
+# Guarded by the hand-over number that was looked at: a row that was claimed meanwhile is left alone.
+HAND_OVER_AGAIN = """
+UPDATE "ProductImportJob" j
+SET dispatch = j.dispatch + 1, "dispatchedAt" = clock_timestamp(), "updatedAt" = now()
+FROM unnest(%s::text[], %s::integer[]) AS t (id, dispatch)
+WHERE j.id = t.id AND j.dispatch = t.dispatch AND j.status = 'PENDING' AND j."dispatchedAt" IS NOT NULL
+RETURNING j.id, j.dispatch
+"""
+
+
+class DispatchStore:
+    """Dispatching in PostgreSQL. Every method raises DatabaseUnavailableError when the database is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def transaction(self) -> DispatchTransaction:
+        """One hand-over: `async with store.transaction() as hand_over: …`."""
+        return DispatchTransaction(self._database)
+
+    async def unclaimed(self, queue: str) -> int:
+        """Rows handed over and not claimed yet."""
+        async with self._database.connection() as connection:
+            return await _count(connection, UNCLAIMED, queue)
+
+    async def overdue(self, queue: str, *, older_than_seconds: float, limit: int = 2000) -> list[Message]:
+        """Hand-overs not claimed for a time, oldest first."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(OVERDUE, (queue, older_than_seconds, limit))
+            return [Message(row[0], row[1]) for row in await cursor.fetchall()]
+
+    async def hand_over_again(self, lost: Sequence[Message]) -> list[Message]:
+        """Give lost hand-overs a new number; those claimed or given up meanwhile are left out."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(
+                HAND_OVER_AGAIN, ([m.job_id for m in lost], [m.dispatch for m in lost])
+            )
+            return [Message(row[0], row[1]) for row in await cursor.fetchall()]
+
+
+class DispatchTransaction:
+    """A hand-over under the dispatch lock: look, decide, commit; Redis is told afterwards."""
+
+    def __init__(self, database: Database) -> None:
+        self._context = database.transaction(timeout_seconds=10)
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> DispatchTransaction:
+        self._connection = await self._context.__aenter__()
+        return self
+
+    async def __aexit__(self, *details: object) -> None:
+        await self._context.__aexit__(*details)  # type: ignore[arg-type]
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, inside `async with` only."""
+        if self._connection is None:
+            raise RuntimeError("the dispatch transaction is not open")
+        return self._connection
+
+    async def lock(self) -> bool:
+        """Take the dispatch lock until the end of the transaction; False: somebody else dispatches."""
+        cursor = await self.connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (DISPATCH_LOCK,))
+        row = await cursor.fetchone()
+        return bool(row and row[0])
+
+    async def unclaimed(self, queue: str) -> int:
+        """Rows handed over and not claimed yet."""
+        return await _count(self.connection, UNCLAIMED, queue)
+
+    async def in_flight(self, queue: str) -> dict[str, int]:
+        """Jobs of each company that run or are handed over."""
+        cursor = await self.connection.execute(IN_FLIGHT, (queue,))
+        return {row[0]: row[1] for row in await cursor.fetchall()}
+
+    async def heads(self, queue: str) -> list[Candidate]:
+        """The oldest due row of each company."""
+        cursor = await self.connection.execute(HEADS, {"queue": queue})
+        return [_candidate(row) for row in await cursor.fetchall()]
+
+    async def more(self, queue: str, companies: Sequence[str], *, limit: int) -> list[Candidate]:
+        """The oldest `limit` due rows of each of these companies."""
+        cursor = await self.connection.execute(
+            MORE, {"queue": queue, "companies": list(companies), "limit": limit}
+        )
+        return [_candidate(row) for row in await cursor.fetchall()]
+
+    async def hand_over(self, job_ids: Sequence[str]) -> list[Message]:
+        """Give rows their next hand-over number, in the order given."""
+        cursor = await self.connection.execute(HAND_OVER, (list(job_ids),))
+        numbers = {row[0]: row[1] for row in await cursor.fetchall()}
+        return [Message(job_id, numbers[job_id]) for job_id in job_ids if job_id in numbers]
+
+
+async def _count(connection: Connection, statement: str, queue: str) -> int:
+    cursor = await connection.execute(statement, (queue,))
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+def _candidate(row: tuple[object, ...]) -> Candidate:
+    job_id, company_id, created_at, tier = row
+    known = {member.value for member in Tier}
+    return Candidate(
+        str(job_id),
+        str(company_id),
+        Tier(tier) if tier in known else Tier.BASIC,
+        created_at,  # type: ignore[arg-type]
+    )

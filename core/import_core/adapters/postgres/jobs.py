@@ -1,0 +1,178 @@
+"""Jobs as rows: recording, reading, cancelling, and the depth of the queues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg.types.json import Jsonb
+
+from import_core.adapters.postgres.pool import Database
+from import_core.adapters.postgres.rows import JOB_COLUMNS, JOB_TABLES, job_from_row
+from import_core.domain.jobs import JobRequest, JobRow
+
+DEPTH_CAP = 20_001
+"""Depth is counted up to here: twice the overload threshold, so every decision sees what it needs."""
+BATCH = 500
+
+# A recorded object takes over a later generation of its spec while the job is not running; a finished
+# job keeps the spec it ran with. The id is the object's uid: recording twice is harmless.
+RECORD = """
+INSERT INTO "ProductImportJob" AS j
+    (id, "companyId", provider, status, namespace, "objectName", "objectUid", generation, spec, queue, suspended,
+     attempt, deaths, dispatch)
+SELECT id, company, provider, 'PENDING', namespace, object_name, object_uid, generation, spec, queue, suspended, 0, 0, 0
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::jsonb[],
+            %s::text[], %s::boolean[])
+    AS t (id, company, provider, namespace, object_name, object_uid, generation, spec, queue, suspended)
+ON CONFLICT (id) DO UPDATE SET
+    spec = excluded.spec, generation = excluded.generation, suspended = excluded.suspended, "updatedAt" = now(),
+    "dispatchedAt" = CASE WHEN excluded.suspended THEN NULL ELSE j."dispatchedAt" END,
+    dispatch = CASE WHEN excluded.suspended THEN coalesce(j.dispatch, 0) + 1 ELSE j.dispatch END
+WHERE j.status = 'PENDING' AND coalesce(j.generation, 0) < excluded.generation
+"""
+
+# A running job that was suspended goes back with its checkpoint; its worker finds the claim gone.
+SUSPEND_CLAIMS = "DELETE FROM imports.claim WHERE job_id = ANY(%s) RETURNING job_id"
+SUSPEND_JOBS = """
+UPDATE "ProductImportJob"
+SET status = 'PENDING', suspended = true, dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = NULL,
+    "updatedAt" = now()
+WHERE id = ANY(%s) AND status = 'IN_PROGRESS'
+"""
+
+READ = f"SELECT {JOB_COLUMNS} FROM {JOB_TABLES} WHERE j.id = ANY(%s)"
+
+# Cancelling deletes the claim first: locks are taken in the order claim, job, as everywhere. The worker
+# finds its claim gone at its next write or renewal.
+CANCEL_CLAIMS = "DELETE FROM imports.claim WHERE job_id = ANY(%s)"
+CANCEL_JOBS = """
+UPDATE "ProductImportJob"
+SET status = 'CANCELLED', "completedAt" = now(), "updatedAt" = now(), "waitingReason" = NULL,
+    "errorMessage" = %s, dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = NULL
+WHERE id = ANY(%s) AND status IN ('PENDING', 'IN_PROGRESS')
+RETURNING id
+"""
+
+# Due PENDING rows by index import_job_due, up to the cap; claimed jobs are few (workers x concurrency).
+DEPTH = """
+SELECT q.queue,
+    (SELECT count(*) FROM (
+        SELECT FROM "ProductImportJob"
+        WHERE coalesce(queue, 'product-imports') = q.queue AND status = 'PENDING' AND suspended IS NOT TRUE
+          AND coalesce("notBefore", timestamptz '-infinity') <= now()
+        LIMIT %s) due),
+    (SELECT count(*) FROM imports.claim k WHERE k.queue = q.queue),
+    (SELECT count(DISTINCT worker_id) FROM imports.claim k WHERE k.queue = q.queue)
+FROM unnest(%s::text[]) AS q (queue)
+"""
+
+COUNT_BY_STATE = """
+SELECT s.state, (SELECT count(*) FROM (SELECT FROM "ProductImportJob" WHERE status = s.state LIMIT %s) n)
+FROM unnest(%s::text[]) AS s (state)
+"""
+
+
+# The place of a waiting job: due rows of the same queue that are older. Tiers and fairness move it, so it
+# is an estimate and says so where it is shown.
+PLACE = """
+SELECT count(*) FROM (
+    SELECT FROM "ProductImportJob" o
+    WHERE coalesce(o.queue, 'product-imports') = %s AND o.status = 'PENDING' AND o.suspended IS NOT TRUE
+      AND coalesce(o."notBefore", timestamptz '-infinity') <= now() AND o."createdAt" < %s
+    LIMIT %s) ahead
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much work a queue holds: `due` rows (capped at DEPTH_CAP), `claimed` jobs, `busy_workers`."""
+
+    due: int
+    claimed: int
+    busy_workers: int
+
+    @property
+    def total(self) -> int:
+        """The one definition of depth, for scaling, health and admission (design, section 3)."""
+        return self.due + self.claimed
+
+
+class JobStore:
+    """Jobs in PostgreSQL. Every method raises DatabaseUnavailableError when the database is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def record(self, requests: Sequence[JobRequest]) -> None:
+        """Record jobs, or newer generations of waiting ones; at most 500 a statement; idempotent."""
+        for start in range(0, len(requests), BATCH):
+            batch = requests[start : start + BATCH]
+            async with self._database.connection() as connection:
+                await connection.execute(
+                    RECORD,
+                    (
+                        [r.id for r in batch],
+                        [r.company_id for r in batch],
+                        [r.provider for r in batch],
+                        [r.namespace for r in batch],
+                        [r.origin.name if r.origin else None for r in batch],
+                        [r.origin.uid if r.origin else None for r in batch],
+                        [r.generation for r in batch],
+                        [Jsonb(r.spec) for r in batch],
+                        [r.queue for r in batch],
+                        [r.suspended for r in batch],
+                    ),
+                )
+
+    async def suspend_running(self, job_ids: Sequence[str]) -> None:
+        """Take running jobs from their workers and hold them; waiting ones are held by `record`."""
+        for start in range(0, len(job_ids), BATCH):
+            batch = list(job_ids[start : start + BATCH])
+            async with self._database.transaction() as connection:
+                await connection.execute(SUSPEND_CLAIMS, (batch,))
+                await connection.execute(SUSPEND_JOBS, (batch,))
+
+    async def read(self, job_ids: Sequence[str]) -> dict[str, JobRow]:
+        """Rows by id, at most 500 a statement; ids without a row are left out."""
+        found: dict[str, JobRow] = {}
+        for start in range(0, len(job_ids), BATCH):
+            async with self._database.connection() as connection:
+                cursor = await connection.execute(READ, (list(job_ids[start : start + BATCH]),))
+                for row in await cursor.fetchall():
+                    job = job_from_row(row)
+                    found[job.id] = job
+        return found
+
+    async def cancel(self, job_ids: Sequence[str], *, message: str) -> list[str]:
+        """Cancel waiting and running jobs; returns the ids that were not finished yet."""
+        cancelled: list[str] = []
+        for start in range(0, len(job_ids), BATCH):
+            batch = list(job_ids[start : start + BATCH])
+            async with self._database.transaction() as connection:
+                await connection.execute(CANCEL_CLAIMS, (batch,))
+                cursor = await connection.execute(CANCEL_JOBS, (message, batch))
+                cancelled += [row[0] for row in await cursor.fetchall()]
+        return cancelled
+
+    async def depth(self, queues: Sequence[str]) -> dict[str, Depth]:
+        """Depth of each queue, one statement for all; a queue without rows has depth zero."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(DEPTH, (DEPTH_CAP, list(queues)))
+            return {
+                row[0]: Depth(due=row[1], claimed=row[2], busy_workers=row[3])
+                for row in await cursor.fetchall()
+            }
+
+    async def count_by_state(self, states: Sequence[str], *, cap: int) -> dict[str, int]:
+        """Rows by state, each counted up to `cap`."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(COUNT_BY_STATE, (cap, list(states)))
+            return {row[0]: row[1] for row in await cursor.fetchall()}
+
+    async def place(self, job: JobRow, *, cap: int = DEPTH_CAP) -> int:
+        """About how many due jobs of the queue are older than `job`, up to `cap`."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(PLACE, (job.queue, job.created_at, cap))
+            row = await cursor.fetchone()
+            return int(row[0]) if row else 0

@@ -1,0 +1,87 @@
+"""The platform's own tables: what we need of them, checked, never altered beyond nullable columns."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+from import_core.domain.errors import SchemaMismatchError
+
+# Column → the types (information_schema.data_type) that our queries work with.
+_TEXT = frozenset({"text", "character varying"})
+_TIME = frozenset({"timestamp with time zone"})
+_NUMBER = frozenset({"numeric", "double precision", "integer", "bigint"})
+REQUIRED: dict[str, dict[str, frozenset[str]]] = {
+    "Company": {"id": _TEXT, "tier": _TEXT},
+    "ProductImportJob": {
+        "id": _TEXT,
+        "companyId": _TEXT,
+        "provider": _TEXT,
+        "status": _TEXT,
+        "errorMessage": _TEXT,
+        "createdAt": _TIME,
+        "updatedAt": _TIME,
+        "startedAt": _TIME,
+        "completedAt": _TIME,
+    },
+    "Product": {
+        "id": _TEXT,
+        "companyId": _TEXT,
+        "externalId": _TEXT,
+        "importSource": _TEXT,
+        "title": _TEXT,
+        "description": _TEXT,
+        "sku": _TEXT,
+        "price": _NUMBER,
+        "variants": frozenset({"jsonb"}),
+        "createdAt": _TIME,
+        "updatedAt": _TIME,
+    },
+    "ProductImage": {
+        "id": _TEXT,
+        "productId": _TEXT,
+        "position": frozenset({"integer", "bigint"}),
+        "sourceUrl": _TEXT,
+        "key": _TEXT,
+    },
+}
+UNIQUE_KEYS = {
+    "Product": {"companyId", "externalId", "importSource"},
+    "ProductImage": {"productId", "sourceUrl"},
+}
+
+_COLUMNS = """
+SELECT table_name, column_name, data_type FROM information_schema.columns
+WHERE table_schema = current_schema() AND table_name = ANY(:tables)
+"""
+_UNIQUE = """
+SELECT t.relname, array_agg(a.attname::text)
+FROM pg_index i
+JOIN pg_class t ON t.oid = i.indrelid
+JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = ANY(i.indkey)
+WHERE i.indisunique AND i.indpred IS NULL AND t.relnamespace = current_schema()::regnamespace
+GROUP BY i.indexrelid, t.relname
+"""
+
+
+def check_platform_tables(connection: Connection) -> None:
+    """Raise SchemaMismatchError listing every difference between the platform's tables and our needs."""
+    found: dict[tuple[str, str], str] = {
+        (table, column): kind
+        for table, column, kind in connection.execute(text(_COLUMNS), {"tables": list(REQUIRED)})
+    }
+    problems = []
+    for table, columns in REQUIRED.items():
+        for column, kinds in columns.items():
+            kind = found.get((table, column))
+            if kind is None:
+                problems.append(f'"{table}"."{column}" is missing')
+            elif kind not in kinds:
+                problems.append(f'"{table}"."{column}" is {kind}, needed: {" or ".join(sorted(kinds))}')
+    unique = [(table, set(columns)) for table, columns in connection.execute(text(_UNIQUE))]
+    problems += [
+        f'"{table}" lacks a unique index on {", ".join(sorted(key))}'
+        for table, key in UNIQUE_KEYS.items()
+        if (table, key) not in unique
+    ]
+    if problems:
+        raise SchemaMismatchError("The platform's tables differ from what is needed: " + "; ".join(problems))

@@ -1,0 +1,119 @@
+"""Connections to PostgreSQL: one pool per process, with time limits, and driver errors turned into ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow, tuple_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from import_core.domain.errors import DatabaseUnavailableError
+
+Connection = AsyncConnection[TupleRow]
+
+CONNECT_TIMEOUT_SECONDS = 5
+STATEMENT_TIMEOUT_SECONDS = 10
+CHECKOUT_TIMEOUT_SECONDS = 10.0
+KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+"""A half-open connection is noticed after 25 s, half a lease (libpq connection parameters)."""
+
+
+class Database:
+    """A pool of connections in autocommit mode; transactions are opened explicitly."""
+
+    def __init__(self, url: str, *, application: str, minimum: int = 1, maximum: int = 10) -> None:
+        self.url = url
+        self.application = application
+        self._pool = AsyncConnectionPool[Connection](
+            url,
+            min_size=minimum,
+            max_size=maximum,
+            open=False,
+            timeout=CHECKOUT_TIMEOUT_SECONDS,
+            max_lifetime=1800,
+            reconnect_timeout=30,
+            check=AsyncConnectionPool.check_connection,
+            kwargs={
+                "autocommit": True,
+                "row_factory": tuple_row,
+                "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+                "application_name": application,
+                "options": f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s -c TimeZone=UTC",
+                "prepare_threshold": 5,
+                **KEEPALIVE,
+            },
+        )
+
+    async def open(self, *, wait_seconds: float | None = None) -> None:
+        """Start the pool; with `wait_seconds`, return only when a connection stands.
+
+        Raises DatabaseUnavailableError when none stands in time.
+        """
+        await self._pool.open(wait=False)
+        if wait_seconds is not None:
+            try:
+                await self._pool.wait(timeout=wait_seconds)
+            except PoolTimeout as error:
+                raise DatabaseUnavailableError(
+                    f"PostgreSQL did not accept a connection within {wait_seconds:g} s"
+                ) from error
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Borrow a connection. Raises DatabaseUnavailableError for everything that passes by itself."""
+        with_errors = _translated()
+        async with with_errors, self._pool.connection() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def transaction(self, *, timeout_seconds: float | None = None) -> AsyncIterator[Connection]:
+        """Borrow a connection inside a transaction that the server ends after `timeout_seconds`."""
+        async with self.connection() as connection, connection.transaction():
+            if timeout_seconds is not None:
+                await connection.execute(
+                    "SELECT set_config('transaction_timeout', %s, true)",
+                    (f"{int(timeout_seconds * 1000)}ms",),
+                )
+            yield connection
+
+    async def dedicated(self) -> Connection:
+        """A connection outside the pool, for LISTEN; the caller closes it.
+
+        Raises DatabaseUnavailableError.
+        """
+        async with _translated():
+            return await AsyncConnection.connect(
+                self.url,
+                autocommit=True,
+                row_factory=tuple_row,
+                connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                application_name=f"{self.application}-listen",
+                **KEEPALIVE,  # type: ignore[arg-type]
+            )
+
+
+_PASSING = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    PoolTimeout,
+)
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    try:
+        yield
+    except _PASSING as error:
+        # The driver's text may hold the address but never the password; one line is enough.
+        detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DatabaseUnavailableError(f"PostgreSQL is not available: {detail}") from error

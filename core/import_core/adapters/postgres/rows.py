@@ -1,0 +1,65 @@
+"""Reading rows of "ProductImportJob" as values of the domain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from import_core.domain.jobs import DEFAULT_QUEUE, JobRow, JobState, ObjectReference, Progress
+
+# Joined with the checkpoint and the claim: both are keyed by the job's id.
+JOB_COLUMNS = """
+    j.id, j."companyId", j.provider, j.status, j.namespace, j."createdAt", j.queue, j."objectName",
+    j."objectUid", j.spec, j.attempt, j.deaths, j.dispatch, j."dispatchedAt", j."notBefore",
+    j."startedAt", j."completedAt", j.suspended, j."waitingReason", j."failureReason",
+    j."errorMessage", j.generation, c.progress, k.live_progress, k.worker_id
+"""
+JOB_TABLES = """
+    "ProductImportJob" j
+    LEFT JOIN imports.checkpoint c ON c.job_id = j.id
+    LEFT JOIN imports.claim k ON k.job_id = j.id
+"""
+
+_PROGRESS_FIELDS = frozenset(f.name for f in fields(Progress))
+
+
+def progress_from_json(value: Mapping[str, Any] | None) -> Progress:
+    """Read counters of this or an older version; unknown ones are left out."""
+    return Progress(**{key: item for key, item in (value or {}).items() if key in _PROGRESS_FIELDS})
+
+
+def progress_to_json(progress: Progress) -> dict[str, Any]:
+    """Counters as JSON values."""
+    return asdict(progress)
+
+
+def job_from_row(row: Sequence[Any]) -> JobRow:
+    """Turn a row of JOB_COLUMNS into a JobRow; columns that the platform left empty get their defaults."""
+    namespace, object_name, object_uid = row[4], row[7], row[8]
+    origin = ObjectReference(namespace, object_name, object_uid) if object_uid and object_name else None
+    return JobRow(
+        id=row[0],
+        company_id=row[1],
+        provider=row[2],
+        state=JobState(row[3]),
+        namespace=namespace,
+        created_at=row[5],
+        queue=row[6] or DEFAULT_QUEUE,
+        origin=origin,
+        spec=row[9] or {},
+        attempt=row[10] or 0,
+        deaths=row[11] or 0,
+        dispatch=row[12] or 0,
+        dispatched_at=row[13],
+        not_before=row[14],
+        started_at=row[15],
+        completed_at=row[16],
+        suspended=bool(row[17]),
+        waiting_reason=row[18],
+        failure_reason=row[19],
+        message=row[20],
+        generation=row[21] or 0,
+        progress=progress_from_json(row[23] or row[22]),
+        claimed_by=row[24],
+    )

@@ -1,0 +1,76 @@
+"""Worker processes: who is there, and which have gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from import_core.adapters.postgres.pool import Database
+
+REGISTER = """
+INSERT INTO imports.worker (worker_id, queue, namespace, pod_name, pod_uid, concurrency)
+VALUES (%s, %s, %s, %s, %s, %s)
+ON CONFLICT (worker_id) DO UPDATE SET seen_at = clock_timestamp(), state = 'ready'
+"""
+SEEN = "UPDATE imports.worker SET seen_at = clock_timestamp(), state = %s WHERE worker_id = %s"
+REMOVE = "DELETE FROM imports.worker WHERE worker_id = ANY(%s)"
+# Processes of a pod other than the one that runs in it now: a restarted container's earlier processes.
+OF_PODS = "SELECT worker_id, pod_uid, started_at FROM imports.worker WHERE pod_uid = ANY(%s)"
+# Rows of processes that were never seen to end go after a day; their claims ended with their leases.
+SWEEP = "DELETE FROM imports.worker WHERE seen_at < clock_timestamp() - interval '1 day'"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerProcess:
+    """One worker process; `worker_id` is its own random id, never the pod's name."""
+
+    worker_id: str
+    queue: str
+    namespace: str
+    pod_name: str
+    pod_uid: str
+    concurrency: int
+
+
+class WorkerStore:
+    """Worker processes in PostgreSQL. Methods raise DatabaseUnavailableError when it is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def register(self, worker: WorkerProcess) -> None:
+        """Enter a worker process that has started."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                REGISTER,
+                (
+                    worker.worker_id,
+                    worker.queue,
+                    worker.namespace,
+                    worker.pod_name,
+                    worker.pod_uid,
+                    worker.concurrency,
+                ),
+            )
+
+    async def seen(self, worker_id: str, *, state: str) -> None:
+        """Tell that the process is alive; `state` is ready, draining or stopped."""
+        async with self._database.connection() as connection:
+            await connection.execute(SEEN, (state, worker_id))
+
+    async def remove(self, worker_ids: Sequence[str]) -> None:
+        """Forget processes that have ended."""
+        async with self._database.connection() as connection:
+            await connection.execute(REMOVE, (list(worker_ids),))
+
+    async def of_pods(self, pod_uids: Sequence[str]) -> list[tuple[str, str, datetime]]:
+        """(worker id, pod uid, start) of the processes entered for these pods."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(OF_PODS, (list(pod_uids),))
+            return [(row[0], row[1], row[2]) for row in await cursor.fetchall()]
+
+    async def sweep(self) -> None:
+        """Forget processes not seen for a day."""
+        async with self._database.connection() as connection:
+            await connection.execute(SWEEP)

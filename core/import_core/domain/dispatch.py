@@ -1,0 +1,122 @@
+"""Which due jobs are handed to Redis next, and how many."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from import_core.domain.jobs import Tier
+
+WINDOW_LIMIT = 2000
+WINDOW_SECONDS = 2.0
+TIER_STEP_SECONDS = 600.0
+"""A row rises one tier for each of these it has waited (design, section 2), so BASIC never starves."""
+_RANK = {Tier.BASIC: 0, Tier.PRO: 1, Tier.ENTERPRISE: 2}
+_TOP_RANK = max(_RANK.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A due row."""
+
+    job_id: str
+    company_id: str
+    tier: Tier
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The chosen rows in order, and the companies of which more rows must be known to go on."""
+
+    chosen: tuple[Candidate, ...]
+    exhausted: frozenset[str]
+
+
+def window(*, concurrency: int, ready_workers: int, minimum_workers: int, starts_per_second: float) -> int:
+    """How many unclaimed hand-overs Redis may hold: a load for every worker, or two seconds' worth of starts."""
+    by_workers = concurrency * max(ready_workers, minimum_workers)
+    by_rate = int(WINDOW_SECONDS * starts_per_second + 0.999)
+    return min(WINDOW_LIMIT, max(by_workers, by_rate))
+
+
+def rank(candidate: Candidate, now: datetime) -> int:
+    """The row's tier with its age counted in; never above ENTERPRISE."""
+    waited = max(0.0, (now - candidate.created_at).total_seconds())
+    return min(_TOP_RANK, _RANK[candidate.tier] + int(waited // TIER_STEP_SECONDS))
+
+
+def choose(
+    candidates: Iterable[Candidate],
+    *,
+    in_flight: Mapping[str, int],
+    needed: int,
+    now: datetime,
+    complete: Mapping[str, bool] | None = None,
+) -> Choice:
+    """Choose up to `needed` rows: by tier, then to the company with the fewest jobs under way, then by age.
+
+    A company's rows are taken oldest first. `complete` tells for which companies every due row is among
+    the candidates; another company whose rows are used up is reported as exhausted, because its next row
+    might come before those chosen after it.
+    """
+    queues = _by_company(candidates)
+    heap = [_entry(queue, in_flight.get(company, 0), now) for company, queue in queues.items()]
+    heapq.heapify(heap)
+    chosen: list[Candidate] = []
+    exhausted: set[str] = set()
+    while heap and len(chosen) < needed:
+        entry = heapq.heappop(heap)
+        company, share = entry[4], entry[1]
+        queue = queues[company]
+        chosen.append(queue.popleft())
+        if queue:
+            heapq.heappush(heap, _entry(queue, share + 1, now))
+        elif not (complete or {}).get(company, False):
+            exhausted.add(company)
+    return Choice(tuple(chosen), frozenset(exhausted))
+
+
+def _by_company(candidates: Iterable[Candidate]) -> dict[str, deque[Candidate]]:
+    grouped: dict[str, list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        grouped[candidate.company_id].append(candidate)
+    return {
+        company: deque(sorted(rows, key=lambda row: (row.created_at, row.job_id)))
+        for company, rows in grouped.items()
+    }
+
+
+def _entry(queue: deque[Candidate], share: int, now: datetime) -> tuple[int, int, datetime, str, str]:
+    head = queue[0]
+    return (-rank(head, now), share, head.created_at, head.job_id, head.company_id)
+
+
+@dataclass(frozen=True, slots=True)
+class StartRate:
+    """A running measure of job starts per second, from what left the window between two looks."""
+
+    per_second: float = 0.0
+    unclaimed: int | None = None
+    looked_at: float | None = None
+
+    def after_look(self, *, unclaimed: int, now: float) -> StartRate:
+        """Take in that `unclaimed` rows are left at `now` (seconds of a monotonic clock)."""
+        if self.unclaimed is None or self.looked_at is None or now <= self.looked_at:
+            return StartRate(self.per_second, unclaimed, now)
+        started = max(0, self.unclaimed - unclaimed)
+        elapsed = now - self.looked_at
+        weight = min(1.0, elapsed / WINDOW_SECONDS)
+        return StartRate(self.per_second + weight * (started / elapsed - self.per_second), unclaimed, now)
+
+    def after_hand_over(self, count: int) -> StartRate:
+        """Take in that `count` rows more were handed over."""
+        return StartRate(self.per_second, (self.unclaimed or 0) + count, self.looked_at)
+
+
+def lost(dispatched: Sequence[str], waiting: frozenset[str]) -> list[str]:
+    """The overdue hand-overs (their BullMQ ids) that Redis does not hold in its waiting list."""
+    return [queue_id for queue_id in dispatched if queue_id not in waiting]

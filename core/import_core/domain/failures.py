@@ -1,0 +1,76 @@
+"""What happens to a job after a try that did not succeed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from import_core.domain.errors import (
+    HandBackError,
+    ImportOperatorError,
+    InvalidInputError,
+    PermanentError,
+    ProviderThrottledError,
+    RetryableError,
+)
+from import_core.domain.jobs import WaitingReason
+
+RETRY_DELAYS_SECONDS = (5.0, 25.0, 125.0)
+"""One try, plus a retry after each of these (design, section 5)."""
+JITTER = 0.2
+"""Delays are spread by up to this share either way, so that jobs which failed together don't return together."""
+DEATHS_UNTIL_SUSPECTED = 3
+"""A job on board of this many workers that died is suspected and runs alone (design, section 2)."""
+MESSAGE_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The job is FAILED."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The job is due again after `delay_seconds`; `tries` is 0 where the try does not count."""
+
+    delay_seconds: float
+    tries: int
+    waiting_reason: str
+    message: str | None
+
+
+def decide_after_error(error: BaseException, *, attempt: int, spread: float) -> Fail | Retry:
+    """Decide on a try that ended with `error`, when `attempt` tries had failed before it.
+
+    `spread` in [0, 1) is the caller's random number. An unknown exception counts as passing: a bug in
+    one version must not fail jobs for good while tries are left.
+    """
+    message = describe(error)
+    if isinstance(error, HandBackError):
+        delay = error.retry_after
+        return Retry(delay, 0, error.waiting_reason or WaitingReason.RETRY, None)
+    if isinstance(error, PermanentError):
+        return Fail(error.reason, message)
+    if isinstance(error, InvalidInputError):
+        return Fail("InvalidInput", message)
+    reason = error.reason if isinstance(error, RetryableError) else "UnexpectedError"
+    if attempt >= len(RETRY_DELAYS_SECONDS):
+        return Fail(reason, f"{message} (after {attempt + 1} tries)")
+    delay = retry_delay(attempt, spread)
+    if isinstance(error, ProviderThrottledError) and error.retry_after is not None:
+        delay = max(delay, error.retry_after)
+    return Retry(delay, 1, WaitingReason.RETRY, message)
+
+
+def retry_delay(attempt: int, spread: float) -> float:
+    """Seconds until the retry after `attempt` failed tries, within JITTER of the table's value."""
+    base = RETRY_DELAYS_SECONDS[min(attempt, len(RETRY_DELAYS_SECONDS) - 1)]
+    return base * (1 - JITTER + 2 * JITTER * spread)
+
+
+def describe(error: BaseException) -> str:
+    """One bounded line for a person: ours as written, a foreign exception with its type."""
+    text = str(error) if isinstance(error, ImportOperatorError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:MESSAGE_LIMIT]
