@@ -1,0 +1,253 @@
+"""ImportJob: one run that copies a company's products from a provider account into the platform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from import_core.domain.jobs import WaitingReason
+from import_core.domain.mapping import TARGET_FIELDS
+from import_core.domain.resources.common import (
+    GROUP,
+    CompanyId,
+    Conditions,
+    Count,
+    Generation,
+    Message,
+    NameReference,
+    ObjectMeta,
+    PrinterColumn,
+    ResourceDefinition,
+    ResourceModel,
+    Rule,
+    Timestamp,
+    immutable,
+    not_yet,
+    parse,
+)
+
+RETRY_ANNOTATION = f"{GROUP}/retry"
+"""Any new value of this annotation runs a finished job again."""
+CONFIRM_REMOVALS_ANNOTATION = f"{GROUP}/confirm-removals"
+"""The job's generation as its value confirms removals above `removed.maxPercent`."""
+
+DEFAULT_TTL_SECONDS = 86_400
+
+
+class JobPhase(StrEnum):
+    """Where a job stands (`status.phase`)."""
+
+    PENDING = "Pending"
+    QUEUED = "Queued"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+
+class RemovalAction(StrEnum):
+    """What happens to products that are gone from the source."""
+
+    KEEP = "Keep"
+    ARCHIVE = "Archive"
+
+
+class Filter(ResourceModel):
+    """Restricts which products are imported; all by default."""
+
+    updated_after: Timestamp | None = None
+    """Import only products that the provider changed after this time (RFC 3339)."""
+
+
+class Images(ResourceModel):
+    """Which images are imported, and which thumbnails are made of them."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            field="thumbnails",
+            cel="self.thumbnails.all(size, self.thumbnails.exists_one(other, other == size))",
+            message="thumbnails: every size may be named once",
+            check=lambda images: len(set(images.thumbnails)) == len(images.thumbnails),
+        ),
+    )
+
+    enabled: bool = True
+    """Whether images are imported at all."""
+    max_per_product: Annotated[int, Field(ge=0, le=20)] = 20
+    """At most so many images of one product are imported, in the provider's order."""
+    thumbnails: Annotated[
+        tuple[Annotated[int, Field(ge=16, le=4096)], ...],
+        Field(strict=False, max_length=8, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+    ] = (256, 1024)
+    """Sizes of the thumbnails: the longest side in pixels. A smaller image is not enlarged."""
+
+
+class Enrich(ResourceModel):
+    """Steps after the import. Not implemented yet: all of them must stay off."""
+
+    embedding: bool = False
+    """Compute an embedding of each image."""
+    quality_control: bool = False
+    """Have each product checked for quality."""
+    index: bool = False
+    """Add each product to the search index."""
+
+
+class Removed(ResourceModel):
+    """What happens to products that are gone from the source. Not implemented yet: they are kept."""
+
+    action: Annotated[RemovalAction, Field(strict=False)] = RemovalAction.KEEP
+    """Keep leaves them as they are; Archive marks them as archived (not implemented yet)."""
+    max_percent: Annotated[int, Field(ge=0, le=100)] = 20
+    """If more than this share of the products would be removed, the job stops and asks."""
+
+
+def _cel_list(values: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f"'{value}'" for value in values) + "]"
+
+
+class ImportJobSpec(ResourceModel):
+    """What to import. companyId and providerRef can't be changed."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        immutable("companyId"),
+        immutable("providerRef"),
+        Rule(
+            field="fieldMapping",
+            cel=f"!has(self.fieldMapping) || self.fieldMapping.all(k, k in {_cel_list(TARGET_FIELDS)})",
+            message=f"fieldMapping: its keys must be product fields: {', '.join(TARGET_FIELDS)}",
+            check=lambda spec: set(spec.field_mapping or {}) <= set(TARGET_FIELDS),
+        ),
+        not_yet("enrich", Enrich(), "enrichment"),
+        not_yet("removed", Removed(), "handling of removed products"),
+        not_yet("ttlSecondsAfterFinished", DEFAULT_TTL_SECONDS, "deleting finished jobs"),
+    )
+
+    company_id: CompanyId
+    """Id of the company to import for. Must be the provider's company; can't be changed."""
+    provider_ref: NameReference
+    """The ImportProvider to import from, in the same namespace; can't be changed."""
+    filter: Filter | None = None
+    """Restricts which products are imported; all of them if absent."""
+    field_mapping: Annotated[
+        dict[str, Annotated[str, Field(min_length=1, max_length=1024)]] | None, Field(max_length=32)
+    ] = None
+    """Product field to JMESPath expression over the provider's product (for Shopify the product of the GraphQL
+    Admin API, for Roastify the product of GET /products/{id}). Replaces the provider type's default for the
+    fields it names; the other fields keep their defaults. Example: {"title": "title",
+    "price": "variants[0].price"}."""
+    images: Images = Images()
+    """Which images are imported, and which thumbnails are made of them."""
+    enrich: Enrich = Enrich()
+    """Steps after the import. Not implemented yet: all of them must stay off."""
+    removed: Removed = Removed()
+    """What happens to products that are gone from the source. Not implemented yet: they are kept."""
+    suspend: bool = False
+    """Whether the job is held back: a suspended job is not started; one that runs stops after its page in
+    hand and continues there when resumed."""
+    active_deadline_seconds: Annotated[int, Field(ge=1, le=604_800)] | None = None
+    """The job fails when it is not done so many seconds after its first start (at most 7 days); no limit if
+    absent."""
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] = DEFAULT_TTL_SECONDS
+    """The finished object is deleted after so many seconds; its row in PostgreSQL stays as history. Not
+    implemented yet: the default is the only value."""
+
+
+class JobProgress(ResourceModel):
+    """Counters of what is committed."""
+
+    products_total: Count | None = None
+    """Products in the catalogue; absent while the provider has not told."""
+    products_imported: Count = 0
+    """Products written, because they are new or have changed."""
+    products_unchanged: Count = 0
+    """Products that were already as the provider has them."""
+    products_failed: Count = 0
+    """Products that could not be imported; `kubectl imports errors` lists them."""
+    images_total: Count = 0
+    """Images found so far."""
+    images_imported: Count = 0
+    """Images stored, or found stored already."""
+    images_failed: Count = 0
+    """Images that could not be imported; `kubectl imports errors` lists them."""
+    percent: Annotated[int, Field(ge=0, le=100)] = 0
+    """Share of the products that is done, in whole percents; 100 only when all are."""
+
+
+class ImportJobStatus(ResourceModel):
+    """How the import goes; written by the operator."""
+
+    phase: Annotated[JobPhase, Field(strict=False)] | None = None
+    """Pending: not recorded yet. Queued: recorded, due or waiting for its time. Running: a worker has it.
+    Succeeded, Failed, Cancelled: finished."""
+    job_id: Annotated[str, Field(max_length=64)] | None = None
+    """Id of the job's row in PostgreSQL."""
+    attempts: Count | None = None
+    """Tries so far, the current one included. A try handed back by a stopping worker does not count."""
+    progress: JobProgress | None = None
+    """Counters of what is committed."""
+    waiting_reason: Annotated[WaitingReason, Field(strict=False)] | None = None
+    """Why a queued job does not run: QueueFull (all workers are busy), ProviderLimit (the provider's rate
+    limit), BreakerOpen (the provider fails too often), Backpressure (the queue is too deep for the company's
+    tier), Paused (dispatch is paused), Retry (a try failed; the next one waits)."""
+    queued_at: Timestamp | None = None
+    """When the job was recorded."""
+    started_at: Timestamp | None = None
+    """When a worker first took the job."""
+    completed_at: Timestamp | None = None
+    """When the job finished."""
+    message: Message | None = None
+    """One sentence for people: what happens, or what went wrong."""
+    observed_generation: Generation | None = None
+    """Generation of the object that this status is about."""
+    conditions: Conditions = ()
+    """Accepted (the spec is valid and recorded), Queued, Complete, Failed, Suspended, NotYetEnforced (names
+    the fields that have no effect in this version)."""
+
+
+class ImportJob(ResourceModel):
+    """One run that copies a company's products, with their images, from a provider account into the platform.
+    The annotation imports.avnz.io/retry with any new value runs a finished job again."""
+
+    metadata: ObjectMeta
+    spec: ImportJobSpec
+    """What to import."""
+    status: ImportJobStatus = ImportJobStatus()
+    """How the import goes; written by the operator."""
+
+
+DEFINITION = ResourceDefinition(
+    kind="ImportJob",
+    plural="importjobs",
+    singular="importjob",
+    short_name="ij",
+    model=ImportJob,
+    columns=(
+        PrinterColumn("Phase", ".status.phase", description="Where the job stands"),
+        PrinterColumn("Percent", ".status.progress.percent", "integer", "Share of the products that is done"),
+        PrinterColumn("Provider", ".spec.providerRef.name", description="Where the products come from"),
+        PrinterColumn("Company", ".spec.companyId", description="Whom the products are for"),
+        PrinterColumn("Attempts", ".status.attempts", "integer", "Tries so far"),
+        PrinterColumn("Waiting", ".status.waitingReason", description="Why a queued job does not run"),
+        PrinterColumn("Age", ".metadata.creationTimestamp", "date", "Time since the job was submitted"),
+        PrinterColumn(
+            "Products", ".status.progress.productsTotal", "integer", "Products in the catalogue", 1
+        ),
+        PrinterColumn("Failed", ".status.progress.productsFailed", "integer", "Products that failed", 1),
+        PrinterColumn("Message", ".status.message", description="What happens, for people", priority=1),
+    ),
+    selectable_fields=(".spec.companyId", ".spec.providerRef.name", ".status.phase"),
+)
+
+
+def parse_import_job(body: Mapping[str, Any]) -> ImportJob:
+    """Read an ImportJob from an object's JSON; raises InvalidResourceError naming the field."""
+    return parse(ImportJob, body)
+
+
+def parse_import_job_spec(spec: Mapping[str, Any]) -> ImportJobSpec:
+    """Read a spec alone, as a job's row keeps it; raises InvalidResourceError naming the field."""
+    return parse(ImportJobSpec, spec, at="spec")

@@ -1,0 +1,183 @@
+"""ImportProvider: one company's connection to one provider account."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from import_core.domain.resources.common import (
+    CompanyId,
+    Conditions,
+    Count,
+    Generation,
+    Message,
+    NameReference,
+    ObjectMeta,
+    PrinterColumn,
+    ResourceDefinition,
+    ResourceModel,
+    Rule,
+    Timestamp,
+    immutable,
+    not_yet,
+    parse,
+)
+
+
+class ProviderType(StrEnum):
+    """The providers that can be imported from."""
+
+    SHOPIFY = "shopify"
+    ROASTIFY = "roastify"
+
+
+class BreakerState(StrEnum):
+    """State of a circuit breaker."""
+
+    CLOSED = "Closed"
+    OPEN = "Open"
+    HALF_OPEN = "HalfOpen"
+
+
+_HOST = r"([A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
+_PORT = r"(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+BASE_URL = re.compile(rf"https?://{_HOST}{_PORT}(/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*)?")
+
+
+class RateLimit(ResourceModel):
+    """API calls of this connection, over all workers. Downloads of images from a CDN don't count."""
+
+    requests: Annotated[int, Field(ge=1, le=100_000)]
+    """At most so many API calls within any window of perSeconds."""
+    per_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
+    """Length of the window in seconds."""
+
+
+DEFAULT_RATE_LIMITS: Mapping[ProviderType, RateLimit] = {
+    ProviderType.SHOPIFY: RateLimit(requests=120),
+    ProviderType.ROASTIFY: RateLimit(requests=100),
+}
+"""Used where a provider names no limit (design, section 5)."""
+
+
+class CircuitBreaker(ResourceModel):
+    """When to leave a failing provider alone. Not implemented yet: the defaults are the only values."""
+
+    failure_threshold: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Opens after so many failures in a row."""
+    open_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
+    """Stays open for so many seconds, then lets one call through to try."""
+
+
+def _cel_regex(pattern: str) -> str:
+    return "'" + pattern.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+class ImportProviderSpec(ResourceModel):
+    """How to reach the provider account. companyId and type can't be changed."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        immutable("companyId"),
+        immutable("type"),
+        Rule(
+            field="baseUrl",
+            # On the spec and not on the field, so that a refused URL's password is not repeated back.
+            cel=f"self.baseUrl.matches({_cel_regex(f'^{BASE_URL.pattern}$')})",
+            message="baseUrl: must be an http or https URL without user, password, query or fragment",
+            check=lambda spec: BASE_URL.fullmatch(spec.base_url) is not None,
+        ),
+        not_yet("circuitBreaker", CircuitBreaker(), "the circuit breaker"),
+    )
+
+    company_id: CompanyId
+    """Id of the company that this connection belongs to; jobs for other companies are refused. Can't be
+    changed."""
+    type: Annotated[ProviderType, Field(strict=False)]
+    """The provider: shopify or roastify. Can't be changed."""
+    base_url: Annotated[str, Field(min_length=1, max_length=2048)]
+    """The provider's address: for Shopify the shop, such as https://acme.myshopify.com; for Roastify the API,
+    such as https://api.roastify.app/v1. Without user, password, query or fragment."""
+    credentials_secret_ref: NameReference
+    """The Secret with the credentials, in the same namespace. Shopify: accessToken, or clientId and
+    clientSecret; Roastify: apiKey."""
+    rate_limit: RateLimit | None = None
+    """API calls of this connection, over all workers; if absent Shopify 120 and Roastify 100 per minute."""
+    circuit_breaker: CircuitBreaker = CircuitBreaker()
+    """When to leave a failing provider alone. Not implemented yet: the defaults are the only values."""
+    timeout_seconds: Annotated[int, Field(ge=1, le=300)] = 30
+    """A call to the provider fails after so many seconds."""
+
+    @property
+    def effective_rate_limit(self) -> RateLimit:
+        """The limit to keep: the spec's own, or else the provider type's default."""
+        return self.rate_limit or DEFAULT_RATE_LIMITS[self.type]
+
+
+class BreakerStatus(ResourceModel):
+    """The circuit breaker of this connection."""
+
+    state: Annotated[BreakerState, Field(strict=False)]
+    """Closed: calls go through. Open: none does. HalfOpen: one call tries."""
+    consecutive_failures: Count = 0
+    """Failures since the last success."""
+    opened_at: Timestamp | None = None
+    """When the breaker last opened."""
+
+
+class ImportProviderStatus(ResourceModel):
+    """What is known about the connection; written by the operator."""
+
+    breaker: BreakerStatus | None = None
+    """The circuit breaker of this connection; absent while it is not implemented."""
+    checked_at: Timestamp | None = None
+    """When the connection was last checked."""
+    message: Message | None = None
+    """One sentence for people: what is wrong with the connection, if anything."""
+    observed_generation: Generation | None = None
+    """Generation of the object that this status is about."""
+    conditions: Conditions = ()
+    """Ready (jobs can use the connection), Reachable (the provider answers), CredentialsValid (it accepts the
+    credentials), NotYetEnforced (names the fields that have no effect in this version)."""
+
+
+class ImportProvider(ResourceModel):
+    """One company's connection to one provider account: where it is, how to log in, and how fast to ask."""
+
+    metadata: ObjectMeta
+    spec: ImportProviderSpec
+    """How to reach the provider account."""
+    status: ImportProviderStatus = ImportProviderStatus()
+    """What is known about the connection; written by the operator."""
+
+
+def _condition(name: str) -> str:
+    return f'.status.conditions[?(@.type=="{name}")].status'
+
+
+DEFINITION = ResourceDefinition(
+    kind="ImportProvider",
+    plural="importproviders",
+    singular="importprovider",
+    short_name="ipr",
+    model=ImportProvider,
+    columns=(
+        PrinterColumn("Type", ".spec.type", description="The provider"),
+        PrinterColumn("Company", ".spec.companyId", description="Whom the connection belongs to"),
+        PrinterColumn("Reachable", _condition("Reachable"), description="Whether the provider answers"),
+        PrinterColumn("Credentials", _condition("CredentialsValid"), description="Whether it accepts them"),
+        PrinterColumn("Breaker", ".status.breaker.state", description="State of the circuit breaker"),
+        PrinterColumn("Age", ".metadata.creationTimestamp", "date", "Time since the object was created"),
+        PrinterColumn("URL", ".spec.baseUrl", description="The provider's address", priority=1),
+        PrinterColumn("Message", ".status.message", description="What is wrong, for people", priority=1),
+    ),
+    selectable_fields=(".spec.companyId", ".spec.type"),
+)
+
+
+def parse_import_provider(body: Mapping[str, Any]) -> ImportProvider:
+    """Read an ImportProvider from an object's JSON; raises InvalidResourceError naming the field."""
+    return parse(ImportProvider, body)
