@@ -1,0 +1,74 @@
+# Everything a developer calls. `make demo` and `make test` set up all they need on a fresh machine:
+# Python 3.11+, make and git are enough.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+SOURCES := core operator worker gateway cli local tests bench
+
+.PHONY: help demo up down status test test-unit test-integration test-e2e check format generate bench lock clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | while IFS='|' read -r name text; do printf '  make %-18s %s\n' "$$name" "$$text"; done
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Installing the Python packages into $(VENV) (about a minute the first time) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(INSTALLED) ## A tour on this machine: imports two catalogues, then 300 jobs, and shows the fleet follow
+	@$(BIN)/import-local demo
+
+up: $(INSTALLED) ## Start a whole installation on this machine (state in .local/)
+	@$(BIN)/import-local up
+
+down: $(INSTALLED) ## Stop it
+	@$(BIN)/import-local down
+
+status: $(INSTALLED) ## What runs
+	@$(BIN)/import-local status
+
+test: $(INSTALLED) ## All tests, on real parts (builds the Kubernetes binaries once)
+	@$(BIN)/import-local build
+	@$(BIN)/python -m pytest tests --cov --cov-report=term:skip-covered --cov-fail-under=85
+
+test-unit: $(INSTALLED) ## The tests that need nothing but Python
+	@$(BIN)/python -m pytest tests/unit
+
+test-integration: $(INSTALLED) ## The tests of single parts against real databases and a real control plane
+	@$(BIN)/import-local build
+	@$(BIN)/python -m pytest tests/integration
+
+test-e2e: $(INSTALLED) ## The tests of a whole installation
+	@$(BIN)/import-local build
+	@$(BIN)/python -m pytest tests/e2e
+
+check: $(INSTALLED) ## Lint, format, types, import rules, drift of generated files
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m import_core.generate --check
+
+format: $(INSTALLED) ## Format and fix what can be fixed
+	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+generate: $(INSTALLED) ## Write crds/ and the generated reference pages from the models
+	@$(BIN)/python -m import_core.generate
+
+bench: $(INSTALLED) ## Benchmarks, as ratios against bare references in the same run
+	@$(BIN)/import-local build
+	@$(BIN)/python -m bench
+
+lock: ## Pin the dependencies anew (needs uv)
+	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --upgrade --output-file requirements.txt
+
+clean: ## Remove what was built here; stops the local installation first
+	@test ! -x $(BIN)/import-local || $(BIN)/import-local down
+	@rm -rf $(VENV) .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage dist
