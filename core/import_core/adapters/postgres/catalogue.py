@@ -90,10 +90,6 @@ INSERT INTO imports.checkpoint (job_id, version, cursor, progress, pages) VALUES
 ON CONFLICT (job_id) DO UPDATE SET version = excluded.version, cursor = excluded.cursor,
     progress = excluded.progress, pages = excluded.pages, updated_at = clock_timestamp()
 """
-READ_ITEM_ERRORS = """
-SELECT external_id, stage, url, reason, message, created_at FROM imports.item_error
-WHERE job_id = %s ORDER BY external_id, stage, url LIMIT %s
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,12 +226,6 @@ class CatalogueStore:
         if page.images:
             rows = Jsonb([{"id": str(uuid4()), **to_json_value(write)} for write in page.images])
             await connection.execute(UPSERT_IMAGES, {**scope, "rows": rows})
-
-    async def item_errors(self, job_id: str, *, limit: int = 200) -> list[tuple[Any, ...]]:
-        """(external id, stage, url, reason, message, time) of a job's failed items, at most `limit`."""
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(READ_ITEM_ERRORS, (job_id, limit))
-            return await cursor.fetchall()
 
 
 async def _write_checkpoint(connection: Connection, job_id: str, checkpoint: Checkpoint) -> None:

@@ -67,12 +67,6 @@ SELECT q.queue,
 FROM unnest(%s::text[]) AS q (queue)
 """
 
-COUNT_BY_STATE = """
-SELECT s.state, (SELECT count(*) FROM (SELECT FROM "ProductImportJob" WHERE status = s.state LIMIT %s) n)
-FROM unnest(%s::text[]) AS s (state)
-"""
-
-
 # The place of a waiting job: due rows of the same queue that are older. Tiers and fairness move it, so it
 # is an estimate and says so where it is shown.
 PLACE = """
@@ -163,12 +157,6 @@ class JobStore:
                 row[0]: Depth(due=row[1], claimed=row[2], busy_workers=row[3])
                 for row in await cursor.fetchall()
             }
-
-    async def count_by_state(self, states: Sequence[str], *, cap: int) -> dict[str, int]:
-        """Rows by state, each counted up to `cap`."""
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(COUNT_BY_STATE, (cap, list(states)))
-            return {row[0]: row[1] for row in await cursor.fetchall()}
 
     async def place(self, job: JobRow, *, cap: int = DEPTH_CAP) -> int:
         """About how many due jobs of the queue are older than `job`, up to `cap`."""
