@@ -1,0 +1,179 @@
+"""Reads single values of a provider's product: checked for type, bounded, and fit for PostgreSQL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+from import_core.domain.errors import MappingError
+
+MAX_TITLE_LENGTH = 500
+MAX_DESCRIPTION_LENGTH = 524_288
+MAX_TEXT_LENGTH = 255
+MAX_TAGS = 250
+MAX_AMOUNT = Decimal(10) ** 12
+MAX_QUANTITY = 10**12
+
+_AMOUNT = re.compile(r"[0-9]{1,13}(\.[0-9]{1,6})?")
+_CURRENCY = re.compile(r"[A-Z]{3}")
+# PostgreSQL's text holds neither NUL nor halves of a surrogate pair.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class PriceUnit(Enum):
+    """How a provider writes prices."""
+
+    DECIMAL = "decimal"
+    """In the currency's main unit, as decimal text ("12.50") or a number: Shopify."""
+    CENTS = "cents"
+    """In whole hundredths of the currency's main unit, as a number: Roastify."""
+
+
+def clean(value: str) -> str:
+    """The text without NUL, broken surrogates replaced; emoji, direction marks and HTML stay as they are."""
+    if _UNSTORABLE.search(value) is None:
+        return value
+    return _UNSTORABLE.sub(lambda match: "" if match[0] == "\x00" else "\ufffd", value)
+
+
+def text(field: str, value: object, limit: int = MAX_TEXT_LENGTH) -> str | None:
+    """Text, or None where it is absent or blank; raises MappingError for another type or too long a text."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise MappingError(field, f"must be text, not {kind_of(value)}")
+    cleaned = clean(value)
+    if len(cleaned) > limit:
+        raise MappingError(field, f"is longer than {limit} characters")
+    return cleaned if cleaned.strip() else None
+
+
+def required_text(field: str, value: object, limit: int = MAX_TEXT_LENGTH) -> str:
+    """Text that must be there and not blank."""
+    result = text(field, value, limit)
+    if result is None:
+        raise MappingError(field, "is missing or empty")
+    return result
+
+
+def identifier(field: str, value: object) -> str:
+    """A provider's id: text, or a whole number, which becomes text."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+        return str(value)
+    return required_text(field, value)
+
+
+def amount(field: str, value: object, unit: PriceUnit) -> Decimal | None:
+    """A price in the currency's main unit; raises MappingError unless it is 0 to MAX_AMOUNT in that unit."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if unit is PriceUnit.CENTS:
+        cents = quantity(field, value)
+        result = Decimal(cents or 0).scaleb(-2)
+    elif isinstance(value, str):
+        if not _AMOUNT.fullmatch(value.strip()):
+            raise MappingError(field, 'must be an amount such as "12.50", with at most 6 decimal places')
+        result = Decimal(value.strip())
+    else:
+        result = number(field, value)
+    if not 0 <= result <= MAX_AMOUNT:
+        raise MappingError(field, f"must be from 0 to {MAX_AMOUNT}")
+    return result
+
+
+def number(field: str, value: object) -> Decimal:
+    """A finite number; raises MappingError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise MappingError(field, f"must be a number, not {kind_of(value)}")
+    # The magnitude first: as text, a whole number of any length would take long and is limited by Python.
+    if not abs(value) <= MAX_AMOUNT:
+        raise MappingError(field, f"must be from -{MAX_AMOUNT} to {MAX_AMOUNT}")
+    return Decimal(str(value))
+
+
+def quantity(field: str, value: object) -> int | None:
+    """A whole number, or None where it is absent; raises MappingError for anything else."""
+    if value is None:
+        return None
+    result = number(field, value)
+    if result != result.to_integral_value():
+        raise MappingError(field, "must be a whole number")
+    return int(result)
+
+
+def currency(field: str, value: object) -> str | None:
+    """A currency's code (ISO 4217: three capital letters)."""
+    result = text(field, value)
+    if result is not None and not _CURRENCY.fullmatch(result):
+        raise MappingError(field, "must be a currency's code of three capital letters, such as EUR")
+    return result
+
+
+def tags(field: str, value: object) -> tuple[str, ...]:
+    """A list of texts; blank ones are left out."""
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise MappingError(field, f"must be a list of texts, not {kind_of(value)}")
+    if len(value) > MAX_TAGS:
+        raise MappingError(field, f"has more than {MAX_TAGS} entries")
+    found = [text(f"{field}[{index}]", item) for index, item in enumerate(value)]
+    return tuple(item for item in found if item is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A JSON object at a path, for reading nested values with errors that name the whole path."""
+
+    path: str
+    values: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: str, value: object) -> Record:
+        """Raises MappingError if the value is no object."""
+        if not isinstance(value, Mapping):
+            raise MappingError(path, f"must be an object, not {kind_of(value)}")
+        return cls(path, value)
+
+    def field(self, name: str) -> str:
+        """The path of one of its fields."""
+        return f"{self.path}.{name}"
+
+    def get(self, name: str) -> Any:
+        """A field's value; None where it is absent."""
+        return self.values.get(name)
+
+    def text(self, name: str) -> str | None:
+        """A field as text."""
+        return text(self.field(name), self.get(name))
+
+    def quantity(self, name: str) -> int | None:
+        """A field as a whole number."""
+        return quantity(self.field(name), self.get(name))
+
+    def amount(self, name: str, unit: PriceUnit) -> Decimal | None:
+        """A field as a price."""
+        return amount(self.field(name), self.get(name), unit)
+
+    def child(self, name: str) -> Record | None:
+        """A field as an object; None where it is absent."""
+        value = self.get(name)
+        return None if value is None else Record.read(self.field(name), value)
+
+
+def kind_of(value: object) -> str:
+    """What a JSON value is, in words; never the value itself, which may be a customer's."""
+    for types, name in (
+        (bool, "true or false"),
+        (int | float, "a number"),
+        (str, "text"),
+        (list, "a list"),
+        (Mapping, "an object"),
+    ):
+        if isinstance(value, types):
+            return name
+    return "null" if value is None else "something else"
