@@ -4,6 +4,7 @@ Each is its own child process that also ends when the test process is killed. A 
 own inside them: a database, an emptied Valkey, a bucket.
 """
 
+import os
 import shutil
 import tempfile
 import uuid
@@ -12,12 +13,25 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from redis.asyncio import Redis
+
+from import_local.kubectl import apply_definitions
+from import_local.parts.control_plane import ControlPlane
 from import_local.parts.objectstore import Bucket, ObjectStoreServer
 from import_local.parts.postgres import PostgresServer
 from import_local.parts.valkey import ValkeyServer
-from redis.asyncio import Redis
 
+_PROJECT = Path(__file__).parents[1]
 _TEMPLATE = "migrated_template"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_other_cluster() -> Iterator[None]:
+    """Hide the developer's own clusters: a test that forgets its kubeconfig fails instead of reaching one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", os.devnull)
+        patch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -98,3 +112,22 @@ async def object_store(object_store_server: ObjectStoreServer) -> AsyncIterator[
     bucket = await object_store_server.create_bucket(f"test-{uuid.uuid4().hex}")
     yield bucket
     await object_store_server.delete_bucket(bucket.name)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def control_plane_server(servers_folder: Path) -> AsyncIterator[ControlPlane]:
+    """Run a real Kubernetes control plane, without nodes, with the project's CRDs."""
+    logs = servers_folder / "control-plane-logs"
+    logs.mkdir()
+    server = ControlPlane(servers_folder / "control-plane", log_folder=logs, durable=False)
+    await server.start()
+    await apply_definitions(server.kubeconfig, _PROJECT / "crds")
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+def control_plane(control_plane_server: ControlPlane) -> Path:
+    """Return the administrator's kubeconfig of the test's own control plane, checked before each test."""
+    control_plane_server.ensure_own(control_plane_server.kubeconfig)
+    return control_plane_server.kubeconfig

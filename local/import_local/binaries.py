@@ -41,11 +41,12 @@ class GoModule:
     version: str
     packages: Mapping[str, str]  # program name → Go package
     linker_flags: str = _STRIP
+    modules: Path = _MODULES
 
     @property
     def folder(self) -> Path:
         """Where its go.mod and go.sum are."""
-        return _MODULES / self.name
+        return self.modules / self.name
 
     @property
     def key(self) -> str:

@@ -8,14 +8,15 @@ from pathlib import Path
 import obstore
 import psycopg
 import pytest
-from import_local.errors import LocalError, PartError
-from import_local.parts.objectstore import Bucket, ObjectStoreServer
-from import_local.parts.postgres import PostgresServer
-from import_local.parts.valkey import ValkeyServer
 from obstore.exceptions import AlreadyExistsError, PermissionDeniedError
 from obstore.store import S3Store
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError
+
+from import_local.errors import LocalError, PartError
+from import_local.parts.objectstore import Bucket, ObjectStoreServer
+from import_local.parts.postgres import PostgresServer
+from import_local.parts.valkey import ValkeyServer
 
 
 async def _value(url: str, query: str) -> object:
@@ -81,9 +82,7 @@ async def test_postgres_that_cannot_start_says_why(servers_folder: Path) -> None
         await server.start()
 
 
-async def test_databases_are_apart(
-    postgres_server: PostgresServer, empty_database_url: str
-) -> None:
+async def test_databases_are_apart(postgres_server: PostgresServer, empty_database_url: str) -> None:
     other = await postgres_server.create_database("other")
     try:
         async with await psycopg.AsyncConnection.connect(empty_database_url) as connection:
