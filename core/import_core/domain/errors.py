@@ -89,6 +89,22 @@ class KubernetesUnavailableError(RetryableError):
     reason = "KubernetesUnavailable"
 
 
+class ObjectNotFoundError(ImportOperatorError):
+    """The Kubernetes object does not exist."""
+
+
+class ObjectConflictError(ImportOperatorError):
+    """The Kubernetes object exists already, or has changed meanwhile."""
+
+
+class ObjectForbiddenError(ImportOperatorError):
+    """The Kubernetes API server refuses the request to this user."""
+
+
+class ObjectRefusedError(ImportOperatorError):
+    """The Kubernetes API server refuses the object as invalid."""
+
+
 class CredentialsError(PermanentError):
     """The provider refused the credentials."""
 

@@ -1,1 +1,1 @@
-"""Kubernetes: typed access to the API server."""
+"""Kubernetes: access to the API server."""

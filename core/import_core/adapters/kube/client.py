@@ -1,0 +1,228 @@
+"""Access to the Kubernetes API server: plain dictionaries in and out, with time limits and our errors."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.core.async_client import AsyncClient
+from lightkube.core.exceptions import ApiError, ConfigError
+from lightkube.types import PatchType
+
+from import_core.adapters.kube import resources
+from import_core.adapters.kube.resources import Kind
+from import_core.domain.errors import (
+    ImportOperatorError,
+    KubernetesUnavailableError,
+    ObjectConflictError,
+    ObjectForbiddenError,
+    ObjectNotFoundError,
+    ObjectRefusedError,
+)
+
+REQUEST_TIMEOUT_SECONDS = 5.0
+CALL_TIMEOUT_SECONDS = 10.0
+"""For a whole call; the request timeout above counts silence only."""
+LIST_PAGE = 500
+FIELD_MANAGER = "import-operator"
+
+Json = dict[str, Any]
+
+
+def load_configuration() -> KubeConfig:
+    """The file that KUBECONFIG names, or else the pod's own ServiceAccount, or else the user's kubeconfig.
+
+    A token file is read again when the server refuses the token. Raises KubernetesUnavailableError.
+    """
+    try:
+        named = os.environ.get("KUBECONFIG")
+        return KubeConfig.from_file(named) if named else KubeConfig.from_env()
+    except (ConfigError, OSError, KeyError) as error:
+        raise KubernetesUnavailableError(f"No usable Kubernetes configuration: {error}") from error
+
+
+class KubeClient:
+    """One connection pool to the API server. Use `async with`, or call `close`.
+
+    Every method raises KubernetesUnavailableError when the server does not answer or is overloaded, and
+    ObjectForbiddenError when RBAC refuses; others are named where they occur.
+    """
+
+    def __init__(
+        self, configuration: KubeConfig | None = None, *, timeout: float = REQUEST_TIMEOUT_SECONDS
+    ) -> None:
+        config = (configuration or load_configuration()).get()
+        if config is None:
+            raise KubernetesUnavailableError("The Kubernetes configuration names no context")
+        self._client = AsyncClient(
+            config, timeout=httpx2.Timeout(timeout), field_manager=FIELD_MANAGER, trust_env=False
+        )
+
+    async def __aenter__(self) -> KubeClient:
+        return self
+
+    async def __aexit__(self, *_details: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
+        """The object, or None where there is none."""
+        try:
+            async with _translated(f"{kind.kind} {namespace}/{name}"):
+                return _plain(await self._client.get(kind.main, name, namespace=namespace))
+        except ObjectNotFoundError:
+            return None
+
+    async def list(
+        self, kind: Kind, namespace: str, *, labels: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Json]:
+        """All objects of a namespace, read in pages of LIST_PAGE from one version of the collection.
+
+        It ends normally only when the list is complete.
+        """
+        iterator = aiter(
+            self._client.list(
+                kind.main,
+                namespace=namespace,
+                chunk_size=LIST_PAGE,
+                labels=dict(labels) if labels else None,
+            )
+        )
+        while True:
+            async with _translated(f"the list of {kind.plural}"):
+                try:
+                    item = await anext(iterator)
+                except StopAsyncIteration:
+                    return
+            yield _plain(item)
+
+    async def create(self, kind: Kind, namespace: str, body: Mapping[str, Any]) -> Json:
+        """Create an object. Raises ObjectConflictError when it exists, ObjectRefusedError when it is invalid."""
+        async with _translated(f"{kind.kind} {namespace}/{_name(body)}"):
+            return _plain(await self._client.create(_object(kind, namespace, body)))
+
+    async def replace(self, kind: Kind, namespace: str, body: Mapping[str, Any]) -> Json:
+        """Replace an object at the resourceVersion in `body`.
+
+        Raises ObjectConflictError when it has changed meanwhile, ObjectNotFoundError.
+        """
+        async with _translated(f"{kind.kind} {namespace}/{_name(body)}"):
+            return _plain(await self._client.replace(_object(kind, namespace, body)))
+
+    async def apply(self, kind: Kind, namespace: str, body: Mapping[str, Any]) -> Json:
+        """Server-side apply: creates the object or makes our fields as in `body`, taking them over."""
+        name = _name(body)
+        async with _translated(f"{kind.kind} {namespace}/{name}"):
+            return _plain(
+                await self._client.patch(
+                    kind.main,
+                    name,
+                    _object(kind, namespace, body),
+                    namespace=namespace,
+                    patch_type=PatchType.APPLY,
+                    field_manager=FIELD_MANAGER,
+                    force=True,
+                )
+            )
+
+    async def patch_status(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        status: Mapping[str, Any],
+        *,
+        resource_version: str | None,
+    ) -> Json:
+        """Merge `status` into the object's status; None values delete fields, lists are replaced.
+
+        With `resource_version`, raises ObjectConflictError when the object has changed since. Raises
+        ObjectNotFoundError.
+        """
+        patch: Json = {"status": dict(status)}
+        if resource_version is not None:
+            patch["metadata"] = {"resourceVersion": resource_version}
+        async with _translated(f"{kind.kind} {namespace}/{name}"):
+            return _plain(
+                await self._client.patch(
+                    kind.status, name, patch, namespace=namespace, patch_type=PatchType.MERGE
+                )
+            )
+
+    async def scale(self, kind: Kind, namespace: str, name: str, replicas: int) -> None:
+        """Set the number of replicas through the scale subresource. Raises ObjectNotFoundError."""
+        async with _translated(f"{kind.kind} {namespace}/{name}"):
+            await self._client.patch(
+                kind.scale,
+                name,
+                {"spec": {"replicas": replicas}},
+                namespace=namespace,
+                patch_type=PatchType.MERGE,
+            )
+
+    async def get_provider(self, namespace: str, name: str) -> Json | None:
+        """The ImportProvider, or None."""
+        return await self.get(resources.IMPORT_PROVIDER, namespace, name)
+
+    async def get_secret(self, namespace: str, name: str) -> dict[str, str] | None:
+        """The Secret's values as text, or None where there is no Secret; bytes that are no text are left out."""
+        secret = await self.get(resources.SECRET, namespace, name)
+        if secret is None:
+            return None
+        values: dict[str, str] = {}
+        for key, encoded in (secret.get("data") or {}).items():
+            try:
+                values[key] = base64.b64decode(encoded, validate=True).decode()
+            except (binascii.Error, UnicodeDecodeError):
+                continue
+        return values
+
+
+def _name(body: Mapping[str, Any]) -> str:
+    return str(body["metadata"]["name"])
+
+
+def _object(kind: Kind, namespace: str, body: Mapping[str, Any]) -> Any:
+    metadata = {**body["metadata"], "namespace": namespace}
+    return kind.main({**body, "apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata})
+
+
+def _plain(value: Any) -> Json:
+    return dict(value)
+
+
+_BY_STATUS: dict[int, type[ImportOperatorError]] = {
+    401: ObjectForbiddenError,
+    403: ObjectForbiddenError,
+    404: ObjectNotFoundError,
+    409: ObjectConflictError,
+    400: ObjectRefusedError,
+    422: ObjectRefusedError,
+}
+
+
+@asynccontextmanager
+async def _translated(subject: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(CALL_TIMEOUT_SECONDS):
+            yield
+    except httpx2.HTTPStatusError as error:
+        code = error.response.status_code
+        detail = error.status.message if isinstance(error, ApiError) else f"HTTP {code}"
+        known = _BY_STATUS.get(code)
+        if known is not None:
+            raise known(f"{subject}: {detail}") from error
+        raise KubernetesUnavailableError(f"{subject}: the API server answered {detail}") from error
+    except (httpx2.HTTPError, TimeoutError, ConfigError, OSError) as error:
+        reason = str(error) or type(error).__name__
+        raise KubernetesUnavailableError(f"{subject}: the API server does not answer ({reason})") from error

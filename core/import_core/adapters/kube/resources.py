@@ -1,0 +1,66 @@
+"""The kinds of Kubernetes objects that are read and written, as lightkube classes of plain dictionaries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lightkube.core.resource import ApiInfo, NamespacedResourceG, ResourceDef
+from lightkube.generic_resource import Generic
+
+GROUP = "imports.avnz.io"
+VERSION = "v1alpha1"
+
+_VERBS = ["delete", "get", "list", "patch", "post", "put", "watch"]
+_SUBRESOURCE_VERBS = ["get", "patch", "put"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A namespaced kind; built here and not by lightkube's registry, which would import its typed models."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    main: Any
+    status: Any
+    scale: Any
+
+    @property
+    def api_version(self) -> str:
+        """The `apiVersion` of its objects."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+def _class(name: str, info: ApiInfo) -> Any:
+    return type(name, (NamespacedResourceG, Generic), {"_api_info": info})
+
+
+def _kind(group: str, version: str, kind: str, plural: str) -> Kind:
+    definition = ResourceDef(group, version, kind)
+    scale = ResourceDef("autoscaling", "v1", "Scale")
+    return Kind(
+        group,
+        version,
+        kind,
+        plural,
+        main=_class(kind, ApiInfo(definition, plural, _VERBS)),
+        status=_class(
+            f"{kind}Status",
+            ApiInfo(definition, plural, _SUBRESOURCE_VERBS, parent=definition, action="status"),
+        ),
+        scale=_class(
+            f"{kind}Scale", ApiInfo(scale, plural, _SUBRESOURCE_VERBS, parent=definition, action="scale")
+        ),
+    )
+
+
+IMPORT_JOB = _kind(GROUP, VERSION, "ImportJob", "importjobs")
+IMPORT_PROVIDER = _kind(GROUP, VERSION, "ImportProvider", "importproviders")
+WORKER_POOL = _kind(GROUP, VERSION, "WorkerPool", "workerpools")
+DEPLOYMENT = _kind("apps", "v1", "Deployment", "deployments")
+POD = _kind("", "v1", "Pod", "pods")
+SECRET = _kind("", "v1", "Secret", "secrets")
+LEASE = _kind("coordination.k8s.io", "v1", "Lease", "leases")
+EVENT = _kind("events.k8s.io", "v1", "Event", "events")
