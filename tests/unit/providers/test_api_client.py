@@ -1,0 +1,178 @@
+"""One provider's HTTP calls: which answer becomes which error, what is tried again, what is bounded."""
+
+import asyncio
+
+import pytest
+
+from import_core.domain.errors import (
+    CredentialsError,
+    HandBackError,
+    ProviderRejectedError,
+    ProviderThrottledError,
+    ProviderUnavailableError,
+)
+from import_worker.providers import http
+from import_worker.providers.base import Connection
+from import_worker.providers.http import ApiClient, Call, CallPolicy
+
+SECRET = "shpat_very_secret"
+POLICY = CallPolicy(first_outage_delay=0.001, first_throttle_delay=0.5, longest_answer=10_000)
+CALL = Call("GET", "/things")
+
+
+@pytest.fixture
+async def client(connect, limiter):
+    api = ApiClient(connect({"accessToken": SECRET}), limiter, policy=POLICY)
+    yield api
+    await api.aclose()
+
+
+async def test_a_call_says_who_we_are_and_asks_the_limiter_once(client, server, reply, limiter):
+    server.script(reply({"ok": True}))
+    answer = await client.send(Call("GET", "/things", params={"a": "1"}, headers={"X-Key": "k"}))
+    assert answer.payload == {"ok": True}
+    assert server.requests[0].target == "/things?a=1"
+    assert server.requests[0].headers["x-key"] == "k"
+    assert server.requests[0].headers["user-agent"].startswith("import-operator")
+    assert limiter.acquired == 1
+
+
+async def test_a_passing_server_error_is_tried_again_each_time_with_a_grant(client, server, reply, limiter):
+    server.script(reply(status=503), reply(status=500), reply({"ok": True}))
+    assert (await client.send(CALL)).payload == {"ok": True}
+    assert limiter.acquired == len(server.requests) == 3
+
+
+async def test_a_lasting_server_error_makes_the_provider_unavailable(client, server, reply):
+    server.script(reply(b"<html>", status=502))
+    with pytest.raises(ProviderUnavailableError, match="HTTP 502"):
+        await client.send(CALL)
+    assert len(server.requests) == 1 + POLICY.outage_retries
+
+
+async def test_an_answer_cut_off_is_tried_again(client, server, reply):
+    server.script(reply({"a": "b" * 100}, truncated=True), reply({"ok": True}))
+    assert (await client.send(CALL)).payload == {"ok": True}
+
+
+async def test_nobody_there(limiter, unused_tcp_port):
+    connection = Connection(
+        key="k", type="t", company_id="c", base_url=f"http://127.0.0.1:{unused_tcp_port}", credentials={}
+    )
+    api = ApiClient(connection, limiter, policy=POLICY)
+    with pytest.raises(ProviderUnavailableError, match="can't be reached"):
+        await api.send(CALL)
+    await api.aclose()
+
+
+async def test_a_timeout_is_not_tried_again(connect, server, reply, limiter):
+    server.script(reply({}, delay=30))
+    api = ApiClient(connect({}, timeout_seconds=0.1), limiter, policy=POLICY)
+    with pytest.raises(ProviderUnavailableError, match=r"within 0\.1 s"):
+        await api.send(CALL)
+    await api.aclose()
+    assert len(server.requests) == 1
+
+
+async def test_throttling_blocks_the_connection_for_the_time_asked_for(client, server, reply, limiter):
+    server.script(reply(status=429, headers={"Retry-After": "7"}), reply({"ok": True}))
+    assert (await client.send(CALL)).payload == {"ok": True}
+    assert limiter.blocks == [7.0]
+
+
+async def test_throttling_without_a_time_waits_longer_each_time_and_gives_up(client, server, reply, limiter):
+    server.script(reply(status=429))
+    with pytest.raises(ProviderThrottledError) as raised:
+        await client.send(CALL)
+    assert limiter.blocks == [0.5, 1, 2, 4, 8]
+    assert raised.value.retry_after == 8
+    assert limiter.acquired == 1 + POLICY.throttle_retries
+
+
+async def test_no_call_is_sent_without_a_grant(connect, server, reply, limiter):
+    async def refuse():
+        raise HandBackError(retry_after=9)
+
+    limiter.acquire = refuse
+    server.script(reply({}))
+    api = ApiClient(connect({}), limiter, policy=POLICY)
+    with pytest.raises(HandBackError):
+        await api.send(CALL)
+    await api.aclose()
+    assert server.requests == []
+
+
+async def test_a_grant_that_got_old_before_sending_is_renewed(client, server, reply, limiter, monkeypatch):
+    monkeypatch.setattr(http, "GRANT_LIFETIME", -1.0)
+    server.script(reply({"ok": True}))
+    await client.send(CALL)
+    assert (limiter.acquired, len(server.requests)) == (2, 1)
+
+
+async def test_too_large_an_answer_is_refused_while_it_is_read(client, server, reply):
+    server.script(reply({"a": "b" * 20_000}))
+    with pytest.raises(ProviderRejectedError, match="10000 bytes"):
+        await client.send(CALL)
+
+
+async def test_redirects_are_not_followed(client, server, reply):
+    server.script(reply(status=302, headers={"Location": "http://169.254.169.254/"}))
+    answer = await client.send(CALL)
+    assert len(server.requests) == 1
+    error = client.refusal(answer, hint="")
+    assert isinstance(error, ProviderRejectedError)
+    assert "baseUrl" in error.message
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, CredentialsError),
+        (403, CredentialsError),
+        (400, ProviderRejectedError),
+        (404, ProviderRejectedError),
+        (422, ProviderRejectedError),
+        (200, ProviderUnavailableError),
+    ],
+)
+async def test_refusals_are_sorted_by_what_helps(client, server, reply, status, kind):
+    server.script(reply(b"not json", status=status))
+    answer = await client.send(CALL)
+    assert answer.payload is None
+    assert isinstance(client.refusal(answer, hint="check the key."), kind)
+
+
+async def test_the_providers_words_are_cut_and_never_hold_a_secret(client, server, reply):
+    server.script(reply({"message": "x"}, status=401))
+    answer = await client.send(CALL)
+    error = client.refusal(answer, hint="check it.", message=f"token {SECRET}\nis wrong " + "y" * 1000)
+    assert SECRET not in error.message
+    assert "token *** is wrong" in error.message
+    assert len(error.message) < 450
+
+
+async def test_large_answers_are_parsed_too(connect, server, reply, limiter):
+    api = ApiClient(connect({}), limiter)
+    server.script(reply({"a": "b" * 400_000}))
+    assert len((await api.send(CALL)).payload["a"]) == 400_000
+    await api.aclose()
+
+
+async def test_cancelling_closes_the_connection(connect, server, reply, limiter):
+    server.script(reply({}, delay=0.2))
+    api = ApiClient(connect({}), limiter, policy=POLICY)
+    task = asyncio.create_task(api.send(CALL))
+    await server.arrived.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with asyncio.timeout(5):
+        await server.disconnected.wait()
+    await api.aclose()
+
+
+@pytest.mark.parametrize("base_url", ["", "ftp://x", "acme.myshopify.com", "http://"])
+def test_a_base_address_must_be_http(base_url, limiter):
+    connection = Connection(key="k", type="t", company_id="c", base_url=base_url, credentials={})
+    with pytest.raises(ProviderRejectedError, match="baseUrl"):
+        ApiClient(connection, limiter)

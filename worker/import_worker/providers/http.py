@@ -1,0 +1,246 @@
+"""One provider's HTTP API: limiter, timeouts, bounded answers, retries, and errors sorted by what helps."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from import_core.domain.errors import (
+    CredentialsError,
+    ProviderRejectedError,
+    ProviderThrottledError,
+    ProviderUnavailableError,
+)
+from import_core.domain.limits import growing_delay, retry_after_seconds
+from import_worker.providers.base import Connection, RateLimiter
+
+USER_AGENT = "import-operator (+https://imports.avnz.io)"
+LONGEST_MESSAGE = 300
+"""Characters of a provider's own words that are kept in an error."""
+GRANT_LIFETIME = 0.25
+"""Seconds in which a granted call must leave; well under the limiter's margin. A later one asks again."""
+PARSE_IN_THREAD_ABOVE = 256 * 1024
+"""Bytes above which JSON is parsed in a thread, so that the event loop is not blocked (invariant 10)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallPolicy:
+    """How often and how long one call is tried before its job hears of it; delays in seconds."""
+
+    throttle_retries: int = 4
+    first_throttle_delay: float = 1.0
+    outage_retries: int = 2
+    """One dropped connection in a thousand calls must not cost a job one of its three retries."""
+    first_outage_delay: float = 0.5
+    longest_delay: float = 30.0
+    longest_answer: int = 32 * 1024 * 1024
+    """Bytes, after decompression."""
+    connections: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, relative to the connection's base address."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    params: Mapping[str, str] | None = None
+    json: Any = None
+    form: Mapping[str, str] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; `payload` is None when the body is not JSON."""
+
+    status: int
+    headers: Mapping[str, str]
+    payload: Any
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds the provider asks us to wait, if it says."""
+        return retry_after_seconds(self.headers.get("retry-after"), now=datetime.now(UTC))
+
+
+ThrottleReader = Callable[[Answer], float | None]
+"""Says for how many seconds an answer asks us to wait: None: not throttled; 0: throttled, no time given."""
+
+
+def throttled_by_status(answer: Answer) -> float | None:
+    """Read a plain HTTP 429."""
+    return (answer.retry_after or 0.0) if answer.status == 429 else None
+
+
+class ApiClient:
+    """Calls one provider account. Every request sent has been granted by the limiter exactly once.
+
+    Raises ProviderUnavailableError (network, timeout, 5xx), ProviderThrottledError, ProviderRejectedError
+    (answer too large, redirect) and HandBackError (limiter). Answers below 500 are the caller's to judge,
+    with `refusal` for those that are not a success.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        limiter: RateLimiter,
+        *,
+        throttled: ThrottleReader = throttled_by_status,
+        policy: CallPolicy | None = None,
+    ) -> None:
+        parts = urlsplit(connection.base_url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ProviderRejectedError("The provider's baseUrl is not an http(s) address.")
+        self.host = parts.netloc.rpartition("@")[2]
+        self._base_url = connection.base_url.rstrip("/")
+        self._timeout = connection.timeout_seconds
+        self._secrets = tuple(value for value in connection.credentials.values() if len(value) >= 4)
+        self._limiter = limiter
+        self._throttled = throttled
+        self._policy = policy or CallPolicy()
+        self._client = httpx2.AsyncClient(
+            timeout=httpx2.Timeout(connection.timeout_seconds),
+            limits=httpx2.Limits(
+                max_connections=self._policy.connections, max_keepalive_connections=self._policy.connections
+            ),
+            headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def send(self, call: Call) -> Answer:
+        """Send until there is an answer that waiting would not better."""
+        throttles = outages = 0
+        while True:
+            try:
+                answer = await self._once(call)
+            except (TimeoutError, httpx2.TimeoutException) as error:
+                # Not tried again here: it has already taken the whole time that one call may take.
+                raise ProviderUnavailableError(
+                    f"{self.host} did not answer within {self._timeout:g} s."
+                ) from error
+            except httpx2.RequestError as error:
+                problem = f"{self.host} can't be reached ({type(error).__name__})."
+            else:
+                delay = self._throttled(answer)
+                if delay is not None:
+                    await self._obey(delay, throttles)
+                    throttles += 1
+                    continue
+                if answer.status < 500:
+                    return answer
+                problem = f"{self.host} answers with a server error (HTTP {answer.status})."
+            if outages >= self._policy.outage_retries:
+                raise ProviderUnavailableError(problem)
+            await asyncio.sleep(
+                growing_delay(
+                    outages,
+                    first=self._policy.first_outage_delay,
+                    factor=4,
+                    longest=self._policy.longest_delay,
+                )
+            )
+            outages += 1
+
+    def refusal(self, answer: Answer, *, hint: str, message: str | None = None) -> Exception:
+        """The error for an unsuccessful answer; `hint` says what to check, `message` is the provider's."""
+        words = self.quote(message)
+        if answer.status in {401, 403}:
+            return CredentialsError(
+                f"{self.host} refused the credentials (HTTP {answer.status}): {hint}{words}"
+            )
+        if 300 <= answer.status < 400:
+            return ProviderRejectedError(
+                f"{self.host} redirects elsewhere (HTTP {answer.status}); check the provider's baseUrl."
+            )
+        if answer.status < 300:
+            return ProviderUnavailableError(f"{self.host} gave an answer that can't be read.")
+        return ProviderRejectedError(f"{self.host} refused the request (HTTP {answer.status}).{words}")
+
+    def quote(self, message: object) -> str:
+        """The provider's own words for an error: one line, cut, without any of our secrets; may be empty."""
+        if not isinstance(message, str) or not message.strip():
+            return ""
+        text = " ".join(message.split())
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        if len(text) > LONGEST_MESSAGE:
+            text = text[: LONGEST_MESSAGE - 1] + "…"
+        return f" It says: {text}"
+
+    async def _obey(self, delay: float, throttles: int) -> None:
+        """Block the connection for all workers; the next acquire waits, so no sleep is needed here."""
+        seconds = delay or growing_delay(
+            throttles, first=self._policy.first_throttle_delay, longest=self._policy.longest_delay
+        )
+        await self._limiter.block(seconds)
+        if throttles >= self._policy.throttle_retries:
+            raise ProviderThrottledError(f"{self.host} asks us to slow down.", retry_after=seconds)
+
+    async def _once(self, call: Call) -> Answer:
+        async with self._request(call) as response:
+            body = await self._read(response)
+            status, headers = response.status_code, dict(response.headers)
+        return Answer(status, headers, await parse_json(body))
+
+    @asynccontextmanager
+    async def _request(self, call: Call) -> AsyncIterator[httpx2.Response]:
+        await self._limiter.acquire()
+        clock = asyncio.get_running_loop().time
+        granted = clock()
+
+        async def renew_stale_grant(event: str, _: Mapping[str, Any]) -> None:
+            # Connecting can take seconds; a grant used that late would count in the wrong window.
+            if event.endswith("send_request_headers.started") and clock() - granted > GRANT_LIFETIME:
+                await self._limiter.acquire()
+
+        async with (
+            asyncio.timeout(self._timeout),
+            self._client.stream(
+                call.method,
+                self._base_url + call.path,
+                headers=dict(call.headers),
+                params=call.params,
+                json=call.json,
+                data=call.form,
+                extensions={"trace": renew_stale_grant},
+            ) as response,
+        ):
+            yield response
+
+    async def _read(self, response: httpx2.Response) -> bytes:
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > self._policy.longest_answer:
+                raise ProviderRejectedError(
+                    f"{self.host} gave an answer of more than {self._policy.longest_answer} bytes."
+                )
+        return bytes(body)
+
+
+async def parse_json(body: bytes) -> Any:
+    """Parse JSON without blocking the event loop long; None if it is not JSON."""
+    if len(body) > PARSE_IN_THREAD_ABOVE:
+        return await asyncio.to_thread(_parse, body)
+    return _parse(body)
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None

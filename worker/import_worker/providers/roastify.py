@@ -1,0 +1,207 @@
+"""Roastify (docs.roastify.app): a list of products, then one detail call for each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+from urllib.parse import quote
+
+from import_core.domain.errors import (
+    CredentialsError,
+    ImportOperatorError,
+    ProviderRejectedError,
+    ProviderUnavailableError,
+)
+from import_core.domain.products import Page, SourceImage, SourceProduct
+from import_worker.providers.base import CatalogueFilter, Connection, RateLimiter
+from import_worker.providers.http import Answer, ApiClient, Call, CallPolicy
+
+CURSOR_VERSION = 1
+CREDENTIALS_HINT = "check the key apiKey in the provider's Secret."
+
+
+@dataclass(frozen=True, slots=True)
+class RoastifySettings:
+    """How the catalogue is read.
+
+    The list is asked for in the largest pages, since each list call is one of 100 a minute. A checkpoint
+    has fewer products, because each of them is a call: a lost one repeats at most that many. The cursor
+    carries the ids that were listed but not yet fetched.
+    """
+
+    list_size: int = 100
+    page_size: int = 20
+    concurrency: int = 4
+    policy: CallPolicy = field(default_factory=CallPolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class RoastifyCursor:
+    """Where to go on: ids already listed, then the list from `after` on, if there is more."""
+
+    pending: tuple[str, ...] = ()
+    after: str | None = None
+    more: bool = True
+    seen: int = 0
+    """Products before `pending`; with it the last list page tells the total."""
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any] | None) -> Self:
+        """Read a stored cursor; one of another version starts from the beginning (upserts repeat safely)."""
+        if value is None or value.get("version") != CURSOR_VERSION:
+            return cls()
+        return cls(tuple(value["pending"]), value["after"], value["more"], value["seen"])
+
+    def to_json(self) -> dict[str, Any]:
+        """The stored form."""
+        return {
+            "version": CURSOR_VERSION,
+            "pending": list(self.pending),
+            "after": self.after,
+            "more": self.more,
+            "seen": self.seen,
+        }
+
+    def advanced(self, count: int) -> Self:
+        """The place after the first `count` pending products."""
+        return replace(self, pending=self.pending[count:], seen=self.seen + count)
+
+    @property
+    def total(self) -> int | None:
+        """Products in the whole catalogue, once the list has ended."""
+        return None if self.more else self.seen + len(self.pending)
+
+    @property
+    def at_end(self) -> bool:
+        """Whether nothing is left."""
+        return not self.pending and not self.more
+
+
+Detail = SourceProduct | tuple[str, str, str]
+"""A product, or its entry in `Page.failures`."""
+
+
+class RoastifyProvider:
+    """One Roastify account; credentials key `apiKey`; baseUrl includes the version (https://…/v1).
+
+    Roastify has no filter by time and tells no time of change, so `updatedAfter` can't narrow the list;
+    products that did not change are found unchanged after their detail call.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        limiter: RateLimiter,
+        catalogue_filter: CatalogueFilter,
+        *,
+        settings: RoastifySettings | None = None,
+    ) -> None:
+        del catalogue_filter
+        key = connection.credentials.get("apiKey")
+        if not key:
+            raise CredentialsError("The provider's Secret has no key apiKey.")
+        self._headers = {"x-api-key": key}
+        self._settings = settings or RoastifySettings()
+        self._api = ApiClient(connection, limiter, policy=self._settings.policy)
+
+    async def check(self) -> None:
+        """List one product."""
+        await self._list(None, size=1)
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        await self._api.aclose()
+
+    async def pages(self, cursor: Mapping[str, Any] | None) -> AsyncGenerator[Page, None]:
+        """Yield the catalogue; what was fetched before an error is yielded first, so no call is lost."""
+        place = RoastifyCursor.parse(cursor)
+        while True:
+            if not place.pending and place.more:
+                place = await self._listed(place)
+            details, error = await self._details(place.pending[: self._settings.page_size])
+            place = place.advanced(len(details))
+            if error is None or details:
+                yield Page(
+                    products=tuple(item for item in details if isinstance(item, SourceProduct)),
+                    cursor=None if place.at_end else place.to_json(),
+                    total=place.total,
+                    failures=tuple(item for item in details if not isinstance(item, SourceProduct)),
+                )
+            if error is not None:
+                raise error
+            if place.at_end:
+                return
+
+    async def _listed(self, place: RoastifyCursor) -> RoastifyCursor:
+        payload = await self._list(place.after, size=self._settings.list_size)
+        try:
+            ids = tuple(str(item["id"]) for item in payload["products"])
+            more = bool(payload["pageInfo"]["hasNextPage"])
+            after = payload["pageInfo"].get("endCursor")
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ProviderUnavailableError(f"{self._api.host} gave a list that can't be read.") from error
+        if more and (not isinstance(after, str) or after == place.after):
+            raise ProviderRejectedError(f"{self._api.host} gave a list that does not go on.")
+        return replace(place, pending=ids, after=after, more=more)
+
+    async def _list(self, after: str | None, *, size: int) -> Any:
+        params = {"pageSize": str(size)} | ({"cursor": after} if after else {})
+        answer = await self._api.send(Call("GET", "/products", headers=self._headers, params=params))
+        if answer.status != 200 or answer.payload is None:
+            raise self._refusal(answer)
+        return answer.payload
+
+    async def _details(self, ids: tuple[str, ...]) -> tuple[list[Detail], Exception | None]:
+        """Fetch in parallel; on an error, the unbroken beginning of what is there and the error."""
+        found: list[Detail | None] = [None] * len(ids)
+
+        async def fetch(work: Iterator[tuple[int, str]]) -> None:
+            for index, external_id in work:
+                found[index] = await self._detail(external_id)
+
+        error: Exception | None = None
+        work = iter(enumerate(ids))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._settings.concurrency, len(ids))):
+                    group.create_task(fetch(work))
+        except* ImportOperatorError as group_error:
+            error = _first(group_error)
+        details: list[Detail] = []
+        for item in found:
+            if item is None:
+                break
+            details.append(item)
+        return details, error
+
+    async def _detail(self, external_id: str) -> Detail:
+        path = f"/products/{quote(external_id, safe='')}"
+        answer = await self._api.send(Call("GET", path, headers=self._headers))
+        if answer.status == 200:
+            document = answer.payload
+            if not isinstance(document, dict) or str(document.get("id")) != external_id:
+                return (external_id, "Malformed", "The product's details can't be read.")
+            return SourceProduct(external_id, document, images_of(document))
+        error = self._refusal(answer)
+        if isinstance(error, ProviderRejectedError) and answer.status >= 400:
+            return (external_id, "NotFound" if answer.status == 404 else error.reason, error.message)
+        raise error
+
+    def _refusal(self, answer: Answer) -> Exception:
+        message = answer.payload.get("message") if isinstance(answer.payload, dict) else None
+        return self._api.refusal(answer, hint=CREDENTIALS_HINT, message=message)
+
+
+def images_of(document: Mapping[str, Any]) -> tuple[SourceImage, ...]:
+    """A product's images in order; the main image alone where the details list none."""
+    listed = document.get("images")
+    urls = [item.get("url") for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+    urls = urls or [document.get("imageUrl")]
+    return tuple(SourceImage(url) for url in urls if isinstance(url, str) and url)
+
+
+def _first(group: BaseExceptionGroup[ImportOperatorError]) -> ImportOperatorError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

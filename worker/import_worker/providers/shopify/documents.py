@@ -1,0 +1,55 @@
+"""Shopify's product documents: connections become plain lists, images are taken out in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from import_core.domain.products import SourceImage, SourceProduct
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One page of a GraphQL connection; `next_cursor` is None on its last page."""
+
+    nodes: tuple[dict[str, Any], ...]
+    next_cursor: str | None
+
+
+def read_connection(value: Any) -> Connection:
+    """Read {edges [{node}], pageInfo}; raises ValueError when it has another form."""
+    try:
+        nodes = tuple(edge["node"] for edge in value["edges"] if isinstance(edge["node"], dict))
+        info = value["pageInfo"]
+        next_cursor = info["endCursor"] if info["hasNextPage"] else None
+    except (KeyError, TypeError) as error:
+        raise ValueError("not a connection") from error
+    if next_cursor is not None and not isinstance(next_cursor, str):
+        raise ValueError("a connection's cursor is no text")
+    return Connection(nodes, next_cursor)
+
+
+def source_product(
+    node: Mapping[str, Any], variants: Iterable[dict[str, Any]], media: Iterable[Mapping[str, Any]]
+) -> SourceProduct:
+    """Build one product from its own fields, all its variants and all its media."""
+    document = {key: value for key, value in node.items() if key not in {"variants", "media"}}
+    document["variants"] = list(variants)
+    return SourceProduct(str(node["id"]), document, images_of(media))
+
+
+def images_of(media: Iterable[Mapping[str, Any]]) -> tuple[SourceImage, ...]:
+    """The images among the media, in order.
+
+    Videos and models have no `image`; an image that Shopify still processes has none yet and comes with
+    the next import.
+    """
+    images = []
+    for item in media:
+        image = item.get("image")
+        url = image.get("url") if isinstance(image, dict) else None
+        if isinstance(image, dict) and isinstance(url, str) and url:
+            alt_text = image.get("altText") or item.get("alt")
+            images.append(SourceImage(url, alt_text if isinstance(alt_text, str) else None))
+    return tuple(images)

@@ -1,0 +1,149 @@
+"""Reads a Shopify catalogue page by page; products with many variants or media take calls of their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from import_core.domain.errors import (
+    HandBackError,
+    JobError,
+    ProviderRejectedError,
+    ProviderUnavailableError,
+)
+from import_core.domain.products import Page, SourceProduct
+from import_worker.providers.shopify.client import GraphQLClient, QueryTooCostlyError
+from import_worker.providers.shopify.documents import Connection, read_connection, source_product
+from import_worker.providers.shopify.queries import MEDIA, PRODUCTS, VARIANTS
+from import_worker.providers.shopify.settings import ShopifyCursor, ShopifySettings
+
+Failure = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One answer to the products query: (cursor, node) of each product."""
+
+    edges: tuple[tuple[str, Any], ...]
+    next_cursor: str | None
+
+
+class Paging:
+    """Pages through the products of one shop, in the order of their ids."""
+
+    def __init__(self, client: GraphQLClient, settings: ShopifySettings, search: str | None) -> None:
+        self._client = client
+        self._search = search
+        self._shape = settings.shape
+        self._nested = {"variants": settings.nested_page, "media": settings.nested_page}
+
+    async def pages(self, place: ShopifyCursor) -> AsyncGenerator[Page, None]:
+        """Yield the rest of the catalogue; what was read before an error is yielded first."""
+        self._shape = place.shape or self._shape
+        while True:
+            listing = await self._list(place.after)
+            products: list[SourceProduct] = []
+            failures: list[Failure] = []
+            last, error = place.after, None
+            for cursor, node in listing.edges:
+                try:
+                    outcome = await self._complete(node, cursor)
+                except (JobError, HandBackError) as problem:
+                    error = problem
+                    break
+                last = cursor
+                if isinstance(outcome, SourceProduct):
+                    products.append(outcome)
+                else:
+                    failures.append(outcome)
+            if error is None:
+                last = listing.next_cursor
+            at_end = error is None and last is None
+            place = replace(place, after=last, shape=self._shape)
+            if error is None or products or failures:
+                yield Page(
+                    products=tuple(products),
+                    cursor=None if at_end else place.to_json(),
+                    total=place.total,
+                    failures=tuple(failures),
+                )
+            if error is not None:
+                raise error
+            if at_end:
+                return
+
+    async def _list(self, after: str | None) -> Listing:
+        data = await self._products(after)
+        try:
+            connection = data["products"]
+            edges = tuple((str(edge["cursor"]), edge["node"]) for edge in connection["edges"])
+            info = connection["pageInfo"]
+            next_cursor = info["endCursor"] if info["hasNextPage"] else None
+        except (KeyError, TypeError) as error:
+            raise ProviderUnavailableError(
+                f"{self._client.api.host} gave a page that can't be read."
+            ) from error
+        if next_cursor is not None and next_cursor == after:
+            raise ProviderRejectedError(f"{self._client.api.host} gave the same page twice.")
+        return Listing(edges, next_cursor)
+
+    async def _products(self, after: str | None) -> dict[str, Any]:
+        while True:
+            shape = self._shape
+            variables = {
+                "first": shape.products,
+                "variants": shape.variants,
+                "media": shape.media,
+                "after": after,
+                "query": self._search,
+            }
+            try:
+                return await self._client.execute(PRODUCTS, variables, cost_key=shape)
+            except QueryTooCostlyError as error:
+                smaller = shape.shrunk(cost=error.cost, ceiling=error.ceiling)
+                if smaller is None:
+                    raise
+                self._shape = smaller
+
+    async def _complete(self, node: Any, cursor: str) -> SourceProduct | Failure:
+        """One product with all its variants and media; a failure when Shopify can't give it."""
+        if not isinstance(node, dict) or not isinstance(node.get("id"), str):
+            return (cursor, "Malformed", "The product can't be read.")
+        external_id: str = node["id"]
+        try:
+            variants = await self._whole(external_id, "variants", read_connection(node.get("variants")))
+            media = await self._whole(external_id, "media", read_connection(node.get("media")))
+        except ValueError as error:
+            return (external_id, "Malformed", f"The product can't be read: {error}.")
+        except ProviderRejectedError as error:
+            return (external_id, error.reason, error.message)
+        return source_product(node, variants, media)
+
+    async def _whole(self, external_id: str, name: str, first: Connection) -> list[dict[str, Any]]:
+        nodes = list(first.nodes)
+        cursor = first.next_cursor
+        while cursor is not None:
+            page = await self._more(external_id, name, cursor)
+            if page.next_cursor == cursor:
+                raise ValueError(f"its {name} do not go on")
+            nodes.extend(page.nodes)
+            cursor = page.next_cursor
+        return nodes
+
+    async def _more(self, external_id: str, name: str, after: str) -> Connection:
+        query = VARIANTS if name == "variants" else MEDIA
+        while True:
+            size = self._nested[name]
+            variables = {"id": external_id, "first": size, "after": after}
+            try:
+                data = await self._client.execute(query, variables, cost_key=(name, size))
+            except QueryTooCostlyError:
+                if size == 1:
+                    raise
+                self._nested[name] = max(1, size // 2)
+                continue
+            product = data.get("product")
+            if product is None:
+                raise ValueError("it was removed meanwhile")
+            return read_connection(product.get(name) if isinstance(product, dict) else None)
