@@ -1,0 +1,1 @@
+"""Sample providers: one loopback HTTP server that speaks the Shopify and Roastify protocols, faults included."""

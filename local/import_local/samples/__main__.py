@@ -1,0 +1,5 @@
+"""Runs the sample providers as a module."""
+
+from import_local.samples.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""The sample Shopify: GraphQL Admin API with cost accounting, bulk operations, and the legacy REST API."""
