@@ -68,11 +68,14 @@ WHERE (i.position, i."altText", i.etag, i."lastModified", i.key, i.thumbnails) I
       (excluded.position, excluded."altText", excluded.etag, excluded."lastModified", excluded.key,
        excluded.thumbnails)
 """
-MOVE_IMAGES = """
-UPDATE "ProductImage" i SET position = r.position, "altText" = r.alt_text, "updatedAt" = now()
-FROM jsonb_to_recordset(%s) AS r (product_id text, source_url text, position integer, alt_text text)
+TOUCH_IMAGES = """
+UPDATE "ProductImage" i SET position = r.position, "altText" = r.alt_text, etag = r.etag,
+    "lastModified" = r.last_modified, "updatedAt" = now()
+FROM jsonb_to_recordset(%s) AS r
+    (product_id text, source_url text, position integer, alt_text text, etag text, last_modified text)
 WHERE i."productId" = r.product_id AND i."sourceUrl" = r.source_url
-  AND (i.position, i."altText") IS DISTINCT FROM (r.position, r.alt_text)
+  AND (i.position, i."altText", i.etag, i."lastModified") IS DISTINCT FROM
+      (r.position, r.alt_text, r.etag, r.last_modified)
 """
 # Images that the source no longer lists; their objects stay, other products may show the same bytes.
 DELETE_IMAGES = """
@@ -143,6 +146,18 @@ class ImageWrite:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageTouch:
+    """An image whose bytes are unchanged, but whose place, text or validators are not."""
+
+    product_id: str
+    source_url: str
+    position: int
+    alt_text: str | None
+    etag: str | None
+    last_modified: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ItemErrorWrite:
     """One product or image that failed, for the item-errors table."""
 
@@ -157,9 +172,8 @@ class ItemErrorWrite:
 class PageWrite:
     """All that one page changes; committed together with its checkpoint, or not at all.
 
-    `moved_images` are (product row id, source URL, position, alt text) of unchanged images whose place or
-    text changed; `removed_images` are (product row id, source URL); `external_ids` are all products of the
-    page, whose earlier item errors are replaced.
+    An external id is there at most once in `products`. `removed_images` are (product row id, source URL);
+    `external_ids` are all products of the page, whose earlier item errors are replaced.
     """
 
     import_source: str
@@ -168,7 +182,7 @@ class PageWrite:
     images: Sequence[ImageWrite]
     errors: Sequence[ItemErrorWrite]
     checkpoint: Checkpoint
-    moved_images: Sequence[tuple[str, str, int, str | None]] = ()
+    touched_images: Sequence[ImageTouch] = ()
     removed_images: Sequence[tuple[str, str]] = ()
 
 
@@ -217,12 +231,9 @@ class CatalogueStore:
         if page.removed_images:
             removed = [{"product_id": product, "source_url": url} for product, url in page.removed_images]
             await connection.execute(DELETE_IMAGES, (Jsonb(removed),))
-        if page.moved_images:
-            moved = [
-                {"product_id": product, "source_url": url, "position": position, "alt_text": alt}
-                for product, url, position, alt in page.moved_images
-            ]
-            await connection.execute(MOVE_IMAGES, (Jsonb(moved),))
+        if page.touched_images:
+            touched = [to_json_value(touch) for touch in page.touched_images]
+            await connection.execute(TOUCH_IMAGES, (Jsonb(touched),))
         if page.images:
             rows = Jsonb([{"id": str(uuid4()), **to_json_value(write)} for write in page.images])
             await connection.execute(UPSERT_IMAGES, {**scope, "rows": rows})

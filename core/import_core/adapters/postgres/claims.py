@@ -31,12 +31,21 @@ SET status = 'IN_PROGRESS', "startedAt" = coalesce("startedAt", now()), "updated
 WHERE id = %s AND status = 'PENDING' AND dispatch = %s AND "dispatchedAt" IS NOT NULL AND suspended IS NOT TRUE
 RETURNING coalesce(queue, 'product-imports'), coalesce(deaths, 0)
 """
+# A claim that is there all the same (somebody set the row back by hand) is taken over, and so fenced off.
 INSERT_CLAIM = """
-INSERT INTO imports.claim (job_id, claim_id, worker_id, queue, dispatch, suspected, expires_at)
-VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp() + %s * interval '1 second')
+INSERT INTO imports.claim (job_id, claim_id, worker_id, queue, dispatch, expires_at)
+VALUES (%s, %s, %s, %s, %s, clock_timestamp() + %s * interval '1 second')
+ON CONFLICT (job_id) DO UPDATE SET claim_id = excluded.claim_id, worker_id = excluded.worker_id,
+    queue = excluded.queue, dispatch = excluded.dispatch, suspected = false, claimed_at = clock_timestamp(),
+    expires_at = excluded.expires_at, live_progress = NULL
 """
 READ_JOB = f"SELECT {JOB_COLUMNS}, c.version, c.cursor, c.pages FROM {JOB_TABLES} WHERE j.id = %s"
 
+# From here on the worker's death is this job's doing.
+MARK_ALONE = """
+UPDATE imports.claim SET suspected = true
+WHERE job_id = %s AND claim_id = %s AND expires_at > clock_timestamp() RETURNING 1
+"""
 MARK_FIRST_JOB = """
 UPDATE imports.worker SET first_job_at = clock_timestamp() WHERE worker_id = %s AND first_job_at IS NULL
 """
@@ -124,7 +133,7 @@ class ClaimStore:
             suspected = taken[1] >= DEATHS_UNTIL_SUSPECTED
             await connection.execute(
                 INSERT_CLAIM,
-                (message.job_id, claim_id, worker_id, taken[0], message.dispatch, suspected, lease_seconds),
+                (message.job_id, claim_id, worker_id, taken[0], message.dispatch, lease_seconds),
             )
             await connection.execute(MARK_FIRST_JOB, (worker_id,))
             cursor = await connection.execute(READ_JOB, (message.job_id,))
@@ -135,6 +144,16 @@ class ClaimStore:
         known = version is not None and version <= CHECKPOINT_VERSION
         checkpoint = Checkpoint(version, position, progress_from_json(row[22]), pages) if known else None
         return Claim(str(claim_id), worker_id, job_from_row(row), checkpoint, lease_seconds, suspected)
+
+    async def mark_alone(self, claim: Claim) -> None:
+        """Tell that a suspected job runs alone from now on, so that a death of its worker fails it.
+
+        Raises ClaimLostError.
+        """
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(MARK_ALONE, (claim.job.id, UUID(claim.claim_id)))
+            if await cursor.fetchone() is None:
+                raise ClaimLostError
 
     async def renew(
         self, claims: Sequence[tuple[str, str, Progress]], *, lease_seconds: float = LEASE_SECONDS

@@ -44,7 +44,8 @@ WHERE id = ANY(%s) AND status = 'IN_PROGRESS'
 READ = f"SELECT {JOB_COLUMNS} FROM {JOB_TABLES} WHERE j.id = ANY(%s)"
 
 # Cancelling deletes the claim first: locks are taken in the order claim, job, as everywhere. The worker
-# finds its claim gone at its next write or renewal.
+# finds its claim gone at its next write or renewal. Deleted once more after the job is locked: a worker
+# that claimed it between the two statements would else go on with a cancelled job.
 CANCEL_CLAIMS = "DELETE FROM imports.claim WHERE job_id = ANY(%s)"
 CANCEL_JOBS = """
 UPDATE "ProductImportJob"
@@ -126,6 +127,7 @@ class JobStore:
             async with self._database.transaction() as connection:
                 await connection.execute(SUSPEND_CLAIMS, (batch,))
                 await connection.execute(SUSPEND_JOBS, (batch,))
+                await connection.execute(SUSPEND_CLAIMS, (batch,))  # see CANCEL_CLAIMS
 
     async def read(self, job_ids: Sequence[str]) -> dict[str, JobRow]:
         """Rows by id, at most 500 a statement; ids without a row are left out."""
@@ -147,6 +149,7 @@ class JobStore:
                 await connection.execute(CANCEL_CLAIMS, (batch,))
                 cursor = await connection.execute(CANCEL_JOBS, (message, batch))
                 cancelled += [row[0] for row in await cursor.fetchall()]
+                await connection.execute(CANCEL_CLAIMS, (batch,))
         return cancelled
 
     async def depth(self, queues: Sequence[str]) -> dict[str, Depth]:

@@ -105,6 +105,8 @@ _PASSING = (
     psycopg.errors.QueryCanceled,
     psycopg.errors.SerializationFailure,
     psycopg.errors.DeadlockDetected,
+    psycopg.errors.TransactionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,  # a connection to the old primary after a failover
     PoolTimeout,
 )
 

@@ -29,6 +29,14 @@ def progress_from_json(value: Mapping[str, Any] | None) -> Progress:
     return Progress(**{key: item for key, item in (value or {}).items() if key in _PROGRESS_FIELDS})
 
 
+def current_progress(committed: Mapping[str, Any] | None, live: Mapping[str, Any] | None) -> Progress:
+    """The newer of the last checkpoint's counters and the last renewal's, which count on from a checkpoint."""
+    checkpoint, renewal = progress_from_json(committed), progress_from_json(live)
+    if live is None or renewal.products_done < checkpoint.products_done:
+        return checkpoint
+    return renewal
+
+
 def progress_to_json(progress: Progress) -> dict[str, Any]:
     """Counters as JSON values."""
     return asdict(progress)
@@ -60,6 +68,6 @@ def job_from_row(row: Sequence[Any]) -> JobRow:
         failure_reason=row[19],
         message=row[20],
         generation=row[21] or 0,
-        progress=progress_from_json(row[23] or row[22]),
+        progress=current_progress(row[22], row[23]),
         claimed_by=row[24],
     )
