@@ -106,6 +106,25 @@ class KubeClient:
                     return
             yield _plain(item)
 
+    async def watch_one(self, kind: Kind, namespace: str, name: str) -> AsyncIterator[Json | None]:
+        """Every version of one object from now on, the present one first; None when it is deleted.
+
+        It goes on until the caller stops it; the wait between versions has no time limit.
+        """
+        stream = aiter(self._client.watch(kind.main, namespace=namespace, fields={"metadata.name": name}))
+        while True:
+            try:
+                change, version = await anext(stream)
+            except StopAsyncIteration:
+                return
+            except httpx2.HTTPStatusError as error:
+                code = error.response.status_code
+                known = _BY_STATUS.get(code, KubernetesUnavailableError)
+                raise known(f"{kind.kind} {namespace}/{name}: HTTP {code}") from error
+            except httpx2.HTTPError as error:
+                raise KubernetesUnavailableError(f"The watch on {name} broke: {error}") from error
+            yield None if change == "DELETED" else _plain(version)
+
     async def create(self, kind: Kind, namespace: str, body: Mapping[str, Any]) -> Json:
         """Create an object. Raises ObjectConflictError when it exists, ObjectRefusedError when it is invalid."""
         async with _translated(f"{kind.kind} {namespace}/{_name(body)}"):
