@@ -1,0 +1,5 @@
+"""`python -m import_cli`."""
+
+from import_cli.main import main
+
+main()
