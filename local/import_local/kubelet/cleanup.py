@@ -1,0 +1,52 @@
+"""Ends every process that a state folder records, for when its kubelet is dead."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+from import_local.kubelet.agent import StateLock
+from import_local.kubelet.pod_context import STATE_MARK
+from import_local.kubelet.processes import ProcessId, find_marked, is_alive, send_signal, wait_for_end
+from import_local.kubelet.records import read_records
+
+
+async def clean_up(state: Path, grace: float) -> int:
+    """End all recorded processes: SIGTERM, and SIGKILL after `grace` seconds; return how many there were.
+
+    Each is verified by its start time. What is left of a pod after that is found by its environment.
+    Raises KubeletError while a kubelet uses the folder.
+    """
+    if not (state / "pods").is_dir():
+        return 0
+    with StateLock(state):
+        attempts = [attempt for record in read_records(state) for attempt in record.list_all_attempts()]
+        for attempt in attempts:
+            attempt.give_up()
+        children = list_alive([attempt.read_process("child") for attempt in attempts])
+        for child in children:
+            send_signal(child, signal.SIGTERM)
+        await wait_for_all(children, grace)
+        for child in children:
+            send_signal(child, signal.SIGKILL)
+        await wait_for_all(children, grace)
+        shims = list_alive([attempt.read_process("shim") for attempt in attempts])
+        await wait_for_all(shims, grace)
+        left = find_marked(STATE_MARK, str(state))
+        for process in left:
+            send_signal(process, signal.SIGKILL)
+        await wait_for_all(left, grace)
+        return len(children) + len(set(left) - set(children))
+
+
+def list_alive(processes: list[ProcessId | None]) -> list[ProcessId]:
+    """Return those that are still alive."""
+    return [process for process in processes if process is not None and is_alive(process)]
+
+
+async def wait_for_all(processes: list[ProcessId], timeout: float) -> None:
+    """Wait until all have ended, at most `timeout` seconds."""
+    waits = [asyncio.create_task(wait_for_end(process)) for process in processes]
+    if waits:
+        _, pending = await asyncio.wait(waits, timeout=timeout)
+        for task in pending:
+            task.cancel()
