@@ -1,0 +1,218 @@
+"""Accepted and refused custom resources: the models and a real API server are held to the same list."""
+
+import copy
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+ABSENT = object()
+
+MINIMAL: dict[str, dict[str, Any]] = {
+    "ImportJob": {"companyId": "acme", "providerRef": {"name": "acme-shopify"}},
+    "ImportProvider": {
+        "companyId": "acme",
+        "type": "shopify",
+        "baseUrl": "https://acme.myshopify.com",
+        "credentialsSecretRef": {"name": "acme-shopify"},
+    },
+    "WorkerPool": {
+        "template": {"spec": {"containers": [{"name": "worker", "image": "import-worker:1.0.0"}]}}
+    },
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A minimal object with changed fields; `blames` is what a refusal has to name (empty: it is accepted)."""
+
+    kind: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    blames: str = ""
+
+    def body(self, name: str = "sample") -> dict[str, Any]:
+        spec = copy.deepcopy(MINIMAL[self.kind])
+        for path, value in self.changes.items():
+            _set(spec, path.split("."), value)
+        return {
+            "apiVersion": "imports.avnz.io/v1alpha1",
+            "kind": self.kind,
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+
+    def __str__(self) -> str:
+        text = ",".join(
+            f"{path}={'absent' if value is ABSENT else value!r}" for path, value in self.changes.items()
+        )
+        return re.sub(r"[^\w.,=:/-]+", "_", f"{self.kind}:{text}")[:100]
+
+
+def _set(target: Any, path: list[str], value: Any) -> None:
+    for step in path[:-1]:
+        target = target[int(step)] if isinstance(target, list) else target.setdefault(step, {})
+    last: Any = int(path[-1]) if isinstance(target, list) else path[-1]
+    if value is ABSENT:
+        del target[last]
+    else:
+        target[last] = value
+
+
+def _job(blames: str, **changes: Any) -> Case:
+    return Case("ImportJob", {path.replace("__", "."): value for path, value in changes.items()}, blames)
+
+
+def _provider(blames: str, **changes: Any) -> Case:
+    return Case("ImportProvider", {path.replace("__", "."): value for path, value in changes.items()}, blames)
+
+
+def _pool(blames: str, **changes: Any) -> Case:
+    return Case("WorkerPool", {path.replace("__", "."): value for path, value in changes.items()}, blames)
+
+
+ACCEPTED = [
+    _job(""),
+    _job("", companyId="cm3x.9_a-B"),
+    _job("", filter__updatedAfter="2026-01-01T00:00:00Z"),
+    _job("", filter__updatedAfter="2026-02-28T23:59:59.123456789+05:30"),
+    _job("", fieldMapping={}),
+    _job("", fieldMapping={"title": "title", "tags": "tags", "inventoryQuantity": "`3`"}),
+    _job("", images={"enabled": False, "maxPerProduct": 0, "thumbnails": []}),
+    _job("", images__thumbnails=[16, 4096]),
+    _job("", images=None),
+    _job("", suspend=True),
+    _job("", activeDeadlineSeconds=1),
+    _job("", ttlSecondsAfterFinished=86400),
+    _job("", removed={"action": "Keep", "maxPercent": 20}),
+    _job("", removed={}),
+    _job("", enrich={"embedding": False}),
+    _provider(""),
+    _provider("", type="roastify", baseUrl="https://api.roastify.app/v1"),
+    _provider("", baseUrl="http://127.0.0.1:8080/shops/a%20b"),
+    _provider("", baseUrl="http://[::1]:65535"),
+    _provider("", rateLimit__requests=1),
+    _provider("", circuitBreaker={"failureThreshold": 5, "openSeconds": 60}),
+    _provider("", timeoutSeconds=300),
+    _pool(""),
+    _pool("", replicas=None),
+    _pool("", replicas=0),
+    _pool("", queueRateLimit={"jobs": 100, "perSeconds": 60}),
+    _pool("", health={"degradedAbove": 1000, "criticalAbove": 5000, "overloadAbove": 10000}),
+    _pool("", scaling={"minReplicas": 0, "maxReplicas": 1}),
+    _pool("", scaling={"minReplicas": 7, "maxReplicas": 7, "cpuTargetPercent": 70}),
+    _pool("", scaling={"scaleInCooldownSeconds": 0, "scaleOutCooldownSeconds": 0}),
+    _pool("", rollout={"steps": [{"percent": 25, "pauseSeconds": 600}, {"percent": 100}]}),
+    _pool("", template__spec__volumes=[{"name": "scratch", "emptyDir": {}}]),
+    _pool(
+        "",
+        template__spec__containers__0__resources={"requests": {"cpu": 2, "memory": "4Gi", "x.io/y": "1e3"}},
+    ),
+    _pool(
+        "", template__spec__containers__0__env=[{"name": "A", "value": "1"}, {"name": "B", "valueFrom": {}}]
+    ),
+]
+
+REFUSED = [
+    _job("companyId", companyId=ABSENT),
+    _job("companyId", companyId=None),
+    _job("companyId", companyId=""),
+    _job("companyId", companyId="a/b"),
+    _job("companyId", companyId="x" * 129),
+    _job("companyId", companyId=5),
+    _job("providerRef", providerRef=ABSENT),
+    _job("providerRef.name", providerRef={}),
+    _job("providerRef.name", providerRef__name="Not_A_Name"),
+    _job("updatedAfter", filter__updatedAfter="yesterday"),
+    _job("updatedAfter", filter__updatedAfter="2026-02-30T00:00:00Z"),
+    _job("updatedAfter", filter__updatedAfter="2026-01-01T00:00:00"),
+    _job("updatedAfter", filter__updatedAfter="2026-01-01"),
+    _job("fieldMapping", fieldMapping={"colour": "colour"}),
+    _job("inventoryQuantity", fieldMapping={"variants": "variants"}),
+    _job("fieldMapping.title", fieldMapping={"title": ""}),
+    _job("fieldMapping.title", fieldMapping={"title": "t" * 1025}),
+    _job("fieldMapping.title", fieldMapping={"title": 1}),
+    _job("fieldMapping", fieldMapping={f"field{number}": "a" for number in range(33)}),
+    _job("images.maxPerProduct", images__maxPerProduct=21),
+    _job("images.maxPerProduct", images__maxPerProduct=-1),
+    _job("images.enabled", images__enabled="yes"),
+    _job("thumbnails", images__thumbnails=[256, 256]),
+    _job("images.thumbnails[1]", images__thumbnails=[256, 15]),
+    _job("images.thumbnails[0]", images__thumbnails=[4097]),
+    _job("images.thumbnails", images__thumbnails=list(range(16, 25))),
+    _job("enrich", enrich__embedding=True),
+    _job("enrich", enrich__qualityControl=True),
+    _job("enrich", enrich__index=True),
+    _job("removed", removed__action="Archive"),
+    _job("removed.action", removed__action="Delete"),
+    _job("removed", removed__maxPercent=21),
+    _job("ttlSecondsAfterFinished", ttlSecondsAfterFinished=0),
+    _job("ttlSecondsAfterFinished", ttlSecondsAfterFinished=86401),
+    _job("activeDeadlineSeconds", activeDeadlineSeconds=0),
+    _job("activeDeadlineSeconds", activeDeadlineSeconds=604801),
+    _job("suspend", suspend="true"),
+    _provider("type", type="whatsapp"),
+    _provider("type", type="Shopify"),
+    _provider("type", type=ABSENT),
+    _provider("companyId", companyId=ABSENT),
+    _provider("credentialsSecretRef", credentialsSecretRef=ABSENT),
+    _provider("baseUrl", baseUrl=ABSENT),
+    _provider("baseUrl", baseUrl=""),
+    _provider("baseUrl", baseUrl="ftp://acme.example"),
+    _provider("baseUrl", baseUrl="acme.myshopify.com"),
+    _provider("baseUrl", baseUrl="https://user:hunter2@acme.example"),
+    _provider("baseUrl", baseUrl="https://user@acme.example"),
+    _provider("baseUrl", baseUrl="https://acme.example/?token=hunter2"),
+    _provider("baseUrl", baseUrl="https://acme.example/#part"),
+    _provider("baseUrl", baseUrl="https://acme.example:0"),
+    _provider("baseUrl", baseUrl="https://acme.example:65536"),
+    _provider("baseUrl", baseUrl="https:///products"),
+    _provider("baseUrl", baseUrl="https://acme.example/a b"),
+    _provider("baseUrl", baseUrl="https://acme.example\n"),
+    _provider("baseUrl", baseUrl="https://acme.example/" + "a" * 2048),
+    _provider("rateLimit.requests", rateLimit={}),
+    _provider("rateLimit.requests", rateLimit__requests=0),
+    _provider("rateLimit.perSeconds", rateLimit={"requests": 1, "perSeconds": 3601}),
+    _provider("circuitBreaker", circuitBreaker__failureThreshold=4),
+    _provider("circuitBreaker", circuitBreaker__openSeconds=61),
+    _provider("timeoutSeconds", timeoutSeconds=0),
+    _provider("timeoutSeconds", timeoutSeconds=301),
+    _pool("template", template=ABSENT),
+    _pool("containers", template__spec__containers=[]),
+    _pool("containers[0].image", template__spec__containers=[{"name": "worker"}]),
+    _pool("containers[0].name", template__spec__containers=[{"name": "Worker", "image": "a"}]),
+    _pool(
+        "containers", template__spec__containers=[{"name": "a", "image": "a"}, {"name": "a", "image": "b"}]
+    ),
+    _pool("env[0].value", template__spec__containers__0__env=[{"name": "A", "value": 1}]),
+    _pool("env", template__spec__containers__0__env=[{"name": "A"}, {"name": "A"}]),
+    _pool("memory", template__spec__containers__0__resources={"requests": {"memory": "lots"}}),
+    _pool("cpu", template__spec__containers__0__resources={"requests": {"cpu": -1}}),
+    _pool("terminationGracePeriodSeconds", template__spec__terminationGracePeriodSeconds=0),
+    _pool("queue", queue="has:colon"),
+    _pool("replicas", replicas=-1),
+    _pool("replicas", replicas=1001),
+    _pool("concurrency", concurrency=0),
+    _pool("concurrency", concurrency=101),
+    _pool("queueRateLimit", queueRateLimit__jobs=99),
+    _pool("queueRateLimit", queueRateLimit__perSeconds=59),
+    _pool("health", health__degradedAbove=999),
+    _pool("degradedAbove, criticalAbove and overloadAbove must ascend", health__criticalAbove=1000),
+    _pool("degradedAbove, criticalAbove and overloadAbove must ascend", health__overloadAbove=4000),
+    _pool("maxReplicas", scaling={"minReplicas": 3, "maxReplicas": 2}),
+    _pool("maxReplicas", scaling={"minReplicas": 51}),
+    _pool("scaling.maxReplicas", scaling={"minReplicas": 0, "maxReplicas": 0}),
+    _pool("DrainTime is not implemented yet", scaling__policy="DrainTime"),
+    _pool("scaling.policy", scaling__policy="Random"),
+    _pool("cpuTargetPercent", scaling__cpuTargetPercent=71),
+    _pool("targetJobsPerWorker", scaling__targetJobsPerWorker=0),
+    _pool("scaleInCooldownSeconds", scaling__scaleInCooldownSeconds=-1),
+    _pool("rollout", rollout__initialReplicas=3),
+    _pool("rollout", rollout__minSuccessPercent=91),
+    _pool("rollout.steps", rollout__steps=[]),
+    _pool("percent must ascend and end at 100", rollout__steps=[{"percent": 25}]),
+    _pool(
+        "percent must ascend and end at 100",
+        rollout__steps=[{"percent": 50}, {"percent": 25}, {"percent": 100}],
+    ),
+    _pool("percent must ascend and end at 100", rollout__steps=[{"percent": 100}, {"percent": 100}]),
+    _pool("is not implemented yet", rollout__steps=[{"percent": 50}, {"percent": 100}]),
+]
