@@ -125,7 +125,6 @@ class ContainerRunner:
                 attempt = self._context.record.add_attempt(self.view.name, number)
                 self._attempt = attempt
                 await finish(self._runtime.start(attempt, command, environment, folder))
-                return attempt
             except ContainerStartError as problem:
                 self._show_waiting(problem.reason, str(problem))
                 await self._wait_for_cure(problem)
@@ -134,6 +133,8 @@ class ContainerRunner:
                 if retries > SILENT_RETRIES:
                     self._show_waiting("CreateContainerError", str(problem))
                 await asyncio.sleep(min(FIRST_RETRY_SECONDS * 2**retries, LAST_RETRY_SECONDS))
+            else:
+                return attempt
 
     def _show_waiting(self, reason: str, message: str) -> None:
         if isinstance(self.view.state, Terminated):

@@ -88,9 +88,9 @@ def build_environment(
                 contents = get_reference(
                     pod, references, kind, source[key]["name"], optional=bool(source[key].get("optional"))
                 )
-                for name, value in (contents or {}).items():
+                for name, content in (contents or {}).items():
                     variables[source.get("prefix", "") + name] = decode(
-                        value, kind, source[key]["name"], name
+                        content, kind, source[key]["name"], name
                     )
     for variable in container.get("env") or ():
         name = variable["name"]

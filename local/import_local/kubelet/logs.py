@@ -113,12 +113,12 @@ async def _stream(folder: Path, options: LogOptions, notifier: FolderNotifier) -
                 yield first
             while True:
                 changed.clear()
-                ended = (folder / "exit").exists()
+                ended = follower.has_ended()
                 lines = follower.read_new()
                 piece = b"".join(format_line(line, options) for line in lines)
                 if piece:
                     yield piece
-                elif ended or not folder.exists():
+                elif ended:
                     return
                 else:
                     await changed.wait()
@@ -155,6 +155,10 @@ class LogFollower:
         lines = b"".join(data).splitlines(keepends=True)
         self._rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
         return lines
+
+    def has_ended(self) -> bool:
+        """Tell whether the container has ended, or its folder was removed."""
+        return (self._folder / "exit").exists() or not self._folder.exists()
 
     def close(self) -> None:
         """Close the file that is being read."""

@@ -191,6 +191,8 @@ def run_cleanup(arguments: list[str]) -> None:
 
 def configure_logging() -> None:
     """Write one JSON object per line to the standard error stream."""
+    # The server warns of each refused `kubectl exec`, whose user gets the message.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

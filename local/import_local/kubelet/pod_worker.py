@@ -228,10 +228,11 @@ async def delete_pod(api: KubernetesApi, pod: Json) -> None:
     while True:
         try:
             await api.request("DELETE", pod_path(metadata["namespace"], metadata["name"]), body=body)
-            return
         except ApiError as problem:
             if problem.status in {NOT_FOUND, CONFLICT}:
                 return
             await asyncio.sleep(DELETE_RETRY_SECONDS)
         except ApiUnavailableError:
             await asyncio.sleep(DELETE_RETRY_SECONDS)
+        else:
+            return

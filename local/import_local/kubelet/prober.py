@@ -50,19 +50,23 @@ async def probe(handler: Json, target: ProbeTarget, timeout: float) -> tuple[boo
     """Run a probe's or hook's action once; return whether it succeeded and, if not, why."""
     try:
         async with asyncio.timeout(timeout):
-            if "exec" in handler:
-                return await _run_exec(handler["exec"].get("command") or [], target, timeout)
-            if "httpGet" in handler:
-                return await _get_http(handler["httpGet"], target, timeout)
-            if "tcpSocket" in handler:
-                return await _connect(handler["tcpSocket"], target)
-            if "sleep" in handler:
-                await asyncio.sleep(float(handler["sleep"]["seconds"]))
-                return True, ""
+            return await _act(handler, target, timeout)
     except TimeoutError:
         return False, f"timed out after {timeout:g} s"
     except (OSError, ValueError, httpx2.HTTPError) as problem:
         return False, str(problem) or type(problem).__name__
+
+
+async def _act(handler: Json, target: ProbeTarget, timeout: float) -> tuple[bool, str]:
+    if "exec" in handler:
+        return await _run_exec(handler["exec"].get("command") or [], target, timeout)
+    if "httpGet" in handler:
+        return await _get_http(handler["httpGet"], target, timeout)
+    if "tcpSocket" in handler:
+        return await _connect(handler["tcpSocket"], target)
+    if "sleep" in handler:
+        await asyncio.sleep(float(handler["sleep"]["seconds"]))
+        return True, ""
     return False, f"{', '.join(handler)} is not implemented"
 
 

@@ -103,6 +103,7 @@ def make_server(
         log_config=None,
         access_log=False,
         lifespan="off",
+        ws="none",
         ssl_certfile=str(certificate),
         ssl_keyfile=str(key),
         ssl_ca_certs=str(settings.client_ca),

@@ -79,7 +79,7 @@ class Settings:
     images: ImageTable = ImageTable()
     labels: dict[str, str] = field(default_factory=dict)
     capacity: dict[str, str] = field(default_factory=lambda: dict(DEFAULT_CAPACITY))
-    back_off: BackOffSettings = BackOffSettings()
+    back_off: BackOffSettings = field(default_factory=BackOffSettings)
     pass_environment: tuple[str, ...] = ()
     log_bytes: int = 20 * 1024 * 1024
     lease_seconds: int = 40
