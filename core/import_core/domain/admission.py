@@ -1,0 +1,110 @@
+"""Whether an ImportJob may become a row: a pure decision from the object and its provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from import_core.domain.errors import InvalidResourceError
+from import_core.domain.jobs import JobRequest, ObjectReference
+from import_core.domain.mapping import check_mapping
+from import_core.domain.resources.common import not_yet_enforced
+from import_core.domain.resources.import_job import ImportJob, parse_import_job
+from import_core.domain.resources.import_provider import parse_import_provider
+
+INVALID_SPEC = "InvalidSpec"
+INVALID_PROVIDER = "InvalidProvider"
+PROVIDER_NOT_FOUND = "ProviderNotFound"
+COMPANY_MISMATCH = "CompanyMismatch"
+INVALID_MAPPING = "InvalidMapping"
+DATABASE_UNAVAILABLE = "DatabaseUnavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a job is not recorded, at least not yet; `field` is the path in the object, where one is to blame."""
+
+    reason: str
+    message: str
+    field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The decision on one generation of an object, in the form that is kept for its status."""
+
+    generation: int
+    refusal: Refusal | None
+    unenforced: tuple[str, ...] = ()
+    """Fields that are accepted but have no effect yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A decision: `request` is None where the job is refused."""
+
+    verdict: Verdict
+    request: JobRequest | None
+
+
+def admit(body: Mapping[str, Any], provider: Mapping[str, Any] | None) -> Admission:
+    """Decide on an ImportJob's JSON; `provider` is the ImportProvider that it names, None if there is none.
+
+    A refused job is looked at again when it or its provider changes.
+    """
+    generation = int(body["metadata"].get("generation") or 0)
+    try:
+        job = parse_import_job(body)
+    except InvalidResourceError as error:
+        return _refused(generation, Refusal(INVALID_SPEC, str(error), error.field))
+    unenforced = tuple(f"spec.{path}" for path in not_yet_enforced(job.spec))
+    refusal = _refusal(job, provider)
+    if refusal is not None:
+        return _refused(generation, refusal, unenforced)
+    return Admission(Verdict(generation, None, unenforced), _request(job, body))
+
+
+def _refused(generation: int, refusal: Refusal, unenforced: tuple[str, ...] = ()) -> Admission:
+    return Admission(Verdict(generation, refusal, unenforced), None)
+
+
+def _refusal(job: ImportJob, provider_body: Mapping[str, Any] | None) -> Refusal | None:
+    name = job.spec.provider_ref.name
+    if provider_body is None:
+        where = f"namespace {job.metadata.namespace}"
+        return Refusal(
+            PROVIDER_NOT_FOUND,
+            f"spec.providerRef.name: there is no ImportProvider {name} in {where}; the job waits for it",
+            "spec.providerRef.name",
+        )
+    try:
+        provider = parse_import_provider(provider_body)
+    except InvalidResourceError as error:
+        return Refusal(INVALID_PROVIDER, f"ImportProvider {name}: {error}", "spec.providerRef.name")
+    if provider.spec.company_id != job.spec.company_id:
+        # The provider's company is not named: the submitter may not be allowed to know it.
+        return Refusal(
+            COMPANY_MISMATCH,
+            f"spec.companyId: the ImportProvider {name} belongs to another company than {job.spec.company_id}",
+            "spec.companyId",
+        )
+    problems = check_mapping(provider.spec.type, job.spec.field_mapping)
+    if problems:
+        message = "; ".join(f"spec.{problem}" for problem in problems)
+        return Refusal(INVALID_MAPPING, message, f"spec.{problems[0].field}")
+    return None
+
+
+def _request(job: ImportJob, body: Mapping[str, Any]) -> JobRequest:
+    metadata = job.metadata
+    return JobRequest(
+        id=metadata.uid,
+        company_id=job.spec.company_id,
+        provider=job.spec.provider_ref.name,
+        namespace=metadata.namespace,
+        spec=dict(body["spec"]),
+        origin=ObjectReference(metadata.namespace, metadata.name, metadata.uid),
+        generation=metadata.generation,
+        suspended=job.spec.suspend,
+    )
