@@ -141,6 +141,12 @@ class EveryProductFailedError(PermanentError):
     reason = "EveryProductFailed"
 
 
+class CatalogueTooLargeError(PermanentError):
+    """The catalogue has more products than a job may import."""
+
+    reason = "CatalogueTooLarge"
+
+
 class DeadlineExceededError(PermanentError):
     """The job ran longer than its activeDeadlineSeconds."""
 
