@@ -1,0 +1,79 @@
+"""The objects that the demo applies, as a person would write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+API_VERSION = "imports.avnz.io/v1alpha1"
+NAMESPACE = "imports"
+POOL = "product-imports"
+
+
+def get_worker_pool(*, minimum: int, maximum: int, image: str, cooldown_seconds: int) -> dict[str, Any]:
+    """A pool without a queue limiter and with short cooldowns, so that a tour of minutes shows it all."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "WorkerPool",
+        "metadata": {"name": POOL, "namespace": NAMESPACE},
+        "spec": {
+            "queue": POOL,
+            "concurrency": 5,
+            "scaling": {
+                "minReplicas": minimum,
+                "maxReplicas": maximum,
+                "targetJobsPerWorker": 10,
+                "scaleOutCooldownSeconds": cooldown_seconds,
+                "scaleInCooldownSeconds": cooldown_seconds,
+            },
+            "template": {
+                "spec": {
+                    "terminationGracePeriodSeconds": 60,
+                    "containers": [
+                        {
+                            "name": "worker",
+                            "image": image,
+                            "resources": {
+                                "requests": {"cpu": "2", "memory": "4Gi"},
+                                "limits": {"memory": "4Gi"},
+                            },
+                        }
+                    ],
+                }
+            },
+        },
+    }
+
+
+def get_connection(
+    *, name: str, company_id: str, provider_type: str, base_url: str, credentials: dict[str, str]
+) -> list[dict[str, Any]]:
+    """A Secret and the ImportProvider that names it."""
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "stringData": credentials,
+        },
+        {
+            "apiVersion": API_VERSION,
+            "kind": "ImportProvider",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {
+                "companyId": company_id,
+                "type": provider_type,
+                "baseUrl": base_url,
+                "credentialsSecretRef": {"name": name},
+            },
+        },
+    ]
+
+
+def get_import_job(*, name: str, company_id: str, provider: str) -> dict[str, Any]:
+    """An import with every default."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ImportJob",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"companyId": company_id, "providerRef": {"name": provider}},
+    }

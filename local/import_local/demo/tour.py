@@ -1,0 +1,355 @@
+"""The tour itself, step by step; every step says what it shows and fails loudly when it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from obstore.store import S3Store
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from import_local.demo import measures
+from import_local.demo.cluster import Cluster, DemoError, ImportJob, ImportProvider, WorkerPool
+from import_local.demo.manifests import POOL, get_connection, get_import_job, get_worker_pool
+from import_local.demo.report import DemoReport
+from import_local.installation import Installation
+from import_local.samples.settings import ROASTIFY_KEY, SHOPIFY_TOKEN, default_data_folder
+
+MINIMUM_WORKERS = 2
+MAXIMUM_WORKERS = 6
+COOLDOWN_SECONDS = 5
+SMALL_JOBS = 300
+SMALL_COMPANIES = 10
+PRODUCTS_PER_SMALL_SHOP = 3
+SHOP = "vendure"
+"""54 real products where the data is beside the project, generated ones otherwise."""
+WORKER_IMAGE = "import-worker:dev"
+FINAL_PHASES = frozenset({"Succeeded", "Failed", "Cancelled"})
+STEP_SECONDS = 240.0
+BURST_SECONDS = 420.0
+
+
+class Tour:
+    """One tour over a started installation."""
+
+    def __init__(self, installation: Installation, console: Console) -> None:
+        self._installation = installation
+        self._console = console
+        self._cluster = Cluster(installation.kubeconfig)
+        self._database_url = installation.database_url
+        small_products = SMALL_COMPANIES * PRODUCTS_PER_SMALL_SHOP
+        self.report = DemoReport(
+            expected_jobs={"Succeeded": 3 + SMALL_JOBS, "Failed": 1},
+            expected_products=2 * 54 + small_products,
+            machine=f"{os.cpu_count()} cores, {_memory_gib()} GiB",
+        )
+
+    async def run(self) -> DemoReport:
+        """All steps in order. Raises DemoError when a step does not come about."""
+        started = time.monotonic()
+        try:
+            await self._start_workers()
+            await self._connect_stores()
+            await self._import_catalogue("acme", "shopify", "acme-shopify", "acme-first")
+            await self._import_catalogue("bean", "roastify", "bean-roastify", "bean-first")
+            await self._burst()
+            await self._import_again()
+            await self._wrong_token()
+            await self._collect()
+        finally:
+            await self._cluster.close()
+        self.report.tour_seconds = time.monotonic() - started
+        return self.report
+
+    def _say(self, title: str, text: str) -> None:
+        self._console.print()
+        self._console.rule(f"[bold]{title}", align="left")
+        self._console.print(text)
+
+    async def _start_workers(self) -> None:
+        self._say(
+            "A pool of workers", f"A WorkerPool asks for {MINIMUM_WORKERS} to {MAXIMUM_WORKERS} workers."
+        )
+        pool = get_worker_pool(
+            minimum=MINIMUM_WORKERS,
+            maximum=MAXIMUM_WORKERS,
+            image=WORKER_IMAGE,
+            cooldown_seconds=COOLDOWN_SECONDS,
+        )
+        await self._cluster.apply([pool])
+        await self._until_fleet(MINIMUM_WORKERS)
+        self.report.workers_minimum = MINIMUM_WORKERS
+        self.report.workers_maximum = MINIMUM_WORKERS
+
+    async def _until_fleet(self, ready: int) -> None:
+        await self._cluster.until(
+            WorkerPool,
+            POOL,
+            lambda pool: _pool_numbers(pool)[1:] == (ready, ready),
+            timeout_seconds=STEP_SECONDS,
+            seen=self._note_fleet,
+        )
+
+    def _note_fleet(self, pool: dict[str, Any]) -> None:
+        depth, desired, ready = _pool_numbers(pool)
+        self.report.workers_maximum = max(self.report.workers_maximum, ready)
+        line = f"  depth {depth:>4}   desired {desired:>2}   ready {ready:>2}"
+        if line != getattr(self, "_last_line", ""):
+            self._last_line = line
+            self._console.print(line, highlight=False)
+
+    async def _connect_stores(self) -> None:
+        source = "54 real products" if default_data_folder() else "54 generated products"
+        self._say(
+            "Two stores",
+            f"A Shopify and a Roastify store with {source} each; a worker checks the credentials.",
+        )
+        shopify, roastify = self._installation.shopify_url, self._installation.roastify_url
+        objects = [
+            *get_connection(
+                name="acme-shopify",
+                company_id="acme",
+                provider_type="shopify",
+                base_url=f"{shopify}/{SHOP}",
+                credentials={"accessToken": SHOPIFY_TOKEN},
+            ),
+            *get_connection(
+                name="bean-roastify",
+                company_id="bean",
+                provider_type="roastify",
+                base_url=f"{roastify}/{SHOP}/v1",
+                credentials={"apiKey": ROASTIFY_KEY},
+            ),
+        ]
+        for index in range(SMALL_COMPANIES):
+            objects += get_connection(
+                name=f"small-{index}",
+                company_id=f"small-{index}",
+                provider_type="shopify",
+                base_url=f"{shopify}/tiny-{PRODUCTS_PER_SMALL_SHOP}-1-{index}",
+                credentials={"accessToken": SHOPIFY_TOKEN},
+            )
+        await self._cluster.apply(objects)
+        for name in ("acme-shopify", "bean-roastify"):
+            await self._cluster.until(
+                ImportProvider,
+                name,
+                lambda p: _condition(p, "CredentialsValid") == "True",
+                timeout_seconds=60,
+            )
+            self._console.print(f"  {name}: reachable, credentials valid")
+
+    async def _import_catalogue(self, company_id: str, kind: str, provider: str, job: str) -> None:
+        self._say(f"Import a {kind} catalogue", f"kubectl apply of ImportJob {job}; the bar is its status.")
+        await self._cluster.apply([get_import_job(name=job, company_id=company_id, provider=provider)])
+        await self._follow(job, expected="Succeeded")
+
+    async def _follow(self, job: str, *, expected: str) -> dict[str, Any]:
+        columns = (
+            TextColumn("  {task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self._console) as bar:
+            task = bar.add_task(job, total=100, detail="")
+
+            def show(version: dict[str, Any]) -> None:
+                status = version.get("status") or {}
+                progress = status.get("progress") or {}
+                detail = (
+                    f"{status.get('phase', 'Pending')}  {progress.get('productsImported', 0)} products, "
+                    f"{progress.get('imagesImported', 0)} images"
+                )
+                bar.update(task, completed=progress.get("percent") or 0, detail=detail)
+
+            final = await self._cluster.until(
+                ImportJob,
+                job,
+                lambda version: (version.get("status") or {}).get("phase") in FINAL_PHASES,
+                timeout_seconds=STEP_SECONDS,
+                seen=show,
+            )
+        status = final["status"]
+        if status["phase"] != expected:
+            raise DemoError(f"{job} ended {status['phase']}: {status.get('message', '')}")
+        return final
+
+    async def _burst(self) -> None:
+        self._say(
+            f"{SMALL_JOBS} jobs at once",
+            f"{SMALL_COMPANIES} companies apply {SMALL_JOBS} jobs; the fleet follows the backlog and goes back.",
+        )
+        jobs = [
+            get_import_job(
+                name=f"burst-{n}",
+                company_id=f"small-{n % SMALL_COMPANIES}",
+                provider=f"small-{n % SMALL_COMPANIES}",
+            )
+            for n in range(SMALL_JOBS)
+        ]
+        scaled_at: list[datetime] = []
+        before = await self._cluster.deployment_replicas(POOL)
+
+        def note(pool: dict[str, Any]) -> None:
+            self._note_fleet(pool)
+            if not scaled_at and _pool_numbers(pool)[1] > before:
+                scaled_at.append(_time((pool["status"]).get("lastScaleTime")))
+
+        applying = asyncio.create_task(self._cluster.apply(jobs))
+        try:
+            await self._cluster.until(
+                WorkerPool, POOL, lambda pool: _pool_numbers(pool)[1] > before, timeout_seconds=60, seen=note
+            )
+        finally:
+            await applying
+        await self._until_done(note)
+        first = (await measures.read_all(self._database_url, measures.FIRST_RECORDED, ("burst-%",)))[0][0]
+        self.report.scale_decision_seconds = max(0.0, (scaled_at[0] - first).total_seconds())
+        rows = await measures.read_all(
+            self._database_url, measures.FIRST_JOB_OF_NEW_WORKERS, {"since": first}
+        )
+        self.report.first_job_by_new_worker_seconds = rows[0][0]
+        await self._until_fleet(MINIMUM_WORKERS)
+
+    async def _until_done(self, note: Any) -> None:
+        # "Nothing due, nothing claimed" comes before the last status patch, so the objects are asked too.
+        await self._cluster.until(
+            WorkerPool,
+            POOL,
+            lambda pool: _pool_numbers(pool)[0] == 0,
+            timeout_seconds=BURST_SECONDS,
+            seen=note,
+        )
+        async with asyncio.timeout(60):
+            async for _, _ in self._cluster.client.watch(ImportJob):
+                phases = await self._cluster.phases()
+                if set(phases) <= FINAL_PHASES:
+                    return
+
+    async def _import_again(self) -> None:
+        self._say(
+            "The same catalogue again", "An unchanged catalogue writes no row version and puts no object."
+        )
+        store = self._store()
+        rows = await measures.row_versions(self._database_url, "acme")
+        objects = await measures.stored_objects(store)
+        again = get_import_job(name="acme-again", company_id="acme", provider="acme-shopify")
+        await self._cluster.apply([again])
+        await self._follow("acme-again", expected="Succeeded")
+        changed = await measures.row_versions(self._database_url, "acme") ^ rows
+        put = (await measures.stored_objects(store)).versions ^ objects.versions
+        self.report.changed_by_second_import = [f"row {row[:2]}" for row in sorted(changed)[:5]]
+        self.report.changed_by_second_import += [f"object {key}" for key, _ in sorted(put)[:5]]
+        self._console.print(f"  rows written: {len(changed)}   objects put: {len(put)}")
+
+    async def _wrong_token(self) -> None:
+        self._say("A wrong token", "A permanent error fails at once and says what to do.")
+        await self._cluster.apply(
+            [
+                *get_connection(
+                    name="typo-shopify",
+                    company_id="typo",
+                    provider_type="shopify",
+                    base_url=f"{self._installation.shopify_url}/{SHOP}",
+                    credentials={"accessToken": "shpat_mistyped"},
+                ),
+                get_import_job(name="typo-first", company_id="typo", provider="typo-shopify"),
+            ]
+        )
+        final = await self._follow("typo-first", expected="Failed")
+        self.report.wrong_token_message = final["status"].get("message", "")
+        self._console.print(f"  {self.report.wrong_token_message}")
+
+    async def _collect(self) -> None:
+        report = self.report
+        report.objects_by_phase = await self._cluster.phases()
+        report.rows_by_state = {
+            row[0]: row[1] for row in await measures.read_all(self._database_url, measures.STATES)
+        }
+        totals = (await measures.read_all(self._database_url, measures.TOTALS))[0]
+        report.products, report.image_rows, report.item_errors = totals
+        durations = (await measures.read_all(self._database_url, measures.DURATIONS))[0][0]
+        report.job_p50_seconds, report.job_p95_seconds = (float(value) for value in durations)
+        stored = await measures.stored_objects(self._store())
+        report.stored_images, report.stored_thumbnails, report.stored_bytes = (
+            stored.images,
+            stored.thumbnails,
+            stored.bytes,
+        )
+        report.workers_at_end = await self._cluster.deployment_replicas(POOL)
+
+    def _store(self) -> S3Store:
+        environment = self._installation.environment
+        return S3Store(
+            environment["S3_BUCKET"],
+            endpoint=environment["S3_ENDPOINT_URL"],
+            access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+            region=environment["AWS_REGION"],
+            client_options={"allow_http": True, "timeout": "30s"},
+            virtual_hosted_style_request=False,
+        )
+
+
+async def run_demo(state_folder: Path, console: Console) -> int:
+    """Start an installation in an empty state folder, take the tour, stop it; returns the exit code."""
+    async with Installation(state_folder, progress=_progress(console)) as installation:
+        tour = Tour(installation, console)
+        try:
+            report = await tour.run()
+        except DemoError as error:
+            console.print(f"\n[bold red]The tour stopped:[/] {error}")
+            console.print(f"Logs are in {state_folder / 'logs'}.")
+            return 1
+    report_file = state_folder / "demo-report.json"
+    report_file.write_text(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n")
+    console.print()
+    console.print(report.to_table())
+    problems = report.problems()
+    for problem in problems:
+        console.print(f"[bold red]Not as it should be:[/] {problem}")
+    console.print(f"Also as {report_file}")
+    return 1 if problems else 0
+
+
+def _progress(console: Console) -> Any:
+    started = time.monotonic()
+
+    def show(part: str, message: str) -> None:
+        console.print(f"  {time.monotonic() - started:6.1f} s  {part}: {message}", highlight=False)
+
+    return show
+
+
+def _pool_numbers(pool: dict[str, Any]) -> tuple[int, int, int]:
+    status = pool.get("status") or {}
+    return (
+        int(status.get("queueDepth") or 0),
+        int(status.get("desiredReplicas") or 0),
+        int(status.get("readyReplicas") or 0),
+    )
+
+
+def _condition(item: dict[str, Any], kind: str) -> str | None:
+    for condition in (item.get("status") or {}).get("conditions") or []:
+        if condition["type"] == kind:
+            return str(condition["status"])
+    return None
+
+
+def _time(value: Any) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    return datetime.fromisoformat(str(value)).astimezone(UTC)
+
+
+def _memory_gib() -> int:
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)

@@ -1,0 +1,57 @@
+"""The demo's verdict: a tour that kept its promises passes, and each broken one is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from import_local.demo.report import DemoReport
+
+KEPT = DemoReport(
+    expected_jobs={"Succeeded": 303, "Failed": 1},
+    expected_products=138,
+    objects_by_phase={"Succeeded": 303, "Failed": 1},
+    rows_by_state={"COMPLETED": 303, "FAILED": 1},
+    products=138,
+    image_rows=138,
+    stored_images=84,
+    stored_thumbnails=168,
+    stored_bytes=1,
+    workers_minimum=2,
+    workers_maximum=6,
+    workers_at_end=2,
+    scale_decision_seconds=0.3,
+    first_job_by_new_worker_seconds=2.0,
+    job_p50_seconds=0.5,
+    job_p95_seconds=1.0,
+    wrong_token_message="the provider refused the access token",
+)
+
+
+def test_a_tour_that_kept_every_promise_has_no_problems() -> None:
+    assert KEPT.problems() == []
+    assert KEPT.to_json()["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "named"),
+    [
+        ({"objects_by_phase": {"Succeeded": 302, "Failed": 2}}, "objects by phase"),
+        ({"rows_by_state": {"COMPLETED": 303, "FAILED": 1, "PENDING": 1}}, "rows by phase"),
+        ({"products": 137}, "137 products"),
+        ({"item_errors": 2}, "2 products or images failed"),
+        ({"stored_thumbnails": 83}, "thumbnails"),
+        ({"workers_maximum": 2}, "never grew"),
+        ({"workers_at_end": 6}, "ended at 6"),
+        ({"scale_decision_seconds": None}, "scale decision"),
+        ({"first_job_by_new_worker_seconds": None}, "new worker"),
+        ({"changed_by_second_import": ["row ('Product', 'x')"]}, "importing again changed row"),
+        ({"wrong_token_message": "error 17"}, "unclear"),
+    ],
+)
+def test_each_broken_promise_is_named(broken: dict[str, Any], named: str) -> None:
+    problems = replace(KEPT, **broken).problems()
+    assert len(problems) == 1
+    assert named in problems[0]
