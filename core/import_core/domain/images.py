@@ -242,7 +242,7 @@ def _file_type_brands(head: bytes) -> frozenset[bytes]:
     return frozenset({head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))})
 
 
-def is_cut_off(image_format: ImageFormat, content: bytes | bytearray) -> bool:
+def is_cut_off(image_format: ImageFormat, content: bytes) -> bool:
     """Whether a file that can't be decoded ends before its own structure does.
 
     Decoders report cut-off files in as many words as there are decoders; the files themselves are plainer.
@@ -260,7 +260,7 @@ def is_cut_off(image_format: ImageFormat, content: bytes | bytearray) -> bool:
             return _boxes_end(content) > len(content)
 
 
-def _boxes_end(content: bytes | bytearray) -> int:
+def _boxes_end(content: bytes) -> int:
     """Where the top-level boxes of an ISO base media file say that it ends."""
     at = 0
     while at + 8 <= len(content):

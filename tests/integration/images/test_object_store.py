@@ -46,7 +46,7 @@ async def test_concurrent_conditional_puts_write_once(store: ObjectStore) -> Non
 async def test_content_type_and_cache_control_are_stored(store: ObjectStore) -> None:
     import obstore
 
-    await store.put_if_absent("images/a/b.webp", bytearray(b"x"), "image/webp")
+    await store.put_if_absent("images/a/b.webp", b"x", "image/webp")
     answer = await obstore.get_async(store._store, "images/a/b.webp")
     assert answer.attributes["Content-Type"] == "image/webp"
     assert answer.attributes["Cache-Control"] == IMMUTABLE

@@ -38,7 +38,7 @@ class Downloaded:
     `sha256` is in hex; `format` is what the first bytes say, not what the server claims.
     """
 
-    content: bytearray
+    content: bytes
     sha256: str
     etag: str | None
     last_modified: str | None
@@ -234,26 +234,26 @@ class ImageDownloader:
         self, url: str, response: httpcore2.Response, etag: str | None, last_modified: str | None
     ) -> Downloaded:
         """Read the body, cut off at the first byte too many, and when it drips."""
-        limits, content, digest = self.limits, bytearray(), hashlib.sha256()
+        limits, chunks, size, digest = self.limits, list[bytes](), 0, hashlib.sha256()
         image_format: ImageFormat | None = None
         start = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(start + limits.grace) as pace:
                 async for chunk in response.aiter_stream():
-                    content += chunk
+                    chunks.append(chunk)
                     digest.update(chunk)
-                    if len(content) > limits.max_bytes:
+                    size += len(chunk)
+                    if size > limits.max_bytes:
                         raise self._too_large(url)
-                    if image_format is None and len(content) >= SNIFF_BYTES:
-                        image_format = sniff(bytes(content[:SNIFF_BYTES]))
-                    pace.reschedule(start + limits.grace + len(content) / limits.minimum_rate)
+                    if image_format is None and size >= SNIFF_BYTES:
+                        image_format = sniff(b"".join(chunks)[:SNIFF_BYTES])
+                    pace.reschedule(start + limits.grace + size / limits.minimum_rate)
         except TimeoutError as error:
-            message = (
-                f"{display_url(url)} sent only {len(content):,} bytes in"
-                f" {asyncio.get_running_loop().time() - start:.1f} s"
-            )
+            elapsed = asyncio.get_running_loop().time() - start
+            message = f"{display_url(url)} sent only {size:,} bytes in {elapsed:.1f} s"
             raise ItemError("download", "TooSlow", message) from error
-        image_format = image_format or sniff(bytes(content))
+        content = b"".join(chunks)
+        image_format = image_format or sniff(content)
         return Downloaded(content, digest.hexdigest(), etag, last_modified, image_format)
 
     def _too_large(self, url: str) -> ItemError:

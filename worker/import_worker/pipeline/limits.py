@@ -16,7 +16,7 @@ class ByteBudget:
     """
 
     def __init__(self, total: int) -> None:
-        self._total = total
+        self.total = total
         self._free = total
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
@@ -28,7 +28,7 @@ class ByteBudget:
     @asynccontextmanager
     async def reserve(self, size: int) -> AsyncIterator[None]:
         """Hold `size` bytes of the budget; one above the whole budget counts as the whole budget."""
-        size = min(size, self._total)
+        size = min(size, self.total)
         await self._acquire(size)
         try:
             yield

@@ -90,13 +90,13 @@ class Thumbnailer:
         """Wait for images in work and end the threads."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    async def inspect(self, content: bytes | bytearray, image_format: ImageFormat) -> Dimensions:
+    async def inspect(self, content: bytes, image_format: ImageFormat) -> Dimensions:
         """Read the header only; raises ItemError (stage "decode") for a broken or oversized image."""
         return await self._run(functools.partial(read_dimensions, content, image_format))
 
     async def render(
         self,
-        content: bytes | bytearray,
+        content: bytes,
         image_format: ImageFormat,
         sizes: Sequence[int] = DEFAULT_THUMBNAIL_SIZES,
     ) -> Rendered:
@@ -133,7 +133,7 @@ def restrict_loaders() -> None:
     pyvips.cache_set_max_mem(0)
 
 
-def read_dimensions(content: bytes | bytearray, image_format: ImageFormat) -> Dimensions:
+def read_dimensions(content: bytes, image_format: ImageFormat) -> Dimensions:
     """Read an image's header (blocking, about a millisecond) and check its size; raises ItemError."""
     try:
         header = pyvips.Image.new_from_buffer(content, "", access="sequential")
@@ -150,7 +150,7 @@ def read_dimensions(content: bytes | bytearray, image_format: ImageFormat) -> Di
 
 
 def render_thumbnails(
-    content: bytes | bytearray, image_format: ImageFormat, dimensions: Dimensions, sizes: Sequence[int]
+    content: bytes, image_format: ImageFormat, dimensions: Dimensions, sizes: Sequence[int]
 ) -> dict[int, bytes]:
     """Decode an image (blocking) and encode it at each of `sizes`, largest first; raises ItemError.
 
@@ -170,7 +170,7 @@ def render_thumbnails(
         ) from error
 
 
-def _decode(content: bytes | bytearray, width: int, height: int) -> Any:
+def _decode(content: bytes, width: int, height: int) -> Any:
     """Decode to an upright 8-bit sRGB image of exactly this size, in memory."""
     header = pyvips.Image.new_from_buffer(content, "", access="sequential")
     has_profile = header.get_typeof("icc-profile-data") != 0
@@ -198,7 +198,7 @@ def _encode(base: Any, dimensions: Dimensions, size: int) -> bytes:
     return encoded
 
 
-def _broken(error: pyvips.Error, image_format: ImageFormat, content: bytes | bytearray) -> ItemError:
+def _broken(error: pyvips.Error, image_format: ImageFormat, content: bytes) -> ItemError:
     if is_cut_off(image_format, content):
         message = f"the image is cut off after {len(content):,} bytes: {_reason(error)}"
         return ItemError("decode", "Truncated", message)

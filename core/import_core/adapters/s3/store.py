@@ -79,7 +79,7 @@ class ObjectStore:
         self._store = S3Store(bucket, config=config, client_options=client, retry_config=retry)
 
     async def put_if_absent(
-        self, key: str, content: bytes | bytearray, content_type: str, cache_control: str = IMMUTABLE
+        self, key: str, content: bytes, content_type: str, cache_control: str = IMMUTABLE
     ) -> bool:
         """Write an object unless its key exists; returns whether it was written (If-None-Match: *)."""
         attributes = {"Content-Type": content_type, "Cache-Control": cache_control}
