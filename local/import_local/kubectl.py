@@ -1,6 +1,7 @@
 """kubectl as a child process, always with an explicit kubeconfig: never against the caller's own cluster."""
 
 import asyncio
+import os
 from pathlib import Path
 
 from import_local.binaries import find_kubectl
@@ -54,3 +55,10 @@ async def apply_definitions(kubeconfig: Path, folder: Path) -> list[str]:
     names = applied.split()
     await run_kubectl(kubeconfig, "wait", "--for=condition=Established", "--timeout=30s", *names)
     return names
+
+
+async def read_context(context: str) -> str:
+    """Return a kubeconfig with nothing but this context of the caller's own configuration."""
+    caller = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    options = ("--minify", "--flatten", "--raw", f"--context={context}")
+    return await run_kubectl(Path(caller.split(os.pathsep)[0]), "config", "view", *options)

@@ -125,12 +125,12 @@ async def start_child(
     stop_seconds: float = 10.0,
     stdin: int = asyncio.subprocess.DEVNULL,
     append_log: bool = False,
-    inherited_files: Sequence[int] = (),
+    dies_with_parent: bool = True,
 ) -> Child:
     """Start a process in its own process group with output to `log_path`.
 
-    On Linux it gets `stop_signal` when this process ends, however that happens. The log of an earlier run
-    is kept beside it as `<name>.log.1`. Raises PartError when the program cannot be started.
+    On Linux it gets `stop_signal` when this process ends, however that happens, if `dies_with_parent`.
+    The log of an earlier run is kept beside it as `<name>.log.1`. Raises PartError when the program cannot be started.
     """
     descriptor = _open_log(log_path, append=append_log)
     try:
@@ -145,8 +145,7 @@ async def start_child(
             group=account.group if account else None,
             extra_groups=[] if account else None,
             start_new_session=True,
-            pass_fds=tuple(inherited_files),
-            preexec_fn=_die_with_parent(stop_signal, os.getpid()),
+            preexec_fn=_die_with_parent(stop_signal, os.getpid()) if dies_with_parent else None,
         )
     except OSError as error:
         raise PartError(name, f"cannot be started: {error}", log_path) from error

@@ -1,0 +1,391 @@
+"""A whole installation on one machine, as a library: what `import-local up`, the demo and the tests use."""
+
+import asyncio
+import contextlib
+import sys
+import sysconfig
+import time
+from collections.abc import Awaitable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from import_local.binaries import KUBERNETES, OBJECT_STORE, ensure_binaries, find_kubernetes_binaries
+from import_local.credentials import write_private
+from import_local.deployment import install_operator, prepare_cluster
+from import_local.errors import AlreadyRunningError, LocalError, PartError
+from import_local.folders import ensure_space, try_lock
+from import_local.kubectl import read_context
+from import_local.parts.control_plane import ControlPlane
+from import_local.parts.node import IMAGES, ProcessNode
+from import_local.parts.objectstore import REGION, ObjectStoreServer
+from import_local.parts.postgres import PostgresServer
+from import_local.parts.samples import SampleProviders
+from import_local.parts.valkey import ValkeyServer
+from import_local.processes import Child, base_environment, start_child
+from import_local.progress import Progress, silent
+from import_local.state import Choices, Phase, ProcessRecord, Run, StateFolder
+from import_local.strays import end_pod_processes, end_strays
+from import_local.warden import ALL_STOPPED
+
+DATABASE = "imports"
+BUCKET = "import-images"
+_CLEAN_UP_SECONDS = 40.0
+
+
+class _Part(Protocol):
+    name: str
+
+    async def stop(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may differ from the usual installation.
+
+    `context`: use the cluster of this kubeconfig context instead of starting one. `samples` and `kubelet`:
+    further arguments for these processes. `durable`: off, data may be lost with the machine (tests).
+    `operator`: off, only the parts that it needs are started.
+    """
+
+    context: str | None = None
+    samples: Sequence[str] = ()
+    kubelet: Sequence[str] = ()
+    durable: bool = True
+    operator: bool = True
+
+
+class Installation:
+    """Everything of design §7, running as children of this process, with its data in one state folder.
+
+    Use it as `async with Installation(folder) as installation`, or `start` and `stop`. LocalError and its
+    kinds say what keeps it from starting; nothing is left running then.
+    """
+
+    def __init__(
+        self,
+        state_folder: Path,
+        *,
+        progress: Progress = silent,
+        options: Options = Options(),
+        holder: str = "the process that ran the installation",
+    ) -> None:
+        self.state = StateFolder(state_folder)
+        self.options = options
+        self._progress = progress
+        self._holder = ProcessRecord.own(holder)
+        self._phase: Phase = "starting"
+        self._since = time.time()
+        self._lock = ExitStack()
+        self._holds_lock = False
+        self._choices = Choices()
+        self._children: list[Child] = []
+        self._running: list[_Part] = []
+        self._warden: Child | None = None
+        self.kubeconfig = self.state.path / "kubeconfig"
+        self.has_operator = False
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    @property
+    def database_url(self) -> str:
+        """PostgreSQL, with the application's rights."""
+        return self._postgres.url(DATABASE)
+
+    @property
+    def redis_url(self) -> str:
+        """Valkey."""
+        return self._valkey.url
+
+    @property
+    def s3_endpoint_url(self) -> str:
+        """S3 API of the object store."""
+        return self._object_store.endpoint_url
+
+    @property
+    def shopify_url(self) -> str:
+        """Sample shops, one path each."""
+        return self._samples.shopify_url
+
+    @property
+    def roastify_url(self) -> str:
+        """Sample Roastify accounts, one path each."""
+        return self._samples.roastify_url
+
+    @property
+    def connections(self) -> dict[str, str]:
+        """Environment that operator and workers get."""
+        return {
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self.redis_url,
+            "S3_ENDPOINT_URL": self.s3_endpoint_url,
+            "S3_BUCKET": BUCKET,
+            "AWS_ACCESS_KEY_ID": self._choices.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self._choices.secret_access_key,
+            "AWS_REGION": REGION,
+        }
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a person's shell gets from `env`: the connections, the cluster and the sample stores."""
+        return {
+            "KUBECONFIG": str(self.kubeconfig),
+            **self.connections,
+            "SAMPLE_SHOPIFY_URL": self.shopify_url,
+            "SAMPLE_ROASTIFY_URL": self.roastify_url,
+        }
+
+    @property
+    def children(self) -> tuple[Child, ...]:
+        """The processes that run now, in the order of their start."""
+        return tuple(self._children)
+
+    def cluster(self) -> ControlPlane | None:
+        """Return the control plane, or None when an existing cluster is used."""
+        return None if self.options.context else self._control_plane
+
+    async def start(self) -> None:
+        """Start everything and wait until it is ready; whatever goes wrong, nothing is left running."""
+        self.state.create()
+        await self._take_lock()
+        try:
+            ensure_space(self.state.path)
+            await end_strays(self.state)
+            self._choices = self.state.read_choices() or Choices()
+            self._make_parts()
+            self._record("starting")
+            await self._ensure_binaries()
+            await self._start_warden()
+            await self._start_servers()
+            await self._start_cluster()
+            self.state.write_choices(self._choose_ports())
+            await self._install()
+            self._record("running")
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop everything in order: pods, cluster, servers; nothing happens when nothing runs."""
+        if not self._holds_lock:
+            return
+        try:
+            with contextlib.suppress(OSError):  # a full disk must not keep anything from being stopped
+                self._record("stopping")
+            while self._running:
+                part = self._running[-1]
+                self._progress(part.name, "stopping")
+                await part.stop()
+                self._running.pop()
+                if isinstance(part, ProcessNode):
+                    await end_pod_processes(self.state)
+            await self._dismiss_warden()
+            self._children.clear()
+            self.state.remove_run()
+        finally:
+            self._release_lock()
+
+    async def wait_for_failure(self) -> PartError:
+        """Wait until one of the processes ends by itself, and say which and how."""
+        endings = {asyncio.create_task(child.wait()): child for child in self._children}
+        try:
+            done, _ = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
+            return endings[done.pop()].failure()
+        finally:
+            for ending in endings:
+                ending.cancel()
+            await asyncio.gather(*endings, return_exceptions=True)
+
+    def owns_state_folder(self) -> bool:
+        """Whether the state folder is still there and still this installation's."""
+        with contextlib.suppress(LocalError):
+            choices = self.state.read_choices()
+            return choices is not None and choices.installation == self._choices.installation
+        return False
+
+    async def _take_lock(self) -> None:
+        deadline = time.monotonic() + _CLEAN_UP_SECONDS
+        while not self._lock.enter_context(try_lock(self.state.lock)):
+            self._release_lock()
+            run = self.state.read_run()
+            if run is not None and run.holder.process() is not None:
+                since = time.strftime("%H:%M:%S", time.localtime(run.since))
+                raise AlreadyRunningError(
+                    f"{self.state.path} is in use: {run.holder.name} (pid {run.holder.pid}) "
+                    f"is {run.phase} since {since}"
+                )
+            # Its holder was killed and its warden is still ending what ran, or another start just began.
+            if time.monotonic() > deadline:
+                raise AlreadyRunningError(
+                    f"{self.state.path} is in use, and what uses it did not say what it is"
+                )
+            await asyncio.sleep(0.2)
+        self._holds_lock = True
+
+    def _release_lock(self) -> None:
+        self._lock.close()
+        self._holds_lock = False
+
+    def _make_parts(self) -> None:
+        choices, state, durable = self._choices, self.state, self.options.durable
+        self._postgres = PostgresServer(
+            state.postgres(choices),
+            log_path=state.logs / "postgres.log",
+            password=choices.postgres_password,
+            port=choices.postgres_port,
+            durable=durable,
+        )
+        self._valkey = ValkeyServer(
+            state.path / "valkey",
+            log_path=state.logs / "valkey.log",
+            password=choices.valkey_password,
+            port=choices.valkey_port,
+        )
+        self._object_store = ObjectStoreServer(
+            state.path / "object-store",
+            log_path=state.logs / "object-store.log",
+            access_key_id=choices.access_key_id,
+            secret_access_key=choices.secret_access_key,
+            port=choices.object_store_port,
+        )
+        self._samples = SampleProviders(
+            log_path=state.logs / "samples.log", port=choices.samples_port, options=self.options.samples
+        )
+        self._control_plane = ControlPlane(
+            state.path / "control-plane", log_folder=state.logs, ports=choices.control_plane, durable=durable
+        )
+        self._node = ProcessNode(
+            state.kubelet, log_path=state.logs / "kubelet.log", images=IMAGES, options=self.options.kubelet
+        )
+
+    def _choose_ports(self) -> Choices:
+        self._choices = replace(
+            self._choices,
+            postgres_port=self._postgres.port,
+            valkey_port=self._valkey.port,
+            object_store_port=self._object_store.port,
+            samples_port=self._samples.port,
+            control_plane=self._control_plane.ports,
+        )
+        return self._choices
+
+    async def _ensure_binaries(self) -> None:
+        """Build what is not in the cache, before anything runs: the first time takes minutes."""
+        await ensure_binaries(OBJECT_STORE, self._progress)
+        if not self.options.context and find_kubernetes_binaries() is None:
+            await ensure_binaries(KUBERNETES, self._progress)
+
+    async def _start_warden(self) -> None:
+        self._warden = await start_child(
+            "warden",
+            [sys.executable, "-m", "import_local.warden", self.state.path],
+            log_path=self.state.logs / "warden.log",
+            environment=base_environment(),
+            stdin=asyncio.subprocess.PIPE,
+            dies_with_parent=False,
+        )
+        self._keep([self._warden])
+
+    async def _dismiss_warden(self) -> None:
+        if self._warden is None:
+            return
+        stdin = self._warden.process.stdin
+        if stdin is not None and self._warden.process.returncode is None:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has just ended by itself
+                stdin.write(ALL_STOPPED)
+                await stdin.drain()
+            stdin.close()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._warden.wait(), 5)
+        await self._warden.stop()
+        self._warden = None
+
+    async def _start_servers(self) -> None:
+        """Start what has no part in Kubernetes and, at the same time, the control plane."""
+        starts = [
+            self._start(self._postgres, self._postgres.start()),
+            self._start(self._valkey, self._valkey.start()),
+            self._start(self._object_store, self._object_store.start(self._progress)),
+            self._start(self._samples, self._samples.start()),
+        ]
+        if not self.options.context:
+            starts.append(self._start(self._control_plane, self._control_plane.start(self._progress)))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for start in starts:
+                    group.create_task(start)
+        except* LocalError as errors:
+            raise _first(errors) from None
+        await self._postgres.create_database(DATABASE)
+        await self._object_store.create_bucket(BUCKET)
+
+    async def _start(self, part: _Part, starting: Awaitable[None]) -> None:
+        self._progress(part.name, "starting")
+        await starting
+        self._running.append(part)
+        self._keep(_children_of(part))
+        self._progress(part.name, "ready")
+
+    async def _start_cluster(self) -> None:
+        control_plane = self.cluster()
+        if control_plane is None:
+            content = await read_context(str(self.options.context))
+        else:
+            content = control_plane.kubeconfig.read_text()
+        write_private(self.kubeconfig, content)
+        self._progress("cluster", "applying definitions and connection settings")
+        await prepare_cluster(self.kubeconfig, self.connections)
+        if sys.platform != "linux":
+            self._progress(self._node.name, "left out: pods as processes need Linux")
+            return
+        await self._start(self._node, self._node.start(self.kubeconfig, control_plane))
+
+    async def _install(self) -> None:
+        if self.options.operator:
+            self._progress("import-operator", "starting")
+            self.has_operator = await install_operator(self.kubeconfig)
+            self._progress(
+                "import-operator", "ready" if self.has_operator else "left out: no deploy/overlays/local"
+            )
+        programs = sysconfig.get_path("scripts")
+        self.state.write_env(self.environment, programs=programs)
+
+    def _keep(self, children: Sequence[Child]) -> None:
+        self._children.extend(children)
+        self._record(self._phase)
+
+    def _record(self, phase: Phase) -> None:
+        self._phase = phase
+        if self.state.path.exists():
+            children = [
+                ProcessRecord(child.name, child.pid, child.started_at, str(child.log_path))
+                for child in self._children
+            ]
+            self.state.write_run(Run(self._holder, phase, self._since, tuple(children)))
+
+
+def _children_of(part: object) -> list[Child]:
+    """Return the processes of a part that has started."""
+    if isinstance(part, ControlPlane):
+        return list(part.children)
+    child = getattr(part, "child", None)
+    return [child] if isinstance(child, Child) else []
+
+
+def _first(errors: BaseExceptionGroup[LocalError]) -> LocalError:
+    """Return one error of a group: parts that start at the same time mostly fail for the same reason."""
+    for error in errors.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise ValueError("an exception group is never empty")

@@ -1,0 +1,120 @@
+"""The cluster's only node: the process kubelet, with its own certificate and a node's rights."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from import_local.credentials import KeyPair
+from import_local.folders import ensure_folder
+from import_local.kubectl import KubectlError, run_kubectl
+from import_local.parts.control_plane import KUBELET_CLIENT, ControlPlane
+from import_local.ports import LOOPBACK
+from import_local.processes import Child, base_environment, start_child, wait_until_ready
+
+# Images stand for commands of this Python environment.
+IMAGES = {
+    "import-operator:*": f"{sys.executable} -m import_operator",
+    "import-worker:*": f"{sys.executable} -m import_worker",
+}
+_NODE_ROLE_BINDING = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: import-local-nodes}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:node"}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:nodes"}]
+"""
+
+
+class ProcessNode:
+    """One process kubelet with its state in `folder`; stopping it stops its pods' processes."""
+
+    name = "kubelet"
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        log_path: Path,
+        node_name: str = "local",
+        images: Mapping[str, str] = IMAGES,
+        options: Sequence[str] = (),
+    ) -> None:
+        self._folder = folder
+        self._log_path = log_path
+        self._images = dict(images)
+        self._options = tuple(options)
+        self.node_name = node_name
+        self.child: Child | None = None
+
+    async def start(self, kubeconfig: Path, control_plane: ControlPlane | None) -> None:
+        """Start the kubelet and wait until its Node is ready.
+
+        With a control plane of ours it signs in as a node and serves logs; in another cluster it uses the
+        administrator's `kubeconfig`, and there are no logs through the API server.
+        """
+        ensure_folder(self._folder)
+        signs_in_with, server_options = kubeconfig, list[str]()
+        if control_plane is not None:
+            await run_kubectl(
+                kubeconfig, "apply", "--server-side", "-f", "-", stdin=_NODE_ROLE_BINDING.encode()
+            )
+            user = f"system:node:{self.node_name}"
+            signs_in_with = control_plane.kubeconfig_for(user, groups=("system:nodes",))
+            serving = control_plane.authority.issue("kubelet-server", common_name=user, hosts=[LOOPBACK])
+            server_options = _server_options(control_plane, serving)
+        self.child = await start_child(
+            self.name,
+            [
+                *(sys.executable, "-m", "import_local.kubelet", "--kubeconfig", signs_in_with),
+                *(
+                    "--state",
+                    self._folder,
+                    "--node-name",
+                    self.node_name,
+                    "--stop-pods",
+                    "--stop-grace",
+                    "35",
+                ),
+                *server_options,
+                *(
+                    word
+                    for image, command in self._images.items()
+                    for word in ("--image", f"{image}={command}")
+                ),
+                *self._options,
+            ],
+            log_path=self._log_path,
+            environment=base_environment(PYTHONUNBUFFERED="1"),
+            stop_seconds=50,  # the pods' grace, and some
+        )
+        try:
+            await wait_until_ready(self.child, lambda: self._is_ready(kubeconfig), timeout=60, interval=0.2)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop the kubelet and with it its pods; nothing happens when it does not run."""
+        if self.child is not None:
+            await self.child.stop()
+            self.child = None
+
+    async def _is_ready(self, kubeconfig: Path) -> bool:
+        try:
+            status = await run_kubectl(
+                kubeconfig,
+                *("get", "node", self.node_name, "-o"),
+                'jsonpath={.status.conditions[?(@.type=="Ready")].status}',
+            )
+        except KubectlError as error:
+            if "NotFound" in str(error):
+                return False
+            raise
+        return status == "True"
+
+
+def _server_options(control_plane: ControlPlane, serving: KeyPair) -> list[str]:
+    return [
+        *("--client-ca", str(control_plane.authority.certificate), "--client-name", KUBELET_CLIENT),
+        *("--tls-cert", str(serving.certificate), "--tls-key", str(serving.key)),
+    ]

@@ -1,0 +1,60 @@
+"""The sample stores as a process: Shopify shops and Roastify accounts that behave as documented."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx2
+
+from import_local.ports import LOOPBACK, free_port
+from import_local.processes import Child, base_environment, start_child, wait_until_ready
+
+
+class SampleProviders:
+    """One server for all sample shops and accounts; `options` are further arguments for it."""
+
+    name = "samples"
+
+    def __init__(self, *, log_path: Path, port: int | None = None, options: Sequence[str] = ()) -> None:
+        self._log_path = log_path
+        self._options = tuple(options)
+        self.port = port or 0
+        self.child: Child | None = None
+
+    @property
+    def shopify_url(self) -> str:
+        """Address below which each shop has its own path."""
+        return f"http://{LOOPBACK}:{self.port}/shopify"
+
+    @property
+    def roastify_url(self) -> str:
+        """Address below which each account has its own path."""
+        return f"http://{LOOPBACK}:{self.port}/roastify"
+
+    async def start(self) -> None:
+        """Start the server and wait until it answers."""
+        self.port = free_port(self.port or None)
+        self.child = await start_child(
+            self.name,
+            [sys.executable, "-m", "import_local.samples", "--port", str(self.port), *self._options],
+            log_path=self._log_path,
+            environment=base_environment(PYTHONUNBUFFERED="1"),
+        )
+        try:
+            await wait_until_ready(self.child, self._answers)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop the server; nothing happens when it does not run."""
+        if self.child is not None:
+            await self.child.stop()
+            self.child = None
+
+    async def _answers(self) -> bool:
+        async with httpx2.AsyncClient(trust_env=False, timeout=2) as client:
+            try:
+                return (await client.get(f"http://{LOOPBACK}:{self.port}/control")).status_code == 200
+            except httpx2.TransportError:
+                return False

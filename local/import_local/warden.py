@@ -1,0 +1,46 @@
+"""Watches over the process that runs an installation, and cleans up if it dies without stopping it.
+
+Run as `python -m import_local.warden STATE_FOLDER` with a pipe as standard input, whose other end is held by
+the watched process. A byte in it means that all was stopped; its mere end means that the process was killed.
+Most children end with their parent by themselves (Linux), but the processes of pods outlive a kubelet, as
+containers do.
+"""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from import_local.folders import try_lock
+from import_local.state import Run, StateFolder
+from import_local.strays import end_strays
+
+ALL_STOPPED = b"."
+
+
+def main() -> None:
+    """Wait for the end of the watched process; end its children unless it did so itself."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.stdin.buffer.read(1) == ALL_STOPPED:
+        return
+    state = StateFolder(Path(sys.argv[1]))
+    if not state.path.exists():
+        return
+    with try_lock(state.lock) as held:
+        run = state.read_run()
+        # Without the lock, a new start is cleaning up already, and what runs may be its own.
+        if held and run is not None and run.holder.process() is None:
+            asyncio.run(_clean_up(state, run))
+
+
+async def _clean_up(state: StateFolder, run: Run) -> None:
+    await end_strays(state)
+    state.write_failure(
+        f"{run.holder.name} (pid {run.holder.pid}) was killed; everything that it ran was stopped"
+    )
+    state.remove_run()
+
+
+if __name__ == "__main__":
+    main()
