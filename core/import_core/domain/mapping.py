@@ -107,7 +107,8 @@ def _weight_grams(record: Record) -> Decimal | None:
     unit = weight.text("unit")
     if unit is None or unit not in _GRAMS:
         raise MappingError(weight.field("unit"), f"must be one of {', '.join(_GRAMS)}")
-    return values.number(weight.field("value"), weight.get("value")) * _GRAMS[unit]
+    grams = values.number(weight.field("value"), weight.get("value")) * _GRAMS[unit]
+    return round(grams, 3)
 
 
 def _roastify_variant(record: Record) -> MappedVariant:

@@ -18,7 +18,9 @@ MAX_TAGS = 250
 MAX_AMOUNT = Decimal(10) ** 12
 MAX_QUANTITY = 10**12
 
-_AMOUNT = re.compile(r"[0-9]{1,13}(\.[0-9]{1,6})?")
+MAX_DECIMAL_PLACES = 6
+
+_AMOUNT = re.compile(rf"[0-9]{{1,13}}(\.[0-9]{{1,{MAX_DECIMAL_PLACES}}})?")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 # PostgreSQL's text holds neither NUL nor halves of a surrogate pair.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -80,6 +82,8 @@ def amount(field: str, value: object, unit: PriceUnit) -> Decimal | None:
         result = Decimal(value.strip())
     else:
         result = number(field, value)
+        if result != round(result, MAX_DECIMAL_PLACES):
+            raise MappingError(field, f"must have at most {MAX_DECIMAL_PLACES} decimal places")
     if not 0 <= result <= MAX_AMOUNT:
         raise MappingError(field, f"must be from 0 to {MAX_AMOUNT}")
     return result
@@ -90,8 +94,8 @@ def number(field: str, value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise MappingError(field, f"must be a number, not {kind_of(value)}")
     # The magnitude first: as text, a whole number of any length would take long and is limited by Python.
-    if not abs(value) <= MAX_AMOUNT:
-        raise MappingError(field, f"must be from -{MAX_AMOUNT} to {MAX_AMOUNT}")
+    if not abs(value) <= MAX_QUANTITY:
+        raise MappingError(field, f"must be from -{MAX_QUANTITY} to {MAX_QUANTITY}")
     return Decimal(str(value))
 
 

@@ -24,7 +24,7 @@ LATER = datetime(2026, 1, 31, 13, 0, 0, 999, tzinfo=UTC)
 def ready(
     conditions: list[dict[str, Any]], status: Any, now: datetime, **changes: Any
 ) -> list[dict[str, Any]]:
-    values = {"reason": "Because", "message": "It is so.", "observed_generation": 1} | changes
+    values: dict[str, Any] = {"reason": "Because", "message": "It is so.", "observed_generation": 1} | changes
     return set_condition(conditions, "Ready", status, now=now, **values)
 
 
