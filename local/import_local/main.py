@@ -132,6 +132,15 @@ def build() -> None:
             asyncio.run(ensure_binaries(KUBERNETES, progress))
 
 
+@app.command(epilog="Example:\n\n  import-local demo")
+def demo(state: _State = None) -> None:
+    """Take the tour: an installation of its own, two catalogues, 300 jobs; exits with 1 if anything is amiss."""
+    from import_local.demo.tour import run_demo
+
+    folder = _folder(state).path
+    raise typer.Exit(asyncio.run(run_demo(folder / "demo", folder / "demo-report.json", _out)))
+
+
 def _show(folder: StateFolder, run: Run) -> None:
     """Print what runs, where it is, and what to do next."""
     table = Table("part", "pid", "memory", "running for", "log", box=None, padding=(0, 2, 0, 0))

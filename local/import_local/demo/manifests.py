@@ -7,6 +7,7 @@ from typing import Any
 API_VERSION = "imports.avnz.io/v1alpha1"
 NAMESPACE = "imports"
 POOL = "product-imports"
+TARGET_JOBS_PER_WORKER = 10
 
 
 def get_worker_pool(*, minimum: int, maximum: int, image: str, cooldown_seconds: int) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def get_worker_pool(*, minimum: int, maximum: int, image: str, cooldown_seconds:
             "scaling": {
                 "minReplicas": minimum,
                 "maxReplicas": maximum,
-                "targetJobsPerWorker": 10,
+                "targetJobsPerWorker": TARGET_JOBS_PER_WORKER,
                 "scaleOutCooldownSeconds": cooldown_seconds,
                 "scaleInCooldownSeconds": cooldown_seconds,
             },

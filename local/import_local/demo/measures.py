@@ -28,7 +28,9 @@ FIRST_JOB_OF_NEW_WORKERS = """
 SELECT extract(epoch FROM min(first_job_at) - %(since)s)::float8 FROM imports.worker
 WHERE started_at > %(since)s AND first_job_at IS NOT NULL
 """
-FIRST_RECORDED = 'SELECT min("createdAt") FROM "ProductImportJob" WHERE "objectName" LIKE %s'
+RECORDED_AT = """
+SELECT "createdAt" FROM "ProductImportJob" WHERE "objectName" LIKE %s ORDER BY "createdAt" OFFSET %s LIMIT 1
+"""
 
 
 @dataclass(frozen=True, slots=True)

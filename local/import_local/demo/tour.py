@@ -12,14 +12,26 @@ from typing import Any
 
 from obstore.store import S3Store
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from import_local import control
 from import_local.demo import measures
 from import_local.demo.cluster import Cluster, DemoError, ImportJob, ImportProvider, WorkerPool
-from import_local.demo.manifests import POOL, get_connection, get_import_job, get_worker_pool
+from import_local.demo.manifests import (
+    POOL,
+    TARGET_JOBS_PER_WORKER,
+    get_connection,
+    get_import_job,
+    get_worker_pool,
+)
 from import_local.demo.report import DemoReport
+from import_local.display import ProgressDisplay
+from import_local.folders import ensure_folder
 from import_local.installation import Installation
+from import_local.kubectl import KubectlError
 from import_local.samples.settings import ROASTIFY_KEY, SHOPIFY_TOKEN, default_data_folder
+from import_local.state import StateFolder
 
 MINIMUM_WORKERS = 2
 MAXIMUM_WORKERS = 6
@@ -210,17 +222,6 @@ class Tour:
             )
         finally:
             await applying
-        await self._until_done(note)
-        first = (await measures.read_all(self._database_url, measures.FIRST_RECORDED, ("burst-%",)))[0][0]
-        self.report.scale_decision_seconds = max(0.0, (scaled_at[0] - first).total_seconds())
-        rows = await measures.read_all(
-            self._database_url, measures.FIRST_JOB_OF_NEW_WORKERS, {"since": first}
-        )
-        self.report.first_job_by_new_worker_seconds = rows[0][0]
-        await self._until_fleet(MINIMUM_WORKERS)
-
-    async def _until_done(self, note: Any) -> None:
-        # "Nothing due, nothing claimed" comes before the last status patch, so the objects are asked too.
         await self._cluster.until(
             WorkerPool,
             POOL,
@@ -228,10 +229,24 @@ class Tour:
             timeout_seconds=BURST_SECONDS,
             seen=note,
         )
+        # The row with which the depth went above what the smallest fleet takes.
+        enough = MINIMUM_WORKERS * TARGET_JOBS_PER_WORKER
+        needed_since = (
+            await measures.read_all(self._database_url, measures.RECORDED_AT, ("burst-%", enough))
+        )[0][0]
+        self.report.scale_decision_seconds = max(0.0, (scaled_at[0] - needed_since).total_seconds())
+        rows = await measures.read_all(
+            self._database_url, measures.FIRST_JOB_OF_NEW_WORKERS, {"since": needed_since}
+        )
+        self.report.first_job_by_new_worker_seconds = rows[0][0]
+        await self._until_objects_done()
+        await self._until_fleet(MINIMUM_WORKERS)
+
+    async def _until_objects_done(self) -> None:
+        # "Nothing due, nothing claimed" comes before the last status patch, so the objects are asked too.
         async with asyncio.timeout(60):
             async for _, _ in self._cluster.client.watch(ImportJob):
-                phases = await self._cluster.phases()
-                if set(phases) <= FINAL_PHASES:
+                if set(await self._cluster.phases()) <= FINAL_PHASES:
                     return
 
     async def _import_again(self) -> None:
@@ -299,34 +314,37 @@ class Tour:
         )
 
 
-async def run_demo(state_folder: Path, console: Console) -> int:
-    """Start an installation in an empty state folder, take the tour, stop it; returns the exit code."""
-    async with Installation(state_folder, progress=_progress(console)) as installation:
-        tour = Tour(installation, console)
-        try:
-            report = await tour.run()
-        except DemoError as error:
-            console.print(f"\n[bold red]The tour stopped:[/] {error}")
-            console.print(f"Logs are in {state_folder / 'logs'}.")
-            return 1
-    report_file = state_folder / "demo-report.json"
-    report_file.write_text(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n")
+async def run_demo(state_folder: Path, report_file: Path, console: Console) -> int:
+    """Start an installation in an emptied state folder, take the tour, stop it; returns the exit code."""
+    await asyncio.to_thread(_empty, state_folder)
+    with ProgressDisplay(console) as progress:
+        installation = Installation(state_folder, progress=progress)
+        await installation.start()
+    try:
+        report = await Tour(installation, console).run()
+    except (DemoError, KubectlError) as error:
+        console.print(f"\n[bold red]The tour stopped:[/] {escape(str(error))}")
+        console.print(f"Logs are in {installation.state.logs}.")
+        return 1
+    finally:
+        with ProgressDisplay(console):
+            await installation.stop()
+    problems = report.problems()
+    document = json.dumps(report.to_json(), indent=2, ensure_ascii=False)
+    await asyncio.to_thread(report_file.write_text, document + "\n")
     console.print()
     console.print(report.to_table())
-    problems = report.problems()
     for problem in problems:
-        console.print(f"[bold red]Not as it should be:[/] {problem}")
+        console.print(f"[bold red]Not as it should be:[/] {escape(problem)}")
     console.print(f"Also as {report_file}")
     return 1 if problems else 0
 
 
-def _progress(console: Console) -> Any:
-    started = time.monotonic()
-
-    def show(part: str, message: str) -> None:
-        console.print(f"  {time.monotonic() - started:6.1f} s  {part}: {message}", highlight=False)
-
-    return show
+def _empty(state_folder: Path) -> None:
+    # Numbers of an earlier tour would be counted again.
+    if state_folder.exists():
+        control.delete_data(StateFolder(state_folder))
+    ensure_folder(state_folder.parent)
 
 
 def _pool_numbers(pool: dict[str, Any]) -> tuple[int, int, int]:
