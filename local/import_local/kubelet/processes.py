@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,13 +157,10 @@ def read_environment(pid: int) -> dict[str, str]:
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
 
 
-def find_marked(
-    name: str, value: str, accept: Callable[[dict[str, str]], bool] = lambda _: True
-) -> list[ProcessId]:
+def find_marked(name: str, value: str) -> list[ProcessId]:
     """Return all processes whose environment has this variable with this value."""
-    found = []
-    for pid, facts in list_processes().items():
-        environment = read_environment(pid)
-        if facts.state != "Z" and environment.get(name) == value and accept(environment):
-            found.append(ProcessId(pid, facts.started))
-    return found
+    return [
+        ProcessId(pid, facts.started)
+        for pid, facts in list_processes().items()
+        if facts.state != "Z" and read_environment(pid).get(name) == value
+    ]
