@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 from urllib.parse import quote
@@ -45,7 +45,7 @@ class RoastifyCursor:
     after: str | None = None
     more: bool = True
     seen: int = 0
-    """Products before `pending`; with it the last list page tells the total."""
+    """Products done; with them the last list page tells the total."""
 
     @classmethod
     def parse(cls, value: Mapping[str, Any] | None) -> Self:
@@ -64,9 +64,10 @@ class RoastifyCursor:
             "seen": self.seen,
         }
 
-    def advanced(self, count: int) -> Self:
-        """The place after the first `count` pending products."""
-        return replace(self, pending=self.pending[count:], seen=self.seen + count)
+    def without(self, done: Collection[str]) -> Self:
+        """The place when these pending products are done."""
+        pending = tuple(external_id for external_id in self.pending if external_id not in done)
+        return replace(self, pending=pending, seen=self.seen + len(self.pending) - len(pending))
 
     @property
     def total(self) -> int | None:
@@ -116,18 +117,21 @@ class RoastifyProvider:
 
     async def pages(self, cursor: Mapping[str, Any] | None) -> AsyncGenerator[Page, None]:
         """Yield the catalogue; what was fetched before an error is yielded first, so no call is lost."""
-        place = RoastifyCursor.parse(cursor)
+        place = stored = RoastifyCursor.parse(cursor)
         while True:
             if not place.pending and place.more:
                 place = await self._listed(place)
             details, error = await self._details(place.pending[: self._settings.page_size])
-            place = place.advanced(len(details))
-            if error is None or details:
+            place = place.without(details.keys())
+            # Also a list without details is worth a checkpoint: with few calls granted at a time, a job
+            # that had to list again each time would never get on.
+            if error is None or place != stored:
+                stored = place
                 yield Page(
-                    products=tuple(item for item in details if isinstance(item, SourceProduct)),
+                    products=tuple(item for item in details.values() if isinstance(item, SourceProduct)),
                     cursor=None if place.at_end else place.to_json(),
                     total=place.total,
-                    failures=tuple(item for item in details if not isinstance(item, SourceProduct)),
+                    failures=tuple(item for item in details.values() if not isinstance(item, SourceProduct)),
                 )
             if error is not None:
                 raise error
@@ -153,28 +157,29 @@ class RoastifyProvider:
             raise self._refusal(answer)
         return answer.payload
 
-    async def _details(self, ids: tuple[str, ...]) -> tuple[list[Detail], Exception | None]:
-        """Fetch in parallel; on an error, the unbroken beginning of what is there and the error."""
-        found: list[Detail | None] = [None] * len(ids)
+    async def _details(self, ids: tuple[str, ...]) -> tuple[dict[str, Detail], Exception | None]:
+        """Fetch in parallel: what was found, in the order of `ids`, and the error that ended it early.
 
-        async def fetch(work: Iterator[tuple[int, str]]) -> None:
-            for index, external_id in work:
-                found[index] = await self._detail(external_id)
+        After an error no further call begins, but those under way are waited for: they have been granted.
+        """
+        found: dict[str, Detail] = {}
+        errors: list[ImportOperatorError] = []
 
-        error: Exception | None = None
-        work = iter(enumerate(ids))
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(self._settings.concurrency, len(ids))):
-                    group.create_task(fetch(work))
-        except* ImportOperatorError as group_error:
-            error = _first(group_error)
-        details: list[Detail] = []
-        for item in found:
-            if item is None:
-                break
-            details.append(item)
-        return details, error
+        async def fetch(work: Iterator[str]) -> None:
+            for external_id in work:
+                if errors:
+                    return
+                try:
+                    found[external_id] = await self._detail(external_id)
+                except ImportOperatorError as error:
+                    errors.append(error)
+
+        work = iter(ids)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._settings.concurrency, len(ids))):
+                group.create_task(fetch(work))
+        in_order = {external_id: found[external_id] for external_id in ids if external_id in found}
+        return in_order, errors[0] if errors else None
 
     async def _detail(self, external_id: str) -> Detail:
         path = f"/products/{quote(external_id, safe='')}"
@@ -200,8 +205,3 @@ def images_of(document: Mapping[str, Any]) -> tuple[SourceImage, ...]:
     urls = [item.get("url") for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
     urls = urls or [document.get("imageUrl")]
     return tuple(SourceImage(url) for url in urls if isinstance(url, str) and url)
-
-
-def _first(group: BaseExceptionGroup[ImportOperatorError]) -> ImportOperatorError:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

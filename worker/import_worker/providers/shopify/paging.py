@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from import_core.domain.errors import (
@@ -29,6 +29,16 @@ class Listing:
     next_cursor: str | None
 
 
+@dataclass(slots=True)
+class Part:
+    """What was read of one page before it ended or an error ended it; `last` is where to go on."""
+
+    last: str | None
+    products: list[SourceProduct] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    error: JobError | HandBackError | None = None
+
+
 class Paging:
     """Pages through the products of one shop, in the order of their ids."""
 
@@ -38,40 +48,45 @@ class Paging:
         self._shape = settings.shape
         self._nested = {"variants": settings.nested_page, "media": settings.nested_page}
 
-    async def pages(self, place: ShopifyCursor) -> AsyncGenerator[Page, None]:
-        """Yield the rest of the catalogue; what was read before an error is yielded first."""
+    async def pages(self, place: ShopifyCursor, *, stored: ShopifyCursor) -> AsyncGenerator[Page, None]:
+        """Yield the rest of the catalogue; what was read before an error is yielded first.
+
+        `stored` is the job's checkpoint. Whatever was learnt since is worth one, products or not: with few
+        calls granted at a time, a job that had to find the page size again each time would never get on.
+        """
         self._shape = place.shape or self._shape
         while True:
-            listing = await self._list(place.after)
-            products: list[SourceProduct] = []
-            failures: list[Failure] = []
-            last, error = place.after, None
-            for cursor, node in listing.edges:
-                try:
-                    outcome = await self._complete(node, cursor)
-                except (JobError, HandBackError) as problem:
-                    error = problem
-                    break
-                last = cursor
-                if isinstance(outcome, SourceProduct):
-                    products.append(outcome)
-                else:
-                    failures.append(outcome)
-            if error is None:
-                last = listing.next_cursor
-            at_end = error is None and last is None
-            place = replace(place, after=last, shape=self._shape)
-            if error is None or products or failures:
+            part = await self._read(place.after)
+            at_end = part.error is None and part.last is None
+            place = replace(place, after=part.last, shape=self._shape)
+            if part.error is None or place != stored:
+                stored = place
                 yield Page(
-                    products=tuple(products),
+                    products=tuple(part.products),
                     cursor=None if at_end else place.to_json(),
                     total=place.total,
-                    failures=tuple(failures),
+                    failures=tuple(part.failures),
                 )
-            if error is not None:
-                raise error
+            if part.error is not None:
+                raise part.error
             if at_end:
                 return
+
+    async def _read(self, after: str | None) -> Part:
+        part = Part(after)
+        try:
+            listing = await self._list(after)
+            for cursor, node in listing.edges:
+                outcome = await self._complete(node, cursor)
+                if isinstance(outcome, SourceProduct):
+                    part.products.append(outcome)
+                else:
+                    part.failures.append(outcome)
+                part.last = cursor
+            part.last = listing.next_cursor
+        except (JobError, HandBackError) as error:
+            part.error = error
+        return part
 
     async def _list(self, after: str | None) -> Listing:
         data = await self._products(after)

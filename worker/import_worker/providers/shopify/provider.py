@@ -56,12 +56,12 @@ class ShopifyProvider:
         When a bulk operation fails, paging starts over: products that were yielded already come again,
         and are found unchanged.
         """
-        place = ShopifyCursor.parse(cursor)
+        place = stored = ShopifyCursor.parse(cursor)
         use_bulk = place.bulk is not None
         if not place.counted:
             count, exact = await self._count()
             use_bulk = count is not None and count > self._settings.bulk_above
-            place = replace(place, total=count if exact else None)
+            place = replace(place, total=count if exact else None, counted=True)
         if use_bulk:
             try:
                 async with aclosing(self._bulk.pages(place)) as pages:
@@ -72,7 +72,7 @@ class ShopifyProvider:
                 place = place.without_bulk()
             else:
                 return
-        async with aclosing(self._paging.pages(place)) as pages:
+        async with aclosing(self._paging.pages(place, stored=stored)) as pages:
             async for page in pages:
                 yield page
 

@@ -48,6 +48,7 @@ class ShopifyCursor:
     index: int = 0
     total: int | None = None
     counted: bool = False
+    """Whether the shop has been asked for its number of products."""
 
     @classmethod
     def parse(cls, value: Mapping[str, Any] | None) -> Self:

@@ -1,0 +1,44 @@
+"""The sample providers on loopback, and a limiter that counts and can run out."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from import_core.domain.errors import HandBackError
+from import_local.samples.app import RunningSamples, serve_samples
+
+
+class CountingLimiter:
+    """Grants at once until `left` calls are used up (None: always), and remembers."""
+
+    def __init__(self, left: int | None = None) -> None:
+        self.left = left
+        self.acquired = 0
+        self.blocks: list[float] = []
+
+    async def acquire(self) -> None:
+        if self.left is not None and self.acquired >= self.left:
+            raise HandBackError("The call limit is used up.", retry_after=60, waiting_reason="ProviderLimit")
+        self.acquired += 1
+
+    async def block(self, seconds: float) -> None:
+        self.blocks.append(seconds)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def running_samples() -> AsyncIterator[RunningSamples]:
+    async with serve_samples() as running:
+        yield running
+
+
+@pytest.fixture
+def samples(running_samples: RunningSamples) -> RunningSamples:
+    for account in running_samples.sample.accounts():
+        account.reset()
+    return running_samples
+
+
+@pytest.fixture
+def limiter_type() -> type[CountingLimiter]:
+    return CountingLimiter
