@@ -136,7 +136,10 @@ def _show(_request: Request, account: Account, _order: None) -> Response:
 
 
 def _calls(_request: Request, account: Account, _order: None) -> Response:
-    calls = [{"at": call.at, "status": call.status, "what": call.what} for call in account.counters.calls]
+    calls = [
+        {"at": call.at, "status": call.status, "what": call.what}
+        for call in sorted(account.counters.calls, key=lambda call: call.at)
+    ]
     return JSONResponse({"calls": calls})
 
 

@@ -38,6 +38,7 @@ class Counters:
     statuses: Counter[int] = field(default_factory=Counter)
     throttled: int = 0
     api_bytes: int = 0
+    other_requests: int = 0
     image_requests: int = 0
     image_statuses: Counter[int] = field(default_factory=Counter)
     image_bytes: int = 0
@@ -64,6 +65,7 @@ class Counters:
         return {
             "apiCalls": self.api_calls,
             "apiBytes": self.api_bytes,
+            "otherRequests": self.other_requests,
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
             "throttled": self.throttled,
             "mostIn60Seconds": most_in_window(times, 60.0),

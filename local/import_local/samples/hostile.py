@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from import_local.samples.images import CONTENT_TYPES, Encoding, draw
-from import_local.samples.serving import base_url
+from import_local.samples.images import CONTENT_TYPES, good_image
+from import_local.samples.serving import base_url, sample_of
 
 MEBIBYTE = 1024 * 1024
 TOO_LARGE = 26 * MEBIBYTE
@@ -24,12 +24,6 @@ SVG = (
     b'<script>fetch("http://169.254.169.254/")</script><rect width="64" height="64"/></svg>'
 )
 Case = Callable[[Request], Awaitable[Response]]
-
-
-@lru_cache(maxsize=32)
-def good_image(encoding: Encoding) -> bytes:
-    """Return a correct image of 640 × 480 pixels in the encoding."""
-    return draw(f"hostile/{encoding}", 640, 480, encoding)
 
 
 @lru_cache(maxsize=1)
@@ -99,7 +93,9 @@ CASES: dict[str, Case] = {
     "too-large.jpg": _too_large,
     "too-large-chunked.jpg": _too_large_chunked,
     "redirect-metadata": _redirect(lambda _: "http://169.254.169.254/latest/meta-data/"),
-    "redirect-loopback": _redirect(lambda request: f"http://127.0.0.1:{_port(request)}/secret.jpg"),
+    "redirect-loopback": _redirect(
+        lambda request: f"http://127.0.0.1:{sample_of(request).settings.loopback_port}/secret.jpg"
+    ),
     "redirect-loop": _redirect(lambda request: f"{base_url(request)}/hostile/redirect-loop"),
     "redirect-good": _redirect(lambda request: f"{base_url(request)}/hostile/good.jpg"),
     "script.svg": _fixed(lambda: SVG, "image/svg+xml"),
@@ -115,12 +111,6 @@ CASES: dict[str, Case] = {
     "good.avif": _fixed(lambda: good_image("avif"), CONTENT_TYPES["avif"]),
     "good.gif": _fixed(lambda: good_image("gif"), CONTENT_TYPES["gif"]),
 }
-
-
-def _port(request: Request) -> int:
-    """Return the port that redirect-loopback leads to: `?port=`, or 9 (discard), where nobody listens."""
-    port = request.query_params.get("port", "9")
-    return int(port) if port.isdigit() and 0 < int(port) < 65_536 else 9
 
 
 async def hostile(request: Request) -> Response:

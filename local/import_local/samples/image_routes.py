@@ -57,24 +57,25 @@ async def image(request: Request) -> Response:
     if account is None:
         return PlainTextResponse("Not Found", 404)
     counters = account.counters
+    address = f"{request.url.path}?{request.url.query}"
     await delay(account.image_faults.settings.latency_seconds)
     action = account.image_faults.decide()
     if action is not None and action.kind == "drop":
-        counters.record_image(request.url.path, 0, 0)
+        counters.record_image(address, 0, 0)
         await drop_connection(request)
     elif action is not None and action.kind == "slow":
         await delay(action.seconds)
     elif action is not None:
         status = 429 if action.kind == "throttled" else action.status
         headers = {} if action.retry_after is None else {"Retry-After": f"{action.retry_after:g}"}
-        counters.record_image(request.url.path, status, 0)
+        counters.record_image(address, status, 0)
         return PlainTextResponse("Sample fault", status, headers)
     product = account.catalogue.product(request.path_params["product"])
     if product is None or position >= len(product.images) or not product.images[position].ready:
         response: Response = PlainTextResponse("Not Found", 404)
     else:
         response = await _answer(request, account, product, product.images[position])
-    counters.record_image(request.url.path, response.status_code, len(response.body))
+    counters.record_image(address, response.status_code, len(response.body))
     return response
 
 

@@ -6,6 +6,7 @@ import hashlib
 import random
 import struct
 import zlib
+from functools import lru_cache
 from typing import Literal
 
 import pyvips
@@ -91,3 +92,9 @@ def draw(drawing: str, width: int, height: int, encoding: Encoding) -> bytes:
     picture = (mosaic if small else landscape)(drawing, width, height)
     content = encode(picture, encoding)
     return watermark(content, drawing) if encoding in {"jpeg", "png"} else content
+
+
+@lru_cache(maxsize=len(CONTENT_TYPES))
+def good_image(encoding: Encoding) -> bytes:
+    """Return the one correct picture of 640 × 480 pixels that the hostile addresses need, encoded."""
+    return draw(f"hostile/{encoding}", 640, 480, encoding)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import html
 import re
 import time
 from typing import Any
@@ -15,6 +14,7 @@ from starlette.routing import Route
 
 from import_local.samples.catalogue.expected import roastify_product_id, roastify_variant_id
 from import_local.samples.catalogue.model import Product, Variant, index_of_number
+from import_local.samples.catalogue.roastify_fields import TYPES, description_text, product_type, size, stock
 from import_local.samples.serving import Dialect, api_route, base_url
 from import_local.samples.settings import ROASTIFY_KEY, is_credential
 from import_local.samples.shopify.connections import encode_cursor, page_of_products
@@ -24,14 +24,6 @@ from import_local.samples.state import Account
 
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 100
-UNLIMITED_STOCK = 999
-# The product list and the blank catalogue spell the same types differently.
-TYPES = (
-    ("12ozCoffeeBox", "CoffeeBox12oz"),
-    ("12ozCoffeeBag", "CoffeeBag12oz"),
-    ("3lbCoffeeBag", "CoffeeBag3lb"),
-    ("TeaTin", "TeaTin"),
-)
 CODES = {
     400: ("bad_request", "The request could not be understood"),
     401: ("unauthorized", "Invalid API key"),
@@ -41,7 +33,6 @@ CODES = {
     429: ("rate_limit_exceeded", "Too many requests"),
     500: ("internal_error", "Something went wrong"),
 }
-TAGS = re.compile(r"<[^>]*>")
 
 
 def failed(status: int, message: str | None = None) -> Response:
@@ -76,10 +67,10 @@ async def list_products(request: Request, account: Account) -> Response:
     size_text = request.query_params.get("pageSize", str(DEFAULT_PAGE_SIZE))
     if not re.fullmatch(r"-?\d{1,9}", size_text):
         return failed(400, "pageSize must be an integer")
-    size = int(size_text)
-    if not 1 <= size <= MAX_PAGE_SIZE:
+    page_size = int(size_text)
+    if not 1 <= page_size <= MAX_PAGE_SIZE:
         return failed(422, f"pageSize must be between 1 and {MAX_PAGE_SIZE}")
-    arguments: dict[str, Any] = {"first": size}
+    arguments: dict[str, Any] = {"first": page_size}
     cursor = request.query_params.get("cursor", "")
     if cursor:
         number = _number_of_cursor(cursor)
@@ -156,22 +147,6 @@ def image_urls(product: Product, account: Account, root: str) -> list[str]:
     ]
 
 
-def description_text(product: Product) -> str:
-    """Return the description without markup, as Roastify keeps it."""
-    text = html.unescape(TAGS.sub(" ", product.description_html))
-    return " ".join(text.split())
-
-
-def product_type(product: Product) -> str:
-    """Return the product type as the product list spells it."""
-    return TYPES[product.index % len(TYPES)][0]
-
-
-def stock(variant: Variant) -> int:
-    """Return stockQty: 999 stands for unlimited, and there is no negative stock."""
-    return max(0, variant.inventory_quantity) if variant.tracked else UNLIMITED_STOCK
-
-
 def _summary(product: Product, account: Account, root: str) -> dict[str, Any]:
     return {
         "id": roastify_product_id(product.number),
@@ -187,7 +162,7 @@ def _variant(product: Product, variant: Variant) -> dict[str, Any]:
     return {
         "id": roastify_variant_id(variant.number),
         "title": variant.title,
-        "size": variant.selected[-1][1] if product.options[0].name != "Title" else "12oz",
+        "size": size(product, variant),
         "retailPrice": variant.price_cents,
         "sku": variant.sku,
         "inStock": stock(variant) > 0,

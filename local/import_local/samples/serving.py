@@ -50,8 +50,13 @@ def account_of(request: Request) -> Account | None:
         return None
 
 
-def api_route(dialect: Dialect, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint that runs `handler` behind the account's faults and counts every call."""
+def api_route(
+    dialect: Dialect, handler: Handler, *, counted: bool = True
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint that runs `handler` behind the account's faults.
+
+    What a provider does not count as an API call (tokens, result files) goes into `otherRequests` instead.
+    """
 
     async def endpoint(request: Request) -> Response:
         arrived = time.monotonic()
@@ -61,16 +66,23 @@ def api_route(dialect: Dialect, handler: Handler) -> Callable[[Request], Awaitab
             return dialect.not_found()
         counters = account.counters
         what = f"{request.method} {request.url.path.split('/', 3)[-1]}"
+
+        def count(status: int, size: int) -> None:
+            if counted:
+                counters.record_call(Call(arrived, status, what), size)
+            else:
+                counters.other_requests += 1
+
         await delay(account.api_faults.settings.latency_seconds)
         action = account.api_faults.decide()
         response = await _faulty(action, dialect, account, request) if action else None
         if response is None and action is not None and action.kind == "drop":
-            counters.record_call(Call(arrived, 0, what), 0)
+            count(0, 0)
             await drop_connection(request)
             return Response(status_code=500)
         if response is None:
             response = await handler(request, account)
-        counters.record_call(Call(arrived, response.status_code, what), len(getattr(response, "body", b"")))
+        count(response.status_code, len(getattr(response, "body", b"")))
         return response
 
     return endpoint

@@ -32,6 +32,8 @@ class SampleSettings:
     """Limits and sources of one sample server; the defaults are the providers' documented numbers.
 
     Units: points for Shopify's cost, requests for counts, seconds for times, bytes for caches.
+    `bulk_child_distance` is how many products stand between a product and its children in a bulk result;
+    `loopback_port` is where /hostile/redirect-loopback leads (9 is discard: nobody listens).
     """
 
     data_folder: Path | None = field(default_factory=default_data_folder)
@@ -46,4 +48,5 @@ class SampleSettings:
     bulk_child_distance: int = 7
     image_cache_bytes: int = 64 * 1024 * 1024
     call_history: int = 20_000
+    loopback_port: int = 9
     state_limit: int = 20_000

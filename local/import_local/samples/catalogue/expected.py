@@ -9,6 +9,7 @@ from typing import Literal
 
 from import_local.samples.catalogue.live import LiveCatalogue
 from import_local.samples.catalogue.model import Product
+from import_local.samples.catalogue.roastify_fields import description_text, product_type, stock
 
 Provider = Literal["shopify", "roastify"]
 
@@ -66,7 +67,8 @@ class ExpectedImage:
 class ExpectedProduct:
     """One product as the source has it; images are only those with an address, in the source's order.
 
-    `source` holds every field of the sample product, for comparisons that go further.
+    `source` holds every field of the sample product, for comparisons that go further. Roastify has neither
+    status, vendor, tags nor compare-at prices: those fields are then the sample's own.
     """
 
     id: str
@@ -103,7 +105,7 @@ def _expected(
     )
     images = tuple(
         ExpectedImage(
-            id=media_gid(image.number),
+            id=media_gid(image.number) if shopify else str(image.number),
             url=f"{base_url}/{catalogue.image_path(provider, product, position)}",
             alt=image.alt,
             width=image.width,
@@ -120,17 +122,17 @@ def _expected(
             sku=variant.sku,
             price_cents=variant.price_cents,
             compare_at_cents=variant.compare_at_cents if shopify else None,
-            inventory_quantity=variant.inventory_quantity,
+            inventory_quantity=variant.inventory_quantity if shopify else stock(variant),
         )
         for variant in product.variants
     )
     return ExpectedProduct(
         id=product_id(product.number),
         title=product.title,
-        description=product.description_html,
+        description=product.description_html if shopify else description_text(product),
         status=product.status,
         vendor=product.vendor,
-        product_type=product.product_type,
+        product_type=product.product_type if shopify else product_type(product),
         tags=product.tags,
         variants=variants,
         images=images,

@@ -14,7 +14,7 @@ from import_local.samples.catalogue.model import (
     product_number,
     variant_number,
 )
-from import_local.samples.images import draw
+from import_local.samples.images import CONTENT_TYPES, Encoding, draw, good_image
 
 # The case's name is the last part of its address below /hostile/.
 HOSTILE_CASES = (
@@ -34,7 +34,13 @@ HOSTILE_CASES = (
     "empty.jpg",
 )
 # Correct images that only look odd; an importer should take them.
-HARMLESS_CASES = ("wrong-type.png", "good.webp", "good.avif", "good.gif", "good.png")
+HARMLESS_CASES: dict[str, Encoding] = {
+    "wrong-type.png": "png",
+    "good.webp": "webp",
+    "good.avif": "avif",
+    "good.gif": "gif",
+    "good.png": "png",
+}
 
 
 class HostileCatalogue:
@@ -42,7 +48,7 @@ class HostileCatalogue:
 
     def __init__(self, name: str = "hostile") -> None:
         self.name = name
-        self.cases = HOSTILE_CASES + HARMLESS_CASES
+        self.cases = (*HOSTILE_CASES, *HARMLESS_CASES)
 
     def count(self) -> int:
         """Return the number of products."""
@@ -53,8 +59,12 @@ class HostileCatalogue:
         return EPOCH
 
     def image_bytes(self, image: Image, revision: int) -> bytes:
-        """Return the good product's image; the others are served by the hostile addresses themselves."""
-        return draw(f"{image.drawing}@{revision}", image.width, image.height, "jpeg")
+        """Return the good product's image or a harmless case's; ValueError for a hostile one."""
+        if image.path is None:
+            return draw(f"{image.drawing}@{revision}", image.width, image.height, "jpeg")
+        if image.filename not in HARMLESS_CASES:
+            raise ValueError(f"{image.filename} is no image")
+        return good_image(HARMLESS_CASES[image.filename])
 
     def product(self, index: int) -> Product:
         """Return product `index`; IndexError outside of the catalogue."""
@@ -79,7 +89,7 @@ class HostileCatalogue:
             alt=None,
             width=640,
             height=480,
-            content_type="image/jpeg",
+            content_type=CONTENT_TYPES[HARMLESS_CASES.get(case, "jpeg")],
             drawing="hostile/fine",
             path=f"hostile/{case}" if index else None,
         )

@@ -89,8 +89,8 @@ class BulkOperations:
         self._tasks: set[asyncio.Task[None]] = set()
         self._last = 0
 
-    def run(self, query: str) -> Record:
-        """Start an operation, or say in `userErrors` why it can't be."""
+    def run(self, query: str, *, grouped: bool) -> Record:
+        """Start an operation, or say in `userErrors` why it can't be; `grouped`: children follow directly."""
         newest = next(reversed(self._operations.values()), None)
         if newest is not None and newest.status in RUNNING:
             message = f"A bulk query operation for this app and shop is already in progress: {newest.gid}."
@@ -107,7 +107,7 @@ class BulkOperations:
         if len(self._operations) > OPERATIONS_KEPT:
             _, old = self._operations.popitem(last=False)
             old.file.unlink(missing_ok=True)
-        task = asyncio.create_task(self._work(operation, connection))
+        task = asyncio.create_task(self._work(operation, connection, 0 if grouped else self.distance))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return self._payload("RunQuery", operation)
@@ -160,7 +160,7 @@ class BulkOperations:
             "userErrors": [user_error] if message else [],
         }
 
-    async def _work(self, operation: Operation, connection: PlannedField) -> None:
+    async def _work(self, operation: Operation, connection: PlannedField, distance: int) -> None:
         mode, seconds = self.mode, self.seconds
         operation.status = "RUNNING"
         shop = Shop(self._catalogue.name, self._catalogue, operation.base_url)
@@ -171,7 +171,7 @@ class BulkOperations:
                 await asyncio.wait_for(operation.stopped.wait(), seconds)
         products = self._catalogue.count()
         limit = products // 2 if mode == "fail" else products
-        await asyncio.to_thread(write_result, operation, connection, shop, limit, self.distance)
+        await asyncio.to_thread(write_result, operation, connection, shop, limit, distance)
         operation.completed_at = datetime.now(UTC)
         operation.size = operation.file.stat().st_size
         if operation.stop.is_set():

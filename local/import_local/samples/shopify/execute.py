@@ -18,7 +18,7 @@ from import_local.samples.shopify.search import Search, parse_search
 class BulkOperations(Protocol):
     """What the executor needs of the shop's bulk operations; records have the fields of BulkOperation."""
 
-    def run(self, query: str) -> Record:
+    def run(self, query: str, *, grouped: bool) -> Record:
         """Start an operation; returns the mutation's payload."""
         ...
 
@@ -105,7 +105,8 @@ class Executor(Renderer):
 
     def _mutation(self, one: PlannedField) -> Record:
         if one.name == "bulkOperationRunQuery":
-            return self._bulk.run(str(one.arguments["query"]))
+            grouped = bool(one.arguments.get("groupObjects", False))
+            return self._bulk.run(str(one.arguments["query"]), grouped=grouped)
         return self._bulk.cancel(str(one.arguments["id"]))
 
     def _count(self, one: PlannedField) -> Record:
