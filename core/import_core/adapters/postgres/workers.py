@@ -19,6 +19,13 @@ REMOVE = "DELETE FROM imports.worker WHERE worker_id = ANY(%s)"
 OF_PODS = "SELECT worker_id, pod_uid, started_at FROM imports.worker WHERE pod_uid = ANY(%s)"
 # Rows of processes that were never seen to end go after a day; their claims ended with their leases.
 SWEEP = "DELETE FROM imports.worker WHERE seen_at < clock_timestamp() - interval '1 day'"
+# Whether any provider can have been called so far. Every part is one probe, the cheapest first.
+EVER_RAN = """
+SELECT EXISTS (SELECT FROM imports.checkpoint) OR EXISTS (SELECT FROM imports.claim)
+    OR EXISTS (SELECT FROM imports.worker WHERE first_job_at IS NOT NULL)
+    OR EXISTS (SELECT FROM imports.connection WHERE checked_at IS NOT NULL)
+    OR EXISTS (SELECT FROM "ProductImportJob" WHERE status IN ('IN_PROGRESS', 'COMPLETED', 'FAILED'))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +81,9 @@ class WorkerStore:
         """Forget processes not seen for a day."""
         async with self._database.connection() as connection:
             await connection.execute(SWEEP)
+
+    async def nothing_ever_ran(self) -> bool:
+        """Whether this installation is new: no job was ever claimed and no connection ever checked."""
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(EVER_RAN)).fetchone()
+            return row is not None and not row[0]

@@ -1,0 +1,29 @@
+"""When a worker may go on with a job: only while its lease is known to stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+
+RENEW_EVERY_SECONDS = 10.0
+UNCONFIRMED_LIMIT_SECONDS = 50.0
+"""Below the lease of 60 s by more than one statement may take, so a worker stops before others may start."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalOutcome:
+    """What one renewal said: claims that stand, confirmed as of the moment before it was sent, and lost ones."""
+
+    confirmed: frozenset[str]
+    lost: frozenset[str]
+
+
+def sort_renewal(asked: Iterable[str], standing: Set[str]) -> RenewalOutcome:
+    """Sort the claims that were asked for by whether they still stand; claims made meanwhile are neither."""
+    asked = frozenset(asked)
+    return RenewalOutcome(confirmed=asked & standing, lost=asked - standing)
+
+
+def stop_at(confirmed_at: float) -> float:
+    """Moment (same clock, seconds) at which a job stops itself unless its lease is confirmed again."""
+    return confirmed_at + UNCONFIRMED_LIMIT_SECONDS

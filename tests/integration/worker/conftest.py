@@ -1,0 +1,172 @@
+"""A whole worker's surroundings: real PostgreSQL, Valkey and S3, sample providers; Kubernetes is a dictionary."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.jobs import JobStore
+from import_core.adapters.redis.queue import JobQueue, connect
+from import_core.adapters.s3.store import ObjectStore
+from import_core.domain.jobs import JobRequest, JobRow, Message, ObjectReference
+from import_local.parts.objectstore import Bucket
+from import_local.samples.app import RunningSamples, serve_samples
+from import_worker.runner import StopSignal, Worker
+from import_worker.settings import WorkerSettings
+
+NAMESPACE = "imports"
+
+
+@dataclass
+class Directory:
+    """ImportProviders and Secrets, as the worker's port to Kubernetes reads them."""
+
+    providers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    secrets: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    async def get_provider(self, namespace: str, name: str) -> dict[str, Any] | None:
+        return self.providers.get(name) if namespace == NAMESPACE else None
+
+    async def get_secret(self, namespace: str, name: str) -> dict[str, str] | None:
+        return self.secrets.get(name) if namespace == NAMESPACE else None
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def worker_samples() -> AsyncIterator[RunningSamples]:
+    async with serve_samples() as running:
+        yield running
+
+
+@pytest.fixture
+def samples(worker_samples: RunningSamples) -> RunningSamples:
+    for account in worker_samples.sample.accounts():
+        account.reset()
+    return worker_samples
+
+
+@dataclass
+class Stage:
+    """What a test works with: submit jobs, start workers, look at the results."""
+
+    database: Database
+    jobs: JobStore
+    queue: JobQueue
+    store: ObjectStore
+    directory: Directory
+    samples: RunningSamples
+    settings: WorkerSettings
+
+    def connect(self, kind: str, catalogue: str, *, company: str = "acme", **spec: Any) -> str:
+        """Make an ImportProvider for a sample catalogue; returns its name."""
+        name = f"{company}-{kind}-{catalogue}"
+        base_url = {
+            "shopify": f"{self.samples.shopify_url}/{catalogue}",
+            "roastify": f"{self.samples.roastify_url}/{catalogue}/v1",
+        }[kind]
+        credentials = {
+            "shopify": {"accessToken": "shpat_example"},
+            "roastify": {"apiKey": "rty_test_example"},
+        }
+        self.directory.secrets.setdefault(name, credentials[kind])
+        self.directory.providers[name] = {
+            "metadata": {"name": name, "namespace": NAMESPACE, "uid": f"uid-{name}", "generation": 1},
+            "spec": {
+                "companyId": company,
+                "type": kind,
+                "baseUrl": base_url,
+                "credentialsSecretRef": {"name": name},
+                "rateLimit": {"requests": 10_000, "perSeconds": 1},
+                **spec,
+            },
+        }
+        return name
+
+    async def submit(self, job_id: str, provider: str, *, company: str = "acme", **spec: Any) -> Message:
+        """Record a job and hand it over, as operator and dispatcher do."""
+        full = {"companyId": company, "providerRef": {"name": provider}, **spec}
+        origin = ObjectReference(NAMESPACE, f"object-{job_id}", job_id)
+        await self.jobs.record([JobRequest(job_id, company, provider, NAMESPACE, full, origin, generation=1)])
+        return await self.dispatch(job_id)
+
+    async def dispatch(self, job_id: str) -> Message:
+        """Hand a due row over."""
+        (row,) = await self.rows(
+            """UPDATE "ProductImportJob" SET dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = now()
+            WHERE id = %s RETURNING dispatch""",
+            job_id,
+        )
+        message = Message(job_id, row[0])
+        await self.queue.add([message])
+        return message
+
+    async def rows(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        async with self.database.connection() as connection:
+            cursor = await connection.execute(statement, parameters or None)
+            return await cursor.fetchall() if cursor.description else []
+
+    async def job(self, job_id: str) -> JobRow:
+        return (await self.jobs.read([job_id]))[job_id]
+
+    async def until(self, job_id: str, is_so: Callable[[JobRow], bool], *, seconds: float = 60) -> JobRow:
+        """The job once it is so."""
+        async with asyncio.timeout(seconds):
+            while not is_so(job := await self.job(job_id)):
+                await asyncio.sleep(0.05)
+        return job
+
+    async def finished(self, job_id: str, *, seconds: float = 60) -> JobRow:
+        return await self.until(job_id, lambda job: job.state.is_final, seconds=seconds)
+
+    async def keys(self) -> list[str]:
+        return sorted([info.key async for info in self.store.list()])
+
+    @asynccontextmanager
+    async def worker(self, **settings: Any) -> AsyncIterator[Worker]:
+        """Run a worker in this event loop; it is stopped gracefully at the end."""
+        stop = StopSignal()
+        worker = Worker(self.settings.model_copy(update=settings), self.directory, stop)
+        task = asyncio.create_task(worker.run())
+        try:
+            yield worker
+        finally:
+            stop.ask()
+            stop.ask()
+            assert await asyncio.wait_for(task, 30) == 0
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def stage(
+    database_url: str,
+    redis_url: str,
+    object_store: Bucket,
+    samples: RunningSamples,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Stage]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", object_store.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", object_store.secret_access_key)
+    settings = WorkerSettings(
+        database_url=database_url,
+        redis_url=redis_url,
+        s3_bucket=object_store.name,
+        s3_endpoint_url=object_store.endpoint_url,
+        aws_region=object_store.region,
+        image_allow=samples.base_url.removeprefix("http://"),
+        health_port=0,
+        pod_ip="127.0.0.1",
+        stop_seconds=5,
+    )
+    database = Database(database_url, application="tests", maximum=4)
+    await database.open(wait_seconds=10)
+    redis = connect(redis_url, client_name="tests")
+    store = ObjectStore(object_store.name, endpoint_url=object_store.endpoint_url, region=object_store.region)
+    yield Stage(database, JobStore(database), JobQueue(redis), store, Directory(), samples, settings)
+    await redis.aclose()
+    await database.close()
+
+
+Finished = Callable[..., Awaitable[JobRow]]

@@ -1,0 +1,115 @@
+"""Takes messages from the BullMQ queue. BullMQ only carries ids here: PostgreSQL decides who works on what."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from bullmq import Job, Worker  # type: ignore[import-untyped]
+from redis.asyncio.connection import SSLConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+
+from import_core.adapters.redis.queue import QUEUE_PREFIX
+from import_core.domain.jobs import Message
+from import_core.observability.metrics import WorkerMetrics
+
+log = structlog.get_logger(__name__)
+
+LOCK_MILLISECONDS = 300_000
+STALLED_CHECK_MILLISECONDS = 30_000
+RETRY_MILLISECONDS = 1_000
+BLOCK_SECONDS = 5
+SOCKET_TIMEOUT_SECONDS = 15
+"""Longer than a blocking read, or every quiet moment would look like a broken connection."""
+CLOSE_SECONDS = 5.0
+
+
+class QueueConsumer:
+    """One BullMQ worker. `handle` is awaited for each message; what it returns is not looked at."""
+
+    def __init__(
+        self,
+        redis_url: str,
+        *,
+        queue: str,
+        concurrency: int,
+        handle: Callable[[Message], Awaitable[None]],
+        metrics: WorkerMetrics,
+        name: str = "worker",
+    ) -> None:
+        self._handle = handle
+        self._metrics = metrics
+        self._worker = Worker(
+            queue,
+            self._process,
+            {
+                "connection": connection_options(redis_url),
+                "prefix": QUEUE_PREFIX,
+                "name": name,
+                "autorun": False,
+                "concurrency": concurrency,
+                "lockDuration": LOCK_MILLISECONDS,
+                "stalledInterval": STALLED_CHECK_MILLISECONDS,
+                "runRetryDelay": RETRY_MILLISECONDS,
+                "drainDelay": BLOCK_SECONDS,
+            },
+        )
+        self._worker.on("error", self._on_error)
+        for client in (self._worker.client, self._worker.bclient):
+            # The package's own retries sleep for up to 20 s each, through a stop as well.
+            client.set_retry(Retry(ExponentialBackoff(cap=1, base=0.05), 2))
+
+    async def run(self) -> None:
+        """Take messages until `stop`; then return when all handlers have."""
+        await self._worker.run()
+        # The package's loop may end before the handlers that it started.
+        if self._worker.processing:
+            await asyncio.wait(self._worker.processing)
+
+    def stop(self) -> None:
+        """Take no more messages; `run` returns once the handlers have."""
+        self._worker.closing = True
+        if self._worker.waiting:
+            self._worker.waiting.cancel()
+
+    async def close(self) -> None:
+        """Close the connections; handlers still running are cancelled."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._worker.close(force=True)
+        except TimeoutError:
+            log.warning("queue.close_timeout", seconds=CLOSE_SECONDS)
+
+    async def _process(self, job: Job, _token: str) -> None:
+        try:
+            message = Message.from_data(job.data)
+        except (KeyError, TypeError, ValueError) as error:
+            self._metrics.messages_dropped.labels("unreadable").inc()
+            log.warning("message.unreadable", queueId=job.id, detail=str(error))
+            return
+        try:
+            await self._handle(message)
+        except Exception:
+            # A defect: the claim, if there is one, ends with its lease. Raising would only fail the message.
+            log.exception("message.failed", jobId=message.job_id, dispatch=message.dispatch)
+
+    def _on_error(self, error: object, *_details: object) -> None:
+        """Errors of locks and acknowledgements change nothing: only the claim in PostgreSQL decides."""
+        self._metrics.queue_errors.inc()
+        log.warning("queue.error", detail=str(error)[:500], error=type(error).__name__)
+
+
+def connection_options(redis_url: str) -> dict[str, Any]:
+    """BullMQ's connection options for a URL, with time limits, which it doesn't take from a URL."""
+    options: dict[str, Any] = dict(parse_url(redis_url))
+    if options.pop("connection_class", None) is SSLConnection:
+        options["ssl"] = True
+    return {
+        **options,
+        "socket_connect_timeout": 5,
+        "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+        "socket_keepalive": True,
+    }

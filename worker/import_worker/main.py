@@ -1,0 +1,72 @@
+"""The worker's entry point: options, event loop, signals. Everything heavy is imported after --help."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from import_worker.settings import WorkerSettings
+
+DESCRIPTION = """\
+Takes import jobs from the queue and copies catalogues into PostgreSQL and the object store.
+SIGTERM stops it: running jobs may finish for a while, the rest is handed back where it stands."""
+
+
+def main() -> None:
+    """Run the worker until it is stopped; exits 0, 1 when a part of it died, 2 for wrong settings."""
+    parser = argparse.ArgumentParser(
+        prog="python -m import_worker",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--settings", action="store_true", help="show the environment variables it reads and end"
+    )
+    options = parser.parse_args()
+    if options.settings:
+        from import_worker.settings import describe_settings
+
+        sys.stdout.write(describe_settings() + "\n")
+        return
+    sys.exit(_run())
+
+
+def _run() -> int:
+    import uvloop
+    from pydantic import ValidationError
+
+    from import_core.observability.logs import configure_logs, get_logger
+    from import_worker.settings import WorkerSettings
+
+    try:
+        settings = WorkerSettings()
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False, include_context=False):
+            name = ".".join(str(part) for part in problem["loc"])
+            sys.stderr.write(f"setting {name}: {problem['msg']}\n")
+        return 2
+    configure_logs(level=settings.log_level, process="worker")
+    from import_core.domain.errors import ImportOperatorError
+
+    try:
+        return uvloop.run(_serve(settings))
+    except ImportOperatorError as error:
+        get_logger(__name__).error("worker.not_started", error=type(error).__name__, detail=error.message)
+        return 1
+
+
+async def _serve(settings: WorkerSettings) -> int:
+    import asyncio
+    import signal
+
+    from import_core.adapters.kube.client import KubeClient
+    from import_worker.runner import StopSignal, Worker
+
+    stop = StopSignal()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.ask)
+    async with KubeClient() as directory:
+        return await Worker(settings, directory, stop).run()

@@ -1,0 +1,222 @@
+"""The pipeline of one job: page by page from the provider into PostgreSQL and S3, a checkpoint after each.
+
+At most two pages are in memory: the one in hand and the next one, which is fetched meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import structlog
+
+from import_core.adapters.postgres.catalogue import CatalogueStore, KnownProduct, PageWrite
+from import_core.domain.errors import CatalogueTooLargeError, EveryProductFailedError
+from import_core.domain.images import ImageResult, KnownImage
+from import_core.domain.jobs import Checkpoint, Claim, Progress
+from import_core.domain.mapping import CompiledMapping
+from import_core.domain.products import Page, SourceImage
+from import_core.observability.metrics import WorkerMetrics
+from import_worker.outages import through_outages
+from import_worker.pipeline.planning import ImportedItem, count_images, plan_page
+from import_worker.pipeline.products import ImageOptions, MappedItem, MappedPage, map_page
+from import_worker.providers.base import Provider
+
+log = structlog.get_logger(__name__)
+
+PRODUCTS_AT_ONCE = 12
+"""Products of one job whose images are in work; the images themselves are bounded for the whole worker."""
+EMPTY_MESSAGE = "the catalogue is empty"
+
+
+class ImageStage(Protocol):
+    """Imports one product's images; see `images.py`."""
+
+    async def import_images(
+        self,
+        company_id: str,
+        product_external_id: str,
+        images: Sequence[SourceImage],
+        known: Mapping[str, KnownImage],
+        sizes: Sequence[int],
+    ) -> list[ImageResult]:
+        """Results in the order of `images`."""
+
+
+@dataclass(slots=True)
+class LiveProgress:
+    """Counters of a running job: the last checkpoint's, and what the page in hand has stored since."""
+
+    current: Progress = field(default_factory=Progress)
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueImport:
+    """All that one job's import needs."""
+
+    claim: Claim
+    provider: Provider
+    import_source: str
+    mapping: CompiledMapping
+    options: ImageOptions
+    catalogue: CatalogueStore
+    images: ImageStage
+    metrics: WorkerMetrics
+    live: LiveProgress
+    on_commit: Callable[[], None]
+    max_products: int = 20_000
+
+    async def run(self) -> str | None:
+        """Import what is left of the catalogue; returns a sentence for people, if there is one to say.
+
+        Raises JobError, HandBackError and ClaimLostError.
+        """
+        checkpoint = self.claim.checkpoint or Checkpoint()
+        self.live.current = checkpoint.progress
+        if checkpoint.pages == 0 or checkpoint.cursor is not None:
+            async with aclosing(one_ahead(self.provider.pages(checkpoint.cursor))) as pages:
+                async for page in pages:
+                    checkpoint = await self._import_page(page, checkpoint)
+        return await self._conclude(checkpoint)
+
+    async def _import_page(self, page: Page, before: Checkpoint) -> Checkpoint:
+        self._check_size(page, before.progress)
+        if page.total is not None:
+            self.live.current = replace(before.progress, products_total=page.total)
+        mapped = await map_page(page, self.mapping, self.options)
+        known = await through_outages(
+            lambda: self.catalogue.known(
+                self.claim.job.company_id,
+                self.import_source,
+                [item.product.external_id for item in mapped.items],
+            ),
+            what="known products",
+        )
+        imported = await self._import_images(mapped, known)
+        write = plan_page(
+            import_source=self.import_source,
+            page=page,
+            mapped=mapped,
+            imported=imported,
+            before=before,
+            options=self.options,
+        )
+        await self._commit(write)
+        self._count(before.progress, write.checkpoint.progress)
+        return write.checkpoint
+
+    async def _import_images(
+        self, mapped: MappedPage, known: Mapping[str, KnownProduct]
+    ) -> list[ImportedItem]:
+        """Import the images of all products of a page; the order of the page is kept."""
+        found: list[ImportedItem | None] = [None] * len(mapped.items)
+        work = iter(enumerate(mapped.items))
+
+        async def take() -> None:
+            for index, item in work:
+                row = known.get(item.product.external_id)
+                results = await self._import_product_images(item, row)
+                self.live.current = count_images(self.live.current, results)
+                found[index] = ImportedItem(item, row, results)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(PRODUCTS_AT_ONCE, len(mapped.items))):
+                    group.create_task(take())
+        except* Exception as failures:
+            # The first failure cancelled the others; what happens next is decided by its kind.
+            raise failures.exceptions[0] from failures
+        return [entry for entry in found if entry is not None]
+
+    async def _import_product_images(
+        self, item: MappedItem, row: KnownProduct | None
+    ) -> Sequence[ImageResult]:
+        if not item.images:
+            return ()
+        return await self.images.import_images(
+            self.claim.job.company_id,
+            item.product.external_id,
+            item.images,
+            row.images if row else {},
+            self.options.sizes,
+        )
+
+    async def _commit(self, write: PageWrite) -> None:
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        await through_outages(lambda: self.catalogue.commit_page(self.claim, write), what="page")
+        self.metrics.page_commit_seconds.observe(clock() - started)
+        self.metrics.pages.labels(self.import_source).inc()
+        self.live.current = write.checkpoint.progress
+        self.on_commit()
+        log.info(
+            "page.committed",
+            page=write.checkpoint.pages,
+            products=len(write.external_ids),
+            written=len(write.products),
+            images=len(write.images),
+            failed=len(write.errors),
+            duration=round((clock() - started) * 1000),
+        )
+
+    def _check_size(self, page: Page, progress: Progress) -> None:
+        seen = progress.products_done + len(page.products) + len(page.failures)
+        if max(seen, page.total or 0) > self.max_products:
+            count = f"{page.total:,} products" if page.total else f"more than {self.max_products:,} products"
+            raise CatalogueTooLargeError(
+                f"the catalogue has {count}; a job imports at most {self.max_products:,}"
+            )
+
+    def _count(self, before: Progress, after: Progress) -> None:
+        for outcome in ("imported", "unchanged", "failed"):
+            for counter, name in (
+                (self.metrics.products, f"products_{outcome}"),
+                (self.metrics.images, f"images_{outcome}"),
+            ):
+                counter.labels(outcome, self.import_source).inc(getattr(after, name) - getattr(before, name))
+
+    async def _conclude(self, checkpoint: Checkpoint) -> str | None:
+        progress = checkpoint.progress
+        if progress.products_total != progress.products_done:
+            # The provider told another number, or ended without saying which page was the last.
+            progress = replace(progress, products_total=progress.products_done)
+            last = replace(checkpoint, cursor=None, progress=progress, pages=max(1, checkpoint.pages))
+            await self._commit(PageWrite(self.import_source, [], [], [], [], last))
+        if progress.products_failed and progress.products_failed == progress.products_done:
+            raise EveryProductFailedError(
+                f"none of the {progress.products_failed:,} products could be imported; see the item errors"
+            )
+        return summary(progress)
+
+
+def summary(progress: Progress) -> str | None:
+    """What a person should know of an import that went through; None where all went well."""
+    if progress.products_done == 0:
+        return EMPTY_MESSAGE
+    parts = []
+    if progress.products_failed:
+        parts.append(f"{progress.products_failed:,} of {progress.products_done:,} products")
+    if progress.images_failed:
+        parts.append(f"{progress.images_failed:,} of {progress.images_total:,} images")
+    return f"{' and '.join(parts)} could not be imported; see the item errors" if parts else None
+
+
+async def one_ahead(pages: AsyncIterator[Page]) -> AsyncGenerator[Page, None]:
+    """Yield pages while the next one is being fetched; closes `pages` at its end."""
+
+    async def fetch() -> Page | None:
+        return await anext(pages, None)
+
+    upcoming = asyncio.create_task(fetch())
+    try:
+        while (page := await upcoming) is not None:
+            upcoming = asyncio.create_task(fetch())
+            yield page
+    finally:
+        upcoming.cancel()
+        await asyncio.gather(upcoming, return_exceptions=True)
+        if isinstance(pages, AsyncGenerator):
+            await pages.aclose()

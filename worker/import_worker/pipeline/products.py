@@ -1,0 +1,113 @@
+"""The map stage: a provider's page becomes products of the platform, and what can't is an item error.
+
+Runs in a thread: a page of large products takes longer than the event loop may be blocked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from import_core.adapters.postgres.catalogue import ItemErrorWrite
+from import_core.domain.errors import MappingError
+from import_core.domain.failures import describe
+from import_core.domain.mapping import CompiledMapping
+from import_core.domain.products import (
+    MappedProduct,
+    Page,
+    SourceImage,
+    SourceProduct,
+    content_hash,
+    distinct_images,
+)
+from import_core.domain.values import MAX_TEXT_LENGTH, clean
+
+MAX_URL_BYTES = 2048
+"""Longer image URLs are refused by the download; they must not reach the index on the URL either."""
+MAX_ALT_TEXT_LENGTH = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOptions:
+    """Which images a job wants; `sizes` are the thumbnails' longest sides in pixels."""
+
+    enabled: bool = True
+    per_product: int = 20
+    sizes: tuple[int, ...] = (256, 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class MappedItem:
+    """A product ready to be written.
+
+    `images` are those to import; `listed` are all that the source lists, by URL with their places.
+    """
+
+    product: MappedProduct
+    content_hash: str
+    images: tuple[SourceImage, ...]
+    listed: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class MappedPage:
+    """A page after the map stage; an external id is in `items` or in `failed`, once."""
+
+    items: tuple[MappedItem, ...]
+    failed: tuple[str, ...]
+    errors: tuple[ItemErrorWrite, ...]
+
+    @property
+    def external_ids(self) -> list[str]:
+        """All products of the page."""
+        return [*(item.product.external_id for item in self.items), *self.failed]
+
+
+async def map_page(page: Page, mapping: CompiledMapping, images: ImageOptions) -> MappedPage:
+    """Map all products of a page, without blocking the event loop."""
+    return await asyncio.to_thread(_map_page, page, mapping, images)
+
+
+def _map_page(page: Page, mapping: CompiledMapping, images: ImageOptions) -> MappedPage:
+    items: dict[str, MappedItem] = {}
+    failed: dict[str, ItemErrorWrite] = {}
+    url_errors: list[ItemErrorWrite] = []
+    for external_id, reason, message in page.failures:
+        failed[external_id] = ItemErrorWrite(_shown(external_id), "fetch", reason, clean(message))
+    for source in page.products:
+        try:
+            item, errors = _map_product(source, mapping, images)
+        except MappingError as error:
+            shown = _shown(source.external_id)
+            failed[shown] = ItemErrorWrite(shown, "map", "InvalidField", clean(describe(error)))
+            continue
+        # A provider may repeat a product while the catalogue changes under the reader: the last word counts.
+        if item.product.external_id not in items:
+            url_errors += errors
+        items[item.product.external_id] = item
+    failed = {external_id: error for external_id, error in failed.items() if external_id not in items}
+    return MappedPage(tuple(items.values()), tuple(failed), (*failed.values(), *url_errors))
+
+
+def _map_product(
+    source: SourceProduct, mapping: CompiledMapping, options: ImageOptions
+) -> tuple[MappedItem, list[ItemErrorWrite]]:
+    product = mapping.apply(source.document)
+    errors = []
+    usable = []
+    for image in source.images if options.enabled else ():
+        url = clean(image.url)
+        if len(url.encode()) > MAX_URL_BYTES:
+            message = f"the address is longer than {MAX_URL_BYTES} bytes: {url[:100]}…"
+            errors.append(ItemErrorWrite(product.external_id, "download", "InvalidUrl", message))
+            continue
+        alt_text = None if image.alt_text is None else clean(image.alt_text)[:MAX_ALT_TEXT_LENGTH]
+        usable.append(SourceImage(url, alt_text))
+    listed = distinct_images(usable, len(usable))
+    images = listed[: options.per_product]
+    places = {image.url: place for place, image in enumerate(listed)}
+    return MappedItem(product, content_hash(product, images), images, places), errors
+
+
+def _shown(external_id: str) -> str:
+    return clean(external_id)[:MAX_TEXT_LENGTH]

@@ -1,0 +1,227 @@
+"""One worker process: opens its connections, runs until told to stop, and stops without losing work."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import AsyncExitStack
+
+import structlog
+
+from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.catalogue import CatalogueStore
+from import_core.adapters.postgres.claims import ClaimStore
+from import_core.adapters.postgres.workers import WorkerProcess, WorkerStore
+from import_core.adapters.redis.limiter import declare_no_recent_calls
+from import_core.adapters.redis.queue import connect
+from import_core.adapters.s3.store import ObjectStore
+from import_core.domain.errors import DatabaseUnavailableError
+from import_core.observability.metrics import WorkerMetrics
+from import_worker.checks import ProviderChecks
+from import_worker.connections import ConnectionOpener, ProviderDirectory
+from import_worker.consumer import QueueConsumer
+from import_worker.health import HealthServer
+from import_worker.importing import CatalogueImporter
+from import_worker.jobs import JobRunner
+from import_worker.lag import measure_lag
+from import_worker.leases import LeaseKeeper
+from import_worker.pipeline.download import ImageDownloader
+from import_worker.pipeline.images import ImageImporter
+from import_worker.pipeline.thumbnails import Thumbnailer
+from import_worker.progress import ProgressNotifier
+from import_worker.settings import WorkerSettings
+from import_worker.supervision import SideTasks
+
+log = structlog.get_logger(__name__)
+
+START_WAIT_SECONDS = 30.0
+HAND_BACK_SECONDS = 15.0
+"""Handing back is a statement a job; what is not done by then is freed by the end of its lease."""
+SEEN_EVERY_SECONDS = 15.0
+SPARE_CONNECTIONS = 4
+"""Database connections beside one for each job: leases, progress, checks, registration."""
+
+
+class StopSignal:
+    """How urgently the worker is to stop: not, after its jobs' grace time, or now."""
+
+    def __init__(self) -> None:
+        self.gracefully = asyncio.Event()
+        self.now = asyncio.Event()
+
+    def ask(self) -> None:
+        """SIGTERM or SIGINT: the first asks, the second hurries."""
+        if self.gracefully.is_set():
+            self.now.set()
+        self.gracefully.set()
+
+
+class Worker:
+    """One worker process. `directory` is where ImportProviders and Secrets are read."""
+
+    def __init__(self, settings: WorkerSettings, directory: ProviderDirectory, stop: StopSignal) -> None:
+        self.worker_id = uuid.uuid4().hex
+        self.metrics = WorkerMetrics()
+        self._settings = settings
+        self._directory = directory
+        self._stop = stop
+        self._side = SideTasks()
+        self._state = "starting"
+        self._database = Database(
+            settings.database_url.get_secret_value(),
+            application=f"import-worker {settings.pod_name}"[:63],
+            maximum=settings.concurrency + SPARE_CONNECTIONS,
+        )
+        self.health: HealthServer | None = None
+
+    async def run(self) -> int:
+        """Work until stopped; returns the process's exit code: 0, or 1 when a side task died."""
+        structlog.contextvars.bind_contextvars(workerId=self.worker_id)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._database.close)
+            await self._database.open(wait_seconds=START_WAIT_SECONDS)
+            consumer, runner, notifier = await self._build(stack)
+            workers = WorkerStore(self._database)
+            await self._register(workers)
+            consuming = asyncio.create_task(consumer.run(), name="consumer")
+            stack.push_async_callback(consumer.close)
+            self._state = "ready"
+            log.info("worker.ready", queue=self._settings.queue, concurrency=self._settings.concurrency)
+            exit_code = await self._until_stop(consuming)
+            await self._drain(consumer, runner, consuming, urgent=exit_code != 0)
+            await notifier.flush()
+            await self._deregister(workers)
+            await self._side.close()
+        log.info("worker.stopped", exitCode=exit_code)
+        return exit_code
+
+    async def _build(self, stack: AsyncExitStack) -> tuple[QueueConsumer, JobRunner, ProgressNotifier]:
+        settings = self._settings
+        redis = connect(settings.redis_url.get_secret_value(), client_name="import-worker")
+        stack.push_async_callback(redis.aclose)
+        if await WorkerStore(self._database).nothing_ever_ran():
+            await declare_no_recent_calls(redis)
+        downloader = ImageDownloader(allow=settings.allowed_networks)
+        stack.push_async_callback(downloader.aclose)
+        thumbnailer = Thumbnailer(threads=settings.thumbnail_threads)
+        stack.push_async_callback(asyncio.to_thread, thumbnailer.close)
+        store = ObjectStore(
+            settings.s3_bucket, endpoint_url=settings.s3_endpoint_url, region=settings.aws_region
+        )
+        connections = ConnectionOpener(
+            self._directory,
+            redis,
+            namespace=settings.pod_namespace,
+            wait_seconds=settings.provider_wait_seconds,
+            clock_scale=settings.limiter_clock_scale,
+        )
+        notifier = ProgressNotifier(self._database)
+        claims = ClaimStore(self._database)
+        leases = LeaseKeeper(claims, self.metrics, on_news=notifier.changed)
+        runner = JobRunner(
+            worker_id=self.worker_id,
+            claims=claims,
+            leases=leases,
+            notifier=notifier,
+            importer=CatalogueImporter(
+                connections=connections,
+                catalogue=CatalogueStore(self._database),
+                images=ImageImporter(downloader, thumbnailer, store, concurrency=settings.image_concurrency),
+                metrics=self.metrics,
+                max_products=settings.max_products,
+            ),
+            metrics=self.metrics,
+        )
+        consumer = QueueConsumer(
+            settings.redis_url.get_secret_value(),
+            queue=settings.queue,
+            concurrency=settings.concurrency,
+            handle=runner.handle,
+            metrics=self.metrics,
+        )
+        self.metrics.concurrency.set(settings.concurrency)
+        self._start_side_tasks(stack, leases, notifier, connections)
+        return consumer, runner, notifier
+
+    def _start_side_tasks(
+        self,
+        stack: AsyncExitStack,
+        leases: LeaseKeeper,
+        notifier: ProgressNotifier,
+        connections: ConnectionOpener,
+    ) -> None:
+        stack.push_async_callback(self._side.close)
+        self.health = HealthServer(
+            self._settings.pod_ip,
+            self._settings.health_port,
+            registry=self.metrics.registry,
+            not_ready=lambda: None if self._state == "ready" else self._state,
+        )
+        self._side.start("health", self.health.run())
+        self._side.start("leases", leases.run())
+        self._side.start("progress", notifier.run())
+        self._side.start("checks", ProviderChecks(self._database, connections, self.metrics).run())
+        self._side.start("event-loop-lag", measure_lag(self.metrics))
+        self._side.start("presence", self._tell_presence())
+
+    async def _until_stop(self, consuming: asyncio.Task[None]) -> int:
+        """Wait for a reason to stop; returns the exit code that goes with it."""
+        stop = asyncio.create_task(self._stop.gracefully.wait())
+        died = asyncio.create_task(self._side.died.wait())
+        await asyncio.wait({stop, died, consuming}, return_when=asyncio.FIRST_COMPLETED)
+        failed = died.done() or consuming.done()
+        if consuming.done():
+            error = None if consuming.cancelled() else consuming.exception()
+            log.error("consumer.died", exc_info=error)
+        for task in (stop, died):
+            task.cancel()
+        return 1 if failed else 0
+
+    async def _drain(
+        self, consumer: QueueConsumer, runner: JobRunner, consuming: asyncio.Task[None], *, urgent: bool
+    ) -> None:
+        """Let running jobs finish for a time, then hand the rest back with their checkpoints."""
+        self._state = "stopping"
+        grace = 0.0 if urgent else self._settings.stop_seconds
+        log.info("worker.stopping", grace=grace)
+        runner.stop()
+        consumer.stop()
+        hurry = asyncio.create_task(self._stop.now.wait())
+        await asyncio.wait({consuming, hurry}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if not consuming.done():
+            log.info("worker.handing_back")
+            runner.hand_back()
+            await asyncio.wait({consuming}, timeout=HAND_BACK_SECONDS)
+        if not consuming.done():
+            log.warning("worker.jobs_left_to_their_leases")
+            consuming.cancel()
+
+    async def _register(self, workers: WorkerStore) -> None:
+        settings = self._settings
+        await workers.register(
+            WorkerProcess(
+                self.worker_id,
+                settings.queue,
+                settings.pod_namespace,
+                settings.pod_name,
+                settings.pod_uid,
+                settings.concurrency,
+            )
+        )
+
+    async def _tell_presence(self) -> None:
+        workers = WorkerStore(self._database)
+        while True:
+            await asyncio.sleep(SEEN_EVERY_SECONDS)
+            try:
+                await workers.seen(self.worker_id, state=self._state)
+            except DatabaseUnavailableError as error:
+                log.warning("worker.presence_not_told", detail=error.message)
+
+    async def _deregister(self, workers: WorkerStore) -> None:
+        try:
+            async with asyncio.timeout(HAND_BACK_SECONDS):
+                await workers.remove([self.worker_id])
+        except (DatabaseUnavailableError, TimeoutError) as error:
+            log.warning("worker.not_deregistered", detail=str(error))
