@@ -1,5 +1,8 @@
 """Shopify by paging: connections made whole, cost respected, throttling obeyed, tokens renewed."""
 
+import asyncio
+from types import SimpleNamespace
+
 import pytest
 
 from import_core.domain.errors import (
@@ -12,7 +15,7 @@ from import_core.domain.limits import PageShape
 from import_core.domain.products import SourceImage
 from import_worker.providers.base import CatalogueFilter
 from import_worker.providers.http import CallPolicy
-from import_worker.providers.shopify import ShopifyProvider, ShopifySettings, client
+from import_worker.providers.shopify import ShopifyProvider, ShopifySettings, client, tokens
 
 POLICY = CallPolicy(first_outage_delay=0.001)
 SETTINGS = ShopifySettings(shape=PageShape(products=4, variants=2, media=2), nested_page=3, policy=POLICY)
@@ -130,10 +133,11 @@ def waits(monkeypatch):
     seconds = []
 
     async def sleep(wait):
-        if wait > 0:
-            seconds.append(wait)
+        seconds.append(wait)
 
-    monkeypatch.setattr(client.asyncio, "sleep", sleep)
+    monkeypatch.setattr(
+        client, "asyncio", SimpleNamespace(sleep=sleep, get_running_loop=asyncio.get_running_loop)
+    )
     return seconds
 
 
@@ -289,21 +293,22 @@ async def test_client_credentials_are_exchanged_and_renewed_once_when_refused(
 
 
 async def test_a_token_that_ends_soon_is_renewed_before_use(connect, limiter, shop, server, monkeypatch):
-    from import_worker.providers.shopify import tokens
-
-    monkeypatch.setattr(tokens, "RENEW_BEFORE", 90_000.0)
-    monkeypatch.setattr(tokens, "SHORTEST_LIFE", 0.0)
+    now = 1000.0
+    clock = SimpleNamespace(time=lambda: now)
+    monkeypatch.setattr(tokens, "asyncio", SimpleNamespace(Lock=asyncio.Lock, get_running_loop=lambda: clock))
     provider = ShopifyProvider(
         connect({"clientId": "id", "clientSecret": "shpss_1"}), limiter, CatalogueFilter(), settings=SETTINGS
     )
-    loop_time = client.asyncio.get_running_loop().time
-    await provider.check()
-    monkeypatch.setattr(
-        client.asyncio.get_running_loop(), "time", lambda: loop_time() + 50_000, raising=False
-    )
-    await provider.check()
-    monkeypatch.undo()
-    assert [request.target.rpartition("/")[2] for request in server.requests].count("access_token") == 2
+
+    async def grants():
+        await provider.check()
+        return [request.target.rpartition("/")[2] for request in server.requests].count("access_token")
+
+    assert await grants() == 1
+    now += 86_399 - tokens.RENEW_BEFORE - 1
+    assert await grants() == 1
+    now += 1
+    assert await grants() == 2
     await provider.aclose()
 
 
