@@ -178,16 +178,20 @@ class KubeClient:
                 )
             )
 
-    async def scale(self, kind: Kind, namespace: str, name: str, replicas: int) -> None:
-        """Set the number of replicas through the scale subresource. Raises ObjectNotFoundError."""
+    async def scale(self, kind: Kind, namespace: str, name: str, replicas: int) -> str:
+        """Set the number of replicas through the scale subresource; returns the object's resourceVersion.
+
+        Raises ObjectNotFoundError.
+        """
         async with _translated(f"{kind.kind} {namespace}/{name}"):
-            await self._client.patch(
+            scaled = await self._client.patch(
                 kind.scale,
                 name,
                 {"spec": {"replicas": replicas}},
                 namespace=namespace,
                 patch_type=PatchType.MERGE,
             )
+        return str(_plain(scaled)["metadata"]["resourceVersion"])
 
     async def get_provider(self, namespace: str, name: str) -> Json | None:
         """The ImportProvider, or None."""

@@ -1,0 +1,67 @@
+"""The operator's command line."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import typer
+from pydantic import ValidationError
+
+from import_core.domain.errors import ImportOperatorError
+from import_core.observability.logs import configure_logs, get_logger
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    help="Makes ImportJobs, ImportProviders and WorkerPools true. Configured by its environment.",
+)
+log = get_logger(__name__)
+
+
+@app.callback(invoke_without_command=True)
+def run(context: typer.Context) -> None:
+    """Run the operator: stand by, and lead when this replica holds the Lease."""
+    if context.invoked_subcommand is None:
+        asyncio.run(_run())
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the newest version, and check the shape of the platform's tables."""
+    asyncio.run(_migrate())
+
+
+async def _run() -> None:
+    from import_operator.process import OperatorProcess
+    from import_operator.settings import OperatorSettings
+
+    settings = OperatorSettings()
+    configure_logs(level=settings.log_level, process="import-operator")
+    await OperatorProcess(settings).run()
+
+
+async def _migrate() -> None:
+    from import_core.adapters.postgres import migrate as migrate_database
+    from import_operator.settings import DatabaseSettings
+
+    configure_logs(process="import-operator-migrate")
+    await migrate_database(DatabaseSettings().database_url.get_secret_value())
+    log.info("database.migrated")
+
+
+def main() -> None:
+    """Run the command; errors that we know become one line and exit code 1."""
+    try:
+        app()
+    except ImportOperatorError as error:
+        log.critical("operator.failed", error=type(error).__name__, message=error.message)
+        sys.exit(1)
+    except ValidationError as error:
+        missing = ", ".join(str(item["loc"][0]) for item in error.errors(include_input=False))
+        sys.stderr.write(f"The environment lacks or has wrong values for: {missing}\n")
+        sys.exit(2)
+
+
+__all__ = ["app", "main"]

@@ -1,0 +1,161 @@
+"""Hands due rows to Redis, and hands over again what Redis lost (design, rules of the hand-over)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from import_core.adapters.postgres.dispatching import DispatchStore, DispatchTransaction
+from import_core.adapters.redis.queue import JobQueue
+from import_core.domain.dispatch import Candidate, StartRate, choose, lost, window
+from import_core.domain.errors import QueueUnavailableError
+from import_core.domain.jobs import Message
+from import_core.observability.logs import get_logger
+from import_operator import metrics
+from import_operator.loops.runner import Loop
+from import_operator.state import OperatorState
+
+log = get_logger(__name__)
+
+TICK_SECONDS = 1.0
+PAUSE_SECONDS = 0.01
+CHECK_SECONDS = 5.0
+OVERDUE_SECONDS = 15.0
+RECOVERY_LIMIT = 2000
+FIRST_ROWS_OF_A_COMPANY = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the workers of one queue can take: jobs at once, by ready workers or else by the minimum."""
+
+    jobs: int
+
+
+class DispatchLoop:
+    """One round serves every queue; all of it may run in two replicas at the same time without harm."""
+
+    def __init__(
+        self,
+        state: OperatorState,
+        store: DispatchStore,
+        *,
+        queue: Callable[[str], JobQueue],
+        capacities: Callable[[], Mapping[str, Capacity]],
+    ) -> None:
+        self._state = state
+        self._store = store
+        self._queue = queue
+        self._capacities = capacities
+        self._rates: dict[str, StartRate] = {}
+        self._checked_at: dict[str, float] = {}
+        self._doubtful: set[str] = set()
+        """Queues of which Redis may lack anything: nothing was checked yet, or a write to it failed."""
+
+    def loop(self) -> Loop:
+        """Woken by recorded jobs, and by notifications of claims and ends."""
+        return Loop(
+            "dispatch",
+            self.round,
+            interval=TICK_SECONDS,
+            wake=self._state.dispatch_wanted,
+            pause=PAUSE_SECONDS,
+        )
+
+    async def round(self) -> None:
+        """Check and fill each queue."""
+        for name, capacity in self._capacities().items():
+            await self._serve(name, capacity)
+
+    async def _serve(self, name: str, capacity: Capacity) -> None:
+        queue = self._queue(name)
+        try:
+            await self._check(queue)
+            messages = await self._hand_over(name, capacity)
+            await queue.add(messages)
+        except QueueUnavailableError:
+            # Rows may be handed over that Redis never saw; looked at as soon as it is back.
+            self._doubtful.add(name)
+            raise
+        if messages:
+            metrics.JOBS_DISPATCHED.labels(name).inc(len(messages))
+            log.info("jobs.dispatched", queue=name, jobs=len(messages))
+
+    async def _check(self, queue: JobQueue) -> None:
+        """Find hand-overs that Redis does not have: all of them when it lost its data, else overdue ones."""
+        now = time.monotonic()
+        forgot = await queue.check_epoch()
+        takeover = queue.name not in self._checked_at
+        if forgot or queue.name in self._doubtful:
+            await self._recover(queue, older_than_seconds=0.0, cause="RedisLost" if forgot else "AddFailed")
+        elif takeover or now - self._checked_at[queue.name] >= CHECK_SECONDS:
+            await self._recover(queue, older_than_seconds=OVERDUE_SECONDS, cause="Overdue")
+        else:
+            return
+        self._doubtful.discard(queue.name)
+        self._checked_at[queue.name] = now
+
+    async def _recover(self, queue: JobQueue, *, older_than_seconds: float, cause: str) -> None:
+        overdue = await self._store.overdue(
+            queue.name, older_than_seconds=older_than_seconds, limit=RECOVERY_LIMIT
+        )
+        if not overdue:
+            return
+        waiting = await queue.waiting_ids()
+        missing = set(lost([message.queue_id for message in overdue], waiting))
+        again = await self._store.hand_over_again([m for m in overdue if m.queue_id in missing])
+        await queue.add(again)
+        if again:
+            metrics.JOBS_DISPATCHED_AGAIN.labels(queue.name).inc(len(again))
+            log.warning("jobs.dispatched_again", queue=queue.name, jobs=len(again), cause=cause)
+
+    async def _hand_over(self, name: str, capacity: Capacity) -> list[Message]:
+        rate = self._rates.get(name, StartRate())
+        async with self._store.transaction() as hand_over:
+            if not await hand_over.lock():
+                return []
+            unclaimed = await hand_over.unclaimed(name)
+            rate = rate.after_look(unclaimed=unclaimed, now=time.monotonic())
+            self._rates[name] = rate
+            room = window(
+                concurrency=1,
+                ready_workers=capacity.jobs,
+                minimum_workers=0,
+                starts_per_second=rate.per_second,
+            )
+            if unclaimed >= room:
+                return []
+            chosen = await choose_due(hand_over, name, needed=room - unclaimed, now=datetime.now(UTC))
+            messages = await hand_over.hand_over([candidate.job_id for candidate in chosen])
+        self._rates[name] = rate.after_hand_over(len(messages))
+        return messages
+
+
+async def choose_due(
+    hand_over: DispatchTransaction, queue: str, *, needed: int, now: datetime
+) -> list[Candidate]:
+    """Choose up to `needed` due rows, reading only as many rows of each company as its share asks for."""
+    known: dict[str, list[Candidate]] = {
+        candidate.company_id: [candidate] for candidate in await hand_over.heads(queue)
+    }
+    if not known:
+        return []
+    in_flight = await hand_over.in_flight(queue)
+    complete: dict[str, bool] = {}
+    limit = FIRST_ROWS_OF_A_COMPANY
+    while True:
+        candidates = [candidate for rows in known.values() for candidate in rows]
+        choice = choose(candidates, in_flight=in_flight, needed=needed, now=now, complete=complete)
+        if not choice.exhausted:
+            return list(choice.chosen)
+        limit = min(limit, needed + 1)
+        for company in choice.exhausted:
+            known[company] = []
+        for candidate in await hand_over.more(queue, sorted(choice.exhausted), limit=limit):
+            known[candidate.company_id].append(candidate)
+        for company in choice.exhausted:
+            # More than needed can't be chosen of one company.
+            complete[company] = len(known[company]) < limit or limit > needed
+        limit *= 4

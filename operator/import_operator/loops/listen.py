@@ -1,0 +1,48 @@
+"""Listens for PostgreSQL's hints and passes them to the loops that read again."""
+
+from __future__ import annotations
+
+from import_core.adapters.postgres.notifications import (
+    CONNECTION_CHANNEL,
+    PROGRESS_CHANNEL,
+    Notification,
+    listen,
+)
+from import_core.adapters.postgres.pool import Database
+from import_core.domain.projection import is_final
+from import_operator.loops.runner import Loop
+from import_operator.state import OperatorState, name_of, uid_of
+
+
+class ListenLoop:
+    """One round lasts as long as its connection."""
+
+    def __init__(self, state: OperatorState, database: Database) -> None:
+        self._state = state
+        self._database = database
+
+    def loop(self) -> Loop:
+        """The loop."""
+        return Loop("listen", self.round, interval=0.0)
+
+    async def round(self) -> None:
+        """Listen until the connection breaks. Raises DatabaseUnavailableError."""
+        async for notification in listen(self._database, [PROGRESS_CHANNEL, CONNECTION_CHANNEL]):
+            self.take(notification)
+
+    def take(self, notification: Notification) -> None:
+        """Pass one hint on; after a new connection everything live is read again."""
+        state = self._state
+        if notification.channel is None:
+            state.to_project.update(uid_of(body) for body in state.jobs if not is_final(body))
+            state.to_check.update(name_of(body) for body in state.providers)
+        elif notification.channel == PROGRESS_CHANNEL:
+            state.to_project.update(
+                job_id for job_id in notification.payload.split(",") if state.jobs.get(job_id) is not None
+            )
+        else:
+            for reference in notification.payload.split(","):
+                namespace, _, name = reference.partition("/")
+                if namespace == state.namespace and state.providers.named(name) is not None:
+                    state.to_check.add(name)
+        state.dispatch_wanted.set()

@@ -1,0 +1,111 @@
+"""Asks for checks of connections and writes their results into the ImportProviders' status.
+
+The operator reads no Secrets: workers make the checks.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from import_core.adapters.kube.client import KubeClient
+from import_core.adapters.kube.resources import IMPORT_PROVIDER
+from import_core.adapters.postgres.connections import ConnectionState, ConnectionStore
+from import_core.domain.connection_status import Check, project_connection
+from import_core.domain.errors import (
+    DatabaseUnavailableError,
+    KubernetesUnavailableError,
+    ObjectConflictError,
+    ObjectForbiddenError,
+    ObjectNotFoundError,
+    ObjectRefusedError,
+)
+from import_core.observability.logs import get_logger
+from import_operator import metrics
+from import_operator.loops.runner import Loop
+from import_operator.state import Body, OperatorState, generation_of, name_of, uid_of
+
+log = get_logger(__name__)
+
+BATCH = 100
+INTERVAL_SECONDS = 30.0
+PAUSE_SECONDS = 0.2
+
+
+class ProviderStatusLoop:
+    """Takes the names in `state.to_check`."""
+
+    def __init__(self, state: OperatorState, connections: ConnectionStore, kube: KubeClient) -> None:
+        self._state = state
+        self._connections = connections
+        self._kube = kube
+
+    def loop(self) -> Loop:
+        """Woken by changed providers and by checks that were made."""
+        return Loop(
+            "provider-status",
+            self.round,
+            interval=INTERVAL_SECONDS,
+            wake=self._state.to_check.wake,
+            pause=PAUSE_SECONDS,
+        )
+
+    async def round(self) -> None:
+        """Handle one batch of names; those that could not be handled wait again."""
+        await self._forget()
+        names = self._state.to_check.take(BATCH)
+        if not names:
+            return
+        try:
+            await self._handle(names)
+        except (DatabaseUnavailableError, KubernetesUnavailableError):
+            self._state.to_check.update(names)
+            raise
+
+    async def _forget(self) -> None:
+        for name, uid in list(self._state.providers_gone.items()):
+            await self._connections.forget(self._state.namespace, name, uid)
+            del self._state.providers_gone[name]
+
+    async def _handle(self, names: list[str]) -> None:
+        bodies = [body for name in names if (body := self._state.providers.named(name)) is not None]
+        for body in bodies:
+            status = body.get("status") or {}
+            if status.get("observedGeneration") != generation_of(body) or not status.get("checkedAt"):
+                await self._connections.request_check(
+                    self._state.namespace, name_of(body), uid_of(body), generation_of(body)
+                )
+        states = {state.name: state for state in await self._connections.read(self._state.namespace, names)}
+        for body in bodies:
+            await self._patch(body, _check_of(body, states.get(name_of(body))))
+
+    async def _patch(self, body: Body, check: Check | None) -> None:
+        patch = project_connection(body, check, datetime.now(UTC))
+        if patch is None:
+            return
+        try:
+            answer = await self._kube.patch_status(
+                IMPORT_PROVIDER,
+                self._state.namespace,
+                name_of(body),
+                patch,
+                resource_version=body["metadata"]["resourceVersion"],
+            )
+        except (ObjectConflictError, ObjectNotFoundError):
+            # Changed or gone: its event brings the object here again.
+            metrics.STATUS_PATCHES.labels("ImportProvider", "conflict").inc()
+        except (ObjectRefusedError, ObjectForbiddenError) as error:
+            metrics.STATUS_PATCHES.labels("ImportProvider", "refused").inc()
+            log.warning("status.refused", name=name_of(body), message=error.message)
+        else:
+            metrics.STATUS_PATCHES.labels("ImportProvider", "written").inc()
+            self._state.providers.put(answer)
+
+
+def _check_of(body: Body, state: ConnectionState | None) -> Check | None:
+    """The last check, if it was of this object in its current generation."""
+    if state is None or state.result is None or state.checked_at is None or state.uid != uid_of(body):
+        return None
+    if state.checked_generation != generation_of(body):
+        return None
+    result = state.result
+    return Check(result.reachable, result.credentials_valid, result.reason, result.message, state.checked_at)

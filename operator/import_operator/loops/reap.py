@@ -1,0 +1,72 @@
+"""Ends the claims of workers that are gone: by their lease, and at once where their pod is seen to end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from import_core.adapters.postgres.claims import ClaimStore, EndedClaim
+from import_core.adapters.postgres.workers import WorkerStore
+from import_core.domain.errors import DatabaseUnavailableError
+from import_core.domain.worker_ends import KnownWorker, ended_workers
+from import_core.observability.logs import get_logger
+from import_operator import metrics
+from import_operator.loops.runner import Loop
+from import_operator.state import OperatorState
+
+log = get_logger(__name__)
+
+REAP_SECONDS = 1.0
+REAP_LIMIT = 500
+
+
+class ReapLoop:
+    """Every second, whatever the API server does; and when a pod's end was seen."""
+
+    def __init__(self, state: OperatorState, claims: ClaimStore, workers: WorkerStore) -> None:
+        self._state = state
+        self._claims = claims
+        self._workers = workers
+
+    def loop(self) -> Loop:
+        """The loop."""
+        return Loop("reap", self.round, interval=REAP_SECONDS, wake=self._state.workers_ended)
+
+    async def round(self) -> None:
+        """End claims of processes seen to end, then those whose lease has run out."""
+        await self._end_seen()
+        expired = await self._claims.end_expired(limit=REAP_LIMIT)
+        self._tell(expired, cause="LeaseExpired")
+        if len(expired) == REAP_LIMIT:
+            self._state.workers_ended.set()
+
+    async def _end_seen(self) -> None:
+        ends, self._state.worker_ends = self._state.worker_ends, {}
+        if not ends:
+            return
+        try:
+            known = [KnownWorker(*row) for row in await self._workers.of_pods(list(ends))]
+            gone = [worker_id for end in ends.values() for worker_id in ended_workers(end, known)]
+            if not gone:
+                return
+            ended = await self._claims.end_of_workers(gone)
+            await self._workers.remove(gone)
+        except DatabaseUnavailableError:
+            self._state.worker_ends = {**ends, **self._state.worker_ends}
+            raise
+        log.info("workers.ended", workers=len(gone), claims=len(ended))
+        self._tell(ended, cause="WorkerEnded")
+
+    def _tell(self, ended: Sequence[EndedClaim], *, cause: str) -> None:
+        if not ended:
+            return
+        metrics.CLAIMS_ENDED.labels(cause).inc(len(ended))
+        for claim in ended:
+            log.warning(
+                "claim.ended",
+                jobId=claim.job_id,
+                workerId=claim.worker_id,
+                cause=cause,
+                suspected=claim.suspected,
+            )
+            self._state.to_project.add(claim.job_id)
+        self._state.dispatch_wanted.set()

@@ -1,0 +1,135 @@
+"""Compares all objects with all rows now and then: for what was missed while nobody watched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from import_core.adapters.kube.client import KubeClient
+from import_core.adapters.kube.resources import DEPLOYMENT, IMPORT_JOB, IMPORT_PROVIDER, WORKER_POOL, Kind
+from import_core.adapters.postgres.origins import OriginStore
+from import_core.adapters.postgres.workers import WorkerStore
+from import_core.domain.projection import is_final
+from import_core.domain.vanished import vanished
+from import_core.observability.logs import get_logger
+from import_operator import metrics
+from import_operator.deployments import POOL_LABEL
+from import_operator.handlers.handle_check_import_provider import (
+    handle_check_import_provider,
+    handle_forget_import_provider,
+)
+from import_operator.handlers.handle_record_import_job import handle_record_import_job
+from import_operator.handlers.handle_scale_worker_pool import (
+    handle_forget_deployment,
+    handle_forget_worker_pool,
+    handle_observe_deployment,
+    handle_scale_worker_pool,
+)
+from import_operator.inbox import Handler
+from import_operator.loops.runner import Loop
+from import_operator.state import ObjectStore, OperatorState, uid_of
+
+log = get_logger(__name__)
+
+INTERVAL_SECONDS = 300.0
+PAUSE_SECONDS = 5.0
+"""A hint that an object is gone may come in crowds."""
+
+
+class ReconcileLoop:
+    """At the start, every five minutes, and when an object turned out to be gone."""
+
+    def __init__(
+        self, state: OperatorState, kube: KubeClient, origins: OriginStore, workers: WorkerStore
+    ) -> None:
+        self._state = state
+        self._kube = kube
+        self._origins = origins
+        self._workers = workers
+
+    def loop(self) -> Loop:
+        """The loop."""
+        return Loop(
+            "reconcile",
+            self.round,
+            interval=INTERVAL_SECONDS,
+            wake=self._state.reconcile_wanted,
+            pause=PAUSE_SECONDS,
+        )
+
+    async def prime(self) -> None:
+        """Learn providers, pools and Deployments before anything is decided about jobs."""
+        state = self._state
+        await self._sync(
+            IMPORT_PROVIDER, state.providers, handle_check_import_provider, handle_forget_import_provider
+        )
+        await self._sync(WORKER_POOL, state.pools, handle_scale_worker_pool, handle_forget_worker_pool)
+        await self._sync(
+            DEPLOYMENT,
+            state.deployments,
+            handle_observe_deployment,
+            handle_forget_deployment,
+            labels={POOL_LABEL: None},
+        )
+
+    async def round(self) -> None:
+        """Bring rows and objects together."""
+        await self.prime()
+        await self._reconcile_jobs()
+        await self._workers.sweep()
+
+    async def _reconcile_jobs(self) -> None:
+        state = self._state
+        # Rows first: see `vanished`. An error in the list ends the round, so it is complete or not used.
+        unfinished = await self._origins.unfinished(state.namespace)
+        listed: set[str] = set()
+        unrecorded: list[str] = []
+        async for body in self._kube.list(IMPORT_JOB, state.namespace):
+            listed.add(uid_of(body))
+            handle_record_import_job(state, body)
+            if not is_final(body):
+                unrecorded.append(uid_of(body))
+        found = vanished(unfinished, listed)
+        if found.withheld:
+            metrics.VANISHED_GUARD.inc()
+            log.error(
+                "reconcile.withheld",
+                vanished=len(found.withheld),
+                unfinished=len(unfinished),
+                message="Too many objects are gone at once; their jobs are not cancelled",
+            )
+        state.to_cancel.update(found.cancel)
+        for uid in state.jobs.uids():
+            if uid not in listed and uid not in found.withheld and uid in unfinished:
+                state.forget_job(uid)
+        await self._record_missing(unrecorded)
+        if found.cancel:
+            state.to_record.wake.set()
+
+    async def _record_missing(self, unfinished_objects: list[str]) -> None:
+        existing = await self._origins.existing(unfinished_objects)
+        for uid in unfinished_objects:
+            verdict = self._state.verdicts.get(uid)
+            if uid not in existing and (verdict is None or verdict.refusal is None):
+                self._state.to_record.add(uid)
+            elif uid in existing:
+                self._state.to_project.add(uid)
+
+    async def _sync(
+        self,
+        kind: Kind,
+        store: ObjectStore,
+        changed: Handler,
+        deleted: Handler,
+        *,
+        labels: dict[str, Any] | None = None,
+    ) -> None:
+        before = set(store.uids())
+        listed = set()
+        async for body in self._kube.list(kind, self._state.namespace, labels=labels):
+            listed.add(uid_of(body))
+            changed(self._state, body)
+        # Only what was there before the list: an object that came meanwhile may be missing in it.
+        for uid in before - listed:
+            gone = store.get(uid)
+            if gone is not None:
+                deleted(self._state, gone)

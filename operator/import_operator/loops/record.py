@@ -1,0 +1,131 @@
+"""Records ImportJobs as rows, in batches, and cancels the rows of deleted ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from import_core.adapters.postgres.jobs import JobStore
+from import_core.domain.admission import (
+    DATABASE_UNAVAILABLE,
+    PROVIDER_NOT_FOUND,
+    Admission,
+    Refusal,
+    Verdict,
+    admit,
+)
+from import_core.domain.errors import DatabaseUnavailableError
+from import_core.domain.projection import is_final
+from import_core.observability.logs import get_logger
+from import_operator import metrics
+from import_operator.loops.runner import Loop
+from import_operator.state import Body, OperatorState
+
+log = get_logger(__name__)
+
+BATCH = 500
+PAUSE_SECONDS = 0.02
+MISSING_PROVIDER_GRACE_SECONDS = 1.0
+"""A job and its provider applied together may be seen in either order."""
+DELETED_MESSAGE = "The ImportJob was deleted"
+
+
+class RecordLoop:
+    """Takes what the handlers put into `state.to_record` and `state.to_cancel`."""
+
+    def __init__(self, state: OperatorState, jobs: JobStore) -> None:
+        self._state = state
+        self._jobs = jobs
+
+    def loop(self) -> Loop:
+        """Woken by handlers; a batch collects what comes within PAUSE_SECONDS."""
+        return Loop("record", self.round, interval=5.0, wake=self._state.to_record.wake, pause=PAUSE_SECONDS)
+
+    async def round(self) -> None:
+        """Cancel first, then record one batch. What the database did not take stays in its queue."""
+        await self._cancel()
+        await self._record()
+
+    async def _cancel(self) -> None:
+        deleted = self._state.to_cancel.take(BATCH)
+        if not deleted:
+            return
+        try:
+            cancelled = await self._jobs.cancel(deleted, message=DELETED_MESSAGE)
+        except DatabaseUnavailableError:
+            self._state.to_cancel.update(deleted)
+            raise
+        if cancelled:
+            metrics.JOBS_CANCELLED.inc(len(cancelled))
+            self._state.dispatch_wanted.set()
+            for job_id in cancelled:
+                log.info("job.cancelled", jobId=job_id, reason="Deleted")
+        if len(self._state.to_cancel):
+            self._state.to_record.wake.set()
+
+    async def _record(self) -> None:
+        accepted: dict[str, Admission] = {}
+        for uid in self._state.to_record.take(BATCH):
+            body = self._state.jobs.get(uid)
+            if body is None or is_final(body):
+                continue
+            admission = admit(body, self._state.providers.named(_provider_name(body)))
+            if admission.request is None:
+                self._refuse(uid, body, admission.verdict)
+            else:
+                accepted[uid] = admission
+        if accepted:
+            await self._write(accepted)
+
+    async def _write(self, accepted: dict[str, Admission]) -> None:
+        requests = [admission.request for admission in accepted.values() if admission.request is not None]
+        try:
+            await self._jobs.record(requests)
+            await self._jobs.suspend_running([request.id for request in requests if request.suspended])
+        except DatabaseUnavailableError as error:
+            refusal = Refusal(DATABASE_UNAVAILABLE, f"{error.message}; the job is recorded once it is back")
+            for uid, admission in accepted.items():
+                before = self._state.verdicts.get(uid)
+                if before is None or before.refusal is not None:
+                    verdict = admission.verdict
+                    self._state.verdicts[uid] = Verdict(verdict.generation, refusal, verdict.unenforced)
+                    self._state.to_project.add(uid)
+            self._state.to_record.update(accepted)
+            raise
+        metrics.JOBS_RECORDED.inc(len(requests))
+        for uid, admission in accepted.items():
+            if self._state.jobs.get(uid) is not None:
+                self._state.verdicts[uid] = admission.verdict
+                self._state.to_project.add(uid)
+        self._state.dispatch_wanted.set()
+        companies = Counter(request.company_id for request in requests)
+        log.info("jobs.recorded", jobs=len(requests), companies=len(companies))
+
+    def _refuse(self, uid: str, body: Body, verdict: Verdict) -> None:
+        before = self._state.verdicts.get(uid)
+        self._state.verdicts[uid] = verdict
+        if before == verdict or verdict.refusal is None:
+            self._state.to_project.add(uid)
+            return
+        metrics.JOBS_REFUSED.labels(verdict.refusal.reason).inc()
+        log.info(
+            "job.refused",
+            jobId=uid,
+            namespace=self._state.namespace,
+            name=body["metadata"]["name"],
+            reason=verdict.refusal.reason,
+            message=verdict.refusal.message,
+        )
+        waits = verdict.refusal.reason == PROVIDER_NOT_FOUND
+        asyncio.get_running_loop().call_later(
+            MISSING_PROVIDER_GRACE_SECONDS if waits else 0.0, self._project_if_live, uid
+        )
+
+    def _project_if_live(self, uid: str) -> None:
+        if self._state.jobs.get(uid) is not None:
+            self._state.to_project.add(uid)
+
+
+def _provider_name(body: Body) -> str:
+    reference = (body.get("spec") or {}).get("providerRef")
+    return str(reference.get("name")) if isinstance(reference, dict) else ""

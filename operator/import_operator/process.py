@@ -1,0 +1,166 @@
+"""The operator's process: stands by, leads, and ends when told to or when another replica leads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import uuid
+
+from redis.asyncio import Redis
+
+from import_core.adapters.kube.client import KubeClient
+from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.claims import ClaimStore
+from import_core.adapters.postgres.connections import ConnectionStore
+from import_core.adapters.postgres.dispatching import DispatchStore
+from import_core.adapters.postgres.jobs import JobStore
+from import_core.adapters.postgres.origins import OriginStore
+from import_core.adapters.postgres.workers import WorkerStore
+from import_core.adapters.redis.queue import JobQueue, connect
+from import_core.domain.errors import ImportOperatorError, QueueUnavailableError
+from import_core.domain.jobs import DEFAULT_QUEUE
+from import_core.observability.logs import get_logger
+from import_operator.health import HealthServer
+from import_operator.inbox import Inbox
+from import_operator.loops.dispatch import DispatchLoop
+from import_operator.loops.lead import Leadership
+from import_operator.loops.listen import ListenLoop
+from import_operator.loops.project import ProjectLoop
+from import_operator.loops.provider_status import ProviderStatusLoop
+from import_operator.loops.reap import ReapLoop
+from import_operator.loops.reconcile import ReconcileLoop
+from import_operator.loops.record import RecordLoop
+from import_operator.loops.runner import Loop, run_loops
+from import_operator.loops.scale import ScaleLoop
+from import_operator.settings import OperatorSettings
+from import_operator.state import OperatorState
+from import_operator.watching import Watcher
+
+log = get_logger(__name__)
+
+DATABASE_CONNECTIONS = 8
+STOP_SECONDS = 10.0
+
+
+class WatchEndedError(ImportOperatorError):
+    """The thread that watches the API server has ended."""
+
+
+class OperatorProcess:
+    """Everything that one replica holds open."""
+
+    def __init__(self, settings: OperatorSettings) -> None:
+        self._settings = settings
+        self._database = Database(
+            settings.database_url.get_secret_value(),
+            application="import-operator",
+            maximum=DATABASE_CONNECTIONS,
+        )
+        self._redis: Redis = connect(settings.redis_url.get_secret_value(), client_name="import-operator")
+        self._kube = KubeClient()
+        self._queues: dict[str, JobQueue] = {}
+        self._standing_by = False
+        self._health = HealthServer(settings.pod_ip, settings.health_port, ready=lambda: self._standing_by)
+        self._leadership = Leadership(
+            self._kube,
+            namespace=settings.namespace,
+            name=settings.lease_name,
+            identity=f"{settings.pod_name}_{uuid.uuid4().hex[:8]}",
+        )
+        self._state = OperatorState(settings.namespace)
+
+    async def run(self) -> None:
+        """Run until SIGTERM. Raises SupersededError when another replica leads, or what ended a loop."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        try:
+            await self._health.start()
+            await self._database.open()
+            self._standing_by = True
+            log.info("operator.started", namespace=self._settings.namespace)
+            await _first_of(self._lead(), stop.wait())
+            log.info("operator.stopped")
+        finally:
+            await self._close()
+
+    def queue(self, name: str) -> JobQueue:
+        """The queue of that name; kept, because it remembers Redis' epoch."""
+        if name not in self._queues:
+            self._queues[name] = JobQueue(self._redis, name)
+        return self._queues[name]
+
+    async def _lead(self) -> None:
+        await self._leadership.acquire()
+        await self._check_queue()
+        reconcile = self._reconcile_loop()
+        watcher = Watcher(Inbox(self._state), self._settings.namespace)
+        try:
+            with contextlib.suppress(ImportOperatorError):
+                # The reconcile loop does it again; without it some jobs only look refused for a moment.
+                await reconcile.prime()
+            watcher.start()
+            await _first_of(
+                self._leadership.keep(), run_loops([*self._loops(), reconcile.loop()]), _watch_over(watcher)
+            )
+        finally:
+            await watcher.stop()
+
+    def _loops(self) -> list[Loop]:
+        state, database, kube = self._state, self._database, self._kube
+        jobs, claims, workers = JobStore(database), ClaimStore(database), WorkerStore(database)
+        scale = ScaleLoop(state, jobs, kube, self._settings)
+        dispatch = DispatchLoop(state, DispatchStore(database), queue=self.queue, capacities=scale.capacities)
+        return [
+            RecordLoop(state, jobs).loop(),
+            dispatch.loop(),
+            ReapLoop(state, claims, workers).loop(),
+            ListenLoop(state, database).loop(),
+            ProjectLoop(state, jobs, kube).loop(),
+            ProviderStatusLoop(state, ConnectionStore(database), kube).loop(),
+            scale.loop(),
+        ]
+
+    def _reconcile_loop(self) -> ReconcileLoop:
+        return ReconcileLoop(
+            self._state, self._kube, OriginStore(self._database), WorkerStore(self._database)
+        )
+
+    async def _check_queue(self) -> None:
+        try:
+            problem = await self.queue(DEFAULT_QUEUE).check()
+        except QueueUnavailableError as error:
+            problem = error.message
+        if problem is not None:
+            log.error("queue.problem", message=problem)
+
+    async def _close(self) -> None:
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._leadership.release()
+                await self._kube.close()
+                await self._redis.aclose()
+                await self._database.close()
+                await self._health.stop()
+        except TimeoutError:
+            log.warning("operator.stop_timeout", seconds=STOP_SECONDS)
+
+
+async def _watch_over(watcher: Watcher) -> None:
+    await watcher.ended.wait()
+    raise WatchEndedError
+
+
+async def _first_of(*coroutines: object) -> None:
+    """Run until one of them ends or fails; the others are cancelled and waited for."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]  # type: ignore[call-overload]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

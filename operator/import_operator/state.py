@@ -1,0 +1,161 @@
+"""What the leading replica knows: the live objects as last seen, and what waits for which loop.
+
+It lives in the main event loop only. All of it is bounded by the number of live objects, which admission
+bounds, and none of it is needed to be right: a new leader builds it from the API server and PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from import_core.domain.admission import Verdict
+from import_core.domain.worker_ends import WorkerEnd
+
+Body = Mapping[str, Any]
+
+
+def uid_of(body: Body) -> str:
+    """The object's uid."""
+    return str(body["metadata"]["uid"])
+
+
+def name_of(body: Body) -> str:
+    """The object's name."""
+    return str(body["metadata"]["name"])
+
+
+def generation_of(body: Body) -> int:
+    """The object's generation."""
+    return int(body["metadata"].get("generation") or 0)
+
+
+def version_of(body: Body) -> int:
+    """The object's resourceVersion, which grows with each change of one object (Kubernetes 1.35 on)."""
+    return int(body["metadata"].get("resourceVersion") or 0)
+
+
+class ObjectStore:
+    """Live objects of one kind in one namespace, by uid and by name."""
+
+    def __init__(self) -> None:
+        self._by_uid: dict[str, Body] = {}
+        self._uid_by_name: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_uid)
+
+    def __iter__(self) -> Iterator[Body]:
+        return iter(list(self._by_uid.values()))
+
+    def uids(self) -> list[str]:
+        """All uids."""
+        return list(self._by_uid)
+
+    def get(self, uid: str) -> Body | None:
+        """The object with this uid."""
+        return self._by_uid.get(uid)
+
+    def named(self, name: str) -> Body | None:
+        """The object with this name."""
+        uid = self._uid_by_name.get(name)
+        return self._by_uid.get(uid) if uid is not None else None
+
+    def put(self, body: Body) -> bool:
+        """Keep an object; False where it is already known at this or a later version."""
+        uid = uid_of(body)
+        known = self._by_uid.get(uid)
+        if known is not None and version_of(known) >= version_of(body):
+            return False
+        # Field ownership is the larger half of an object, and nothing here reads it.
+        metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
+        self._by_uid[uid] = {**body, "metadata": metadata}
+        self._uid_by_name[name_of(body)] = uid
+        return True
+
+    def put_replicas(self, uid: str, replicas: int, resource_version: str) -> None:
+        """Note a number that was just set, so that events from before it are not believed."""
+        body = self._by_uid.get(uid)
+        if body is not None:
+            spec = {**(body.get("spec") or {}), "replicas": replicas}
+            metadata = {**body["metadata"], "resourceVersion": resource_version}
+            self._by_uid[uid] = {**body, "spec": spec, "metadata": metadata}
+
+    def remove(self, uid: str) -> Body | None:
+        """Forget an object."""
+        body = self._by_uid.pop(uid, None)
+        if body is not None and self._uid_by_name.get(name_of(body)) == uid:
+            del self._uid_by_name[name_of(body)]
+        return body
+
+
+class KeySet:
+    """Keys that wait for a loop, in the order of their arrival, each once; setting one wakes the loop."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, None] = {}
+        self.wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def add(self, key: str) -> None:
+        """Let a key wait."""
+        self._keys[key] = None
+        self.wake.set()
+
+    def update(self, keys: Iterable[str]) -> None:
+        """Let keys wait."""
+        for key in keys:
+            self.add(key)
+
+    def discard(self, key: str) -> None:
+        """Take a key out."""
+        self._keys.pop(key, None)
+
+    def take(self, limit: int) -> list[str]:
+        """The oldest keys, which leave; the loop is woken again while some are left."""
+        taken = list(self._keys)[:limit] if len(self._keys) > limit else list(self._keys)
+        for key in taken:
+            del self._keys[key]
+        if self._keys:
+            self.wake.set()
+        return taken
+
+
+class OperatorState:
+    """Everything that handlers and loops share."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.jobs = ObjectStore()
+        self.providers = ObjectStore()
+        self.pools = ObjectStore()
+        self.deployments = ObjectStore()
+        self.verdicts: dict[str, Verdict] = {}
+        """The last decision on each live ImportJob's spec, by uid."""
+        self.to_record = KeySet()
+        self.to_cancel = KeySet()
+        self.to_project = KeySet()
+        self.to_check = KeySet()
+        """Names of ImportProviders whose status may have to change."""
+        self.providers_gone: dict[str, str] = {}
+        """Uid by name of deleted ImportProviders."""
+        self.worker_ends: dict[str, WorkerEnd] = {}
+        """Ends of worker processes seen at their pods, by the pod's uid."""
+        self.workers_ended = asyncio.Event()
+        self.dispatch_wanted = asyncio.Event()
+        self.scale_wanted = asyncio.Event()
+        self.reconcile_wanted = asyncio.Event()
+
+    def wake_recorder(self, uid: str) -> None:
+        """Have an ImportJob looked at again."""
+        self.to_record.add(uid)
+
+    def forget_job(self, uid: str) -> None:
+        """Drop all that is known of an ImportJob."""
+        self.jobs.remove(uid)
+        self.verdicts.pop(uid, None)
+        self.to_record.discard(uid)
+        self.to_project.discard(uid)
