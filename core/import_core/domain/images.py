@@ -17,6 +17,8 @@ MAX_BYTES = 25_000_000
 """Largest image file accepted (bytes)."""
 MAX_PIXELS = 100_000_000
 """Largest width × height accepted: a small file can unpack to far more memory than it takes on disk."""
+MAX_SCANS = 100
+"""Most scans of a JPEG accepted."""
 DEFAULT_THUMBNAIL_SIZES = (256, 1024)
 """Longest sides of the thumbnails in pixels."""
 MAX_COMPANY_ID_LENGTH = 200
@@ -24,6 +26,9 @@ SNIFF_BYTES = 512
 """How much of a file's beginning `sniff` needs at most."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# Stuffed bytes (00) and restart markers (D0-D7) belong to a scan's data (ITU-T T.81, B.1.1).
+_JPEG_MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
 
 class ImageFormat(StrEnum):
@@ -284,6 +289,19 @@ def check_dimensions(width: int, height: int) -> None:
             f"the image is {width}×{height} = {width * height / 1e6:.0f} megapixels,"
             f" at most {MAX_PIXELS // 1_000_000} are accepted",
         )
+
+
+def check_scans(content: bytes) -> None:
+    """Refuse a JPEG that has the decoder pass over all its pixels again and again; raises ItemError.
+
+    Progressive files have about ten scans; the format allows thousands, each a few bytes long.
+    """
+    scans, at = 0, 2
+    while (found := _JPEG_MARKER.search(content, at)) and found.group()[-1] != _END_OF_IMAGE:
+        scans += found.group()[-1] == _START_OF_SCAN
+        if scans > MAX_SCANS:
+            raise ItemError("decode", "TooManyScans", f"the JPEG has more than {MAX_SCANS} scans")
+        at = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
 
 
 def thumbnail_size(width: int, height: int, longest: int) -> tuple[int, int]:

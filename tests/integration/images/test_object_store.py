@@ -1,9 +1,12 @@
 """The object store adapter against a real S3 server that checks signatures."""
 
 import asyncio
+import json
 import socket
+from pathlib import Path
 
 import pytest
+from integration.images.image_server import ImageServer
 
 from import_core.adapters.s3.store import IMMUTABLE, ObjectStore
 from import_core.domain.errors import PermanentError, StorageUnavailableError
@@ -118,3 +121,25 @@ async def test_store_that_never_answers_is_given_up(environment: Bucket) -> None
         store = ObjectStore(environment.name, endpoint_url=url, timeout=0.2, max_retries=0, retry_time=0.2)
         with pytest.raises(StorageUnavailableError):
             await store.put_if_absent("images/a/b", b"x", "image/png")
+
+
+async def test_credentials_of_eks_pod_identity_are_used(
+    server: ImageServer, object_store: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The agent's address and the token file are all that EKS puts into a pod's environment."""
+    credentials = {
+        "AccessKeyId": object_store.access_key_id,
+        "SecretAccessKey": object_store.secret_access_key,
+        "Token": "",
+        "Expiration": "2099-01-01T00:00:00Z",
+    }
+    token = tmp_path / "token"
+    token.write_text("pod-token")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    agent = server.serve("/v1/credentials", json.dumps(credentials).encode())
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent)
+    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(token))
+    store = ObjectStore(object_store.name, endpoint_url=object_store.endpoint_url, region=object_store.region)
+    assert await store.put_if_absent("images/a/b", b"x", "image/png") is True
+    assert [request.headers["authorization"] for request in server.requests] == ["pod-token"]

@@ -198,6 +198,20 @@ async def test_a_bomb_is_refused_by_its_header(thumbnailer: Thumbnailer) -> None
     assert "30000×30000 = 900 megapixels, at most 100" in error.message
 
 
+async def test_a_jpeg_of_very_many_scans_is_refused(thumbnailer: Thumbnailer) -> None:
+    content = encoded(noise(), "JPEG", progressive=True)
+    await thumbnailer.render(content, ImageFormat.JPEG, [128])
+    last_scan = content[content.rindex(b"\xff\xda") : -2]
+    error = await failure(thumbnailer, content[:-2] + last_scan * 100 + content[-2:])
+    assert (error.stage, error.reason) == ("decode", "TooManyScans")
+
+
+async def test_what_follows_the_end_of_a_jpeg_is_not_counted(thumbnailer: Thumbnailer) -> None:
+    """Phones append a short film to a photograph."""
+    content = encoded(noise(), "JPEG") + b"\xff\xda" * 200
+    assert (await thumbnailer.inspect(content, ImageFormat.JPEG)) == Dimensions(600, 400)
+
+
 async def test_content_is_read_only_as_what_it_was_recognised_as(thumbnailer: Thumbnailer) -> None:
     with pytest.raises(ItemError) as caught:
         await thumbnailer.render(encoded(halves(), "PNG"), ImageFormat.JPEG, [128])

@@ -27,6 +27,7 @@ from import_core.domain.images import (
     THUMBNAIL_FORMAT,
     ImageFormat,
     check_dimensions,
+    check_scans,
     check_sizes,
     is_cut_off,
     thumbnail_size,
@@ -142,6 +143,8 @@ def read_dimensions(content: bytes, image_format: ImageFormat) -> Dimensions:
     if header.get("vips-loader") != _LOADER_NAMES[image_format]:
         message = f"the content starts like {image_format.value} but is read as {header.get('vips-loader')}"
         raise ItemError("decode", "Broken", message)
+    if image_format is ImageFormat.JPEG:
+        check_scans(content)
     width, height = header.width, header.get_page_height()
     check_dimensions(width, height)
     if header.get_typeof("orientation") and header.get("orientation") in {5, 6, 7, 8}:
