@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from import_local.installation import Installation, Options
 from import_local.kubectl import apply_definitions
 from import_local.parts.control_plane import ControlPlane
 from import_local.parts.objectstore import Bucket, ObjectStoreServer
@@ -131,3 +132,13 @@ def control_plane(control_plane_server: ControlPlane) -> Path:
     """Return the administrator's kubeconfig of the test's own control plane, checked before each test."""
     control_plane_server.ensure_own(control_plane_server.kubeconfig)
     return control_plane_server.kubeconfig
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def installation(servers_folder: Path) -> AsyncIterator[Installation]:
+    """Run a whole installation for end-to-end tests: crashed containers start again at once."""
+    options = Options(durable=False, kubelet=("--crash-backoff", "0"))
+    async with Installation(
+        servers_folder / "installation", options=options, holder="the test session"
+    ) as running:
+        yield running

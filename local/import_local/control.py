@@ -104,7 +104,9 @@ async def stop(state: StateFolder, progress: Progress) -> bool:
             holder.kill()
             await _stop_leftovers(state, progress)
             break
-        left = [record.name for record in run.children if record.process() is not None]
+        left = [
+            record.name for record in run.children if record.name != "warden" and record.process() is not None
+        ]
         progress("stopping", ", ".join(left) or "the supervisor")
         with contextlib.suppress(psutil.TimeoutExpired):
             await asyncio.to_thread(holder.wait, 0.5)

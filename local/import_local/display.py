@@ -6,6 +6,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 _BETWEEN_PLAIN_LINES = 10.0
@@ -47,7 +48,9 @@ class ProgressDisplay:
             self._live.update(self._table())
         elif self._is_due(part, message, now):
             self._shown[part] = (now, message)
-            self._console.print(f"{part}: {message} ({now - began:.1f} s)", highlight=False, soft_wrap=True)
+            self._console.print(
+                f"{part}: {message} ({now - began:.1f} s)", highlight=False, markup=False, soft_wrap=True
+            )
 
     def _is_due(self, part: str, message: str, now: float) -> bool:
         """Whether a log gets this line: the first of a kind at once, repeated ones now and then."""
@@ -61,5 +64,5 @@ class ProgressDisplay:
         table.add_column(justify="right")
         for part, (_, message, seconds) in self._parts.items():
             style = "green" if message.startswith("ready") else None
-            table.add_row(part, message, f"{seconds:.1f} s", style=style)
+            table.add_row(part, escape(message), f"{seconds:.1f} s", style=style)
         return table

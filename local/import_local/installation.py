@@ -164,6 +164,7 @@ class Installation:
             ensure_space(self.state.path)
             await end_strays(self.state)
             self._choices = self.state.read_choices() or Choices()
+            self.state.clear_failure()
             self._make_parts()
             self._record("starting")
             await self._ensure_binaries()
@@ -172,6 +173,7 @@ class Installation:
             await self._start_cluster()
             self.state.write_choices(self._choose_ports())
             await self._install()
+            self._check_children()
             self._record("running")
         except BaseException:
             await self.stop()
@@ -290,7 +292,7 @@ class Installation:
     async def _start_warden(self) -> None:
         self._warden = await start_child(
             "warden",
-            [sys.executable, "-m", "import_local.warden", self.state.path],
+            [sys.executable, "-m", "import_local.warden", self.state.path, str(self._holder.pid)],
             log_path=self.state.logs / "warden.log",
             environment=base_environment(),
             stdin=asyncio.subprocess.PIPE,
@@ -365,6 +367,11 @@ class Installation:
     def _keep(self, children: Sequence[Child]) -> None:
         self._children.extend(children)
         self._record(self._phase)
+
+    def _check_children(self) -> None:
+        for child in self._children:
+            if child.process.returncode is not None:
+                raise child.failure()
 
     def _record(self, phase: Phase) -> None:
         self._phase = phase

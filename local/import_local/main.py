@@ -10,6 +10,7 @@ from typing import Annotated
 import psutil
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from import_local import control
@@ -51,6 +52,7 @@ def up(
 ) -> None:
     """Start everything and wait until it is ready. Starting twice changes nothing."""
     folder = _folder(state)
+    folder.create()
     run = control.current_run(folder)
     if run is not None and run.phase == "running":
         _out.print("It is running already.")
@@ -58,10 +60,14 @@ def up(
         return
     failure = folder.read_failure()
     if failure is not None:
-        _errors.print(f"[yellow]The last run ended by itself:[/] {failure.rstrip()}\n", soft_wrap=True)
+        _errors.print(f"[yellow]The last run ended by itself:[/] {escape(failure)}", soft_wrap=True)
     began = time.monotonic()
-    with ProgressDisplay(_out) as progress:
-        control.start_supervisor(folder, context=context, progress=progress)
+    try:
+        with ProgressDisplay(_out) as progress:
+            control.start_supervisor(folder, context=context, progress=progress)
+    except KeyboardInterrupt:
+        _errors.print("Interrupted; what was started is stopped again.")
+        raise typer.Exit(130) from None
     _out.print(f"\nReady after {time.monotonic() - began:.0f} s.\n")
     started = control.current_run(folder)
     if started is not None:
@@ -91,12 +97,14 @@ def status(state: _State = None) -> None:
     run = control.current_run(folder)
     if run is None:
         failure = folder.read_failure()
-        _out.print(
-            "Nothing is running." + (f" The last run ended by itself: {failure.rstrip()}" if failure else "")
-        )
+        _out.print("Nothing is running.")
+        if failure:
+            _out.print(f"The last run ended by itself: {escape(failure.rstrip())}", soft_wrap=True)
         left = folder.read_run()
         if left is not None:
-            _out.print("A killed supervisor may have left processes: `import-local down` ends them.")
+            _out.print(
+                "A killed supervisor may have left processes: `import-local down` ends them.", soft_wrap=True
+            )
         raise typer.Exit(1)
     _show(folder, run)
 
@@ -143,14 +151,14 @@ def demo(state: _State = None) -> None:
 
 def _show(folder: StateFolder, run: Run) -> None:
     """Print what runs, where it is, and what to do next."""
-    table = Table("part", "pid", "memory", "running for", "log", box=None, padding=(0, 2, 0, 0))
+    table = Table("part", "pid", "memory", "running for", box=None, padding=(0, 2, 0, 0))
     for record in (run.holder, *run.children):
         process = record.process()
         if process is None:
-            table.add_row(record.name, str(record.pid), "", "[red]ended[/]", record.log)
+            table.add_row(record.name, str(record.pid), "", "[red]ended[/]")
             continue
         memory = f"{process.memory_info().rss / 2**20:.0f} MiB"
-        table.add_row(record.name, str(record.pid), memory, _age(process), record.log)
+        table.add_row(record.name, str(record.pid), memory, _age(process))
     _out.print(table)
     if run.phase != "running":
         _out.print(f"\nIt is {run.phase}.")
@@ -162,7 +170,8 @@ def _show(folder: StateFolder, run: Run) -> None:
             f"PostgreSQL     127.0.0.1:{choices.postgres_port}\n"
             f"Valkey         127.0.0.1:{choices.valkey_port}\n"
             f"object store   http://127.0.0.1:{choices.object_store_port}\n"
-            f"sample stores  http://127.0.0.1:{choices.samples_port}/shopify and /roastify"
+            f"sample stores  http://127.0.0.1:{choices.samples_port}/shopify and /roastify\n"
+            f"logs           {_short(folder.logs)}"
         )
     _out.print(
         f"\nNext:\n  . {_short(folder.env)}\n  kubectl get pods -A\n  kubectl imports status\n"
@@ -185,9 +194,6 @@ def main() -> None:
     """Run the command line; what keeps it from working is said in one message, without a stack trace."""
     try:
         app()
-    except LocalError as error:
-        _errors.print(f"[red]Error:[/] {error}", soft_wrap=True)
+    except (LocalError, OSError) as error:
+        _errors.print(f"[red]Error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        _errors.print("Interrupted; what was started is stopped again.")
-        sys.exit(130)

@@ -162,7 +162,7 @@ class StateFolder:
         """Return why the last run ended by itself, or None if it was stopped or still runs."""
         try:
             return (self.path / "failure.txt").read_text()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write_failure(self, message: str) -> None:
@@ -184,7 +184,7 @@ class StateFolder:
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise FolderError(f"{path} cannot be read: {error}; remove it and start again") from error

@@ -200,9 +200,12 @@ def _account() -> Account | None:
 
 
 def _prepare_folder(folder: Path, account: Account | None) -> None:
-    ensure_folder(folder)
     if account is None:
+        ensure_folder(folder)
         return
+    for missing in reversed([parent for parent in folder.parents if not parent.exists()]):
+        ensure_folder(missing, mode=0o711)
+    ensure_folder(folder)
     os.chown(folder, pwd.getpwnam(account.user).pw_uid, account.group)
     for parent in folder.resolve().parents:
         if not parent.stat().st_mode & 0o001:
