@@ -115,7 +115,7 @@ class Stage:
     async def until(self, job_id: str, is_so: Callable[[JobRow], bool], *, seconds: float = 60) -> JobRow:
         """The job once it is so."""
         async with asyncio.timeout(seconds):
-            while not is_so(job := await self.job(job_id)):
+            while not is_so(job := await self.job(job_id)):  # noqa: ASYNC110 - looks from outside
                 await asyncio.sleep(0.05)
         return job
 
