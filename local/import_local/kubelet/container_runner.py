@@ -81,8 +81,7 @@ class ContainerRunner:
                 self._show_end(attempts[-1].read_end())
             else:
                 self._attempt = attempts[-1]
-                self.view.state = Running(attempts[-1].get_start_time())
-                self.view.started = not self._container.get("startupProbe")
+                self._show_running(attempts[-1])
 
     async def _find_attempt(self) -> Attempt | None:
         attempts = self._context.record.list_attempts(self.view.name)
@@ -94,6 +93,11 @@ class ContainerRunner:
     def _show_attempt(self, attempt: Attempt) -> None:
         self.view.restarts = attempt.number
         self.view.container_id = attempt.container_id
+
+    def _show_running(self, attempt: Attempt) -> None:
+        self.view.state = Running(attempt.get_start_time())
+        self.view.started = "startupProbe" not in self._container
+        self.view.ready = self.view.started and "readinessProbe" not in self._container and not self._is_init
 
     def _show_end(self, ended: Terminated) -> None:
         if self._container.get("terminationMessagePolicy") == "FallbackToLogsOnError" and self._attempt:
@@ -162,7 +166,7 @@ class ContainerRunner:
         self._show_attempt(attempt)
         if isinstance(self.view.state, Terminated):
             self.view.last = self.view.state
-        self.view.state = Running(attempt.get_start_time())
+        self._show_running(attempt)
         self._context.report()
         target = self._get_target(attempt)
         if target is None:

@@ -116,8 +116,7 @@ def is_succeeded(view: ContainerView) -> bool:
 def get_phase(pod: PodView) -> str:
     """Return the pod's phase, by the rules of the Kubernetes documentation ("Pod phase").
 
-    A terminal phase is reached only when nothing will be started again, which the waiting state of a
-    container between two attempts says.
+    A terminal phase is reached only when nothing will be started again.
     """
     if pod.failure:
         return "Failed"
@@ -125,8 +124,11 @@ def get_phase(pod: PodView) -> str:
     init_failed = any(isinstance(view.state, Terminated) and not is_succeeded(view) for view in pod.init)
     if init_failed and (pod.restart_policy == "Never" or pod.terminating):
         return "Failed"
-    if all_ended and (pod.terminating or pod.restart_policy != "Always"):
-        return "Succeeded" if all(map(is_succeeded, pod.main)) else "Failed"
+    all_succeeded = all(map(is_succeeded, pod.main))
+    if all_succeeded and (pod.terminating or pod.restart_policy != "Always"):
+        return "Succeeded"
+    if all_ended and (pod.terminating or pod.restart_policy == "Never"):
+        return "Failed"
     if any(isinstance(view.state, Running | Terminated) or view.last or view.restarts for view in pod.main):
         return "Running"
     return "Pending"

@@ -74,7 +74,8 @@ class StatusReporter:
             return
         metadata = self.pod["metadata"]
         # The uid makes the API server refuse to patch a successor of the same name.
-        body = {"metadata": {"uid": metadata["uid"]}, "status": wanted}
+        addresses = {key: [{"$patch": "replace"}, *wanted[key]] for key in ("podIPs", "hostIPs")}
+        body = {"metadata": {"uid": metadata["uid"]}, "status": wanted | addresses}
         path = pod_path(metadata["namespace"], metadata["name"]) + "/status"
         try:
             async with self._limit:

@@ -49,6 +49,8 @@ def condition(status, kind):
         (view(ended(0), policy="Never"), "Succeeded"),
         (view(ended(1), policy="Never"), "Failed"),
         (view(ended(0), policy="OnFailure"), "Succeeded"),
+        (view(ended(1), policy="OnFailure"), "Running"),
+        (view(ended(1), policy="OnFailure", terminating=True), "Failed"),
         (view(ended(0), terminating=True), "Succeeded"),
         (view(ended(137), terminating=True), "Failed"),
         (view(Running(SECOND), failure=("Evicted", "m")), "Failed"),
