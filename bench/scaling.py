@@ -14,7 +14,7 @@ from bench.places import state_folder
 from bench.table import percentile, print_table
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import DEPLOYMENT, WORKER_POOL
-from import_local.demo.manifests import NAMESPACE, POOL, get_worker_pool
+from import_local.demo.manifests import NAMESPACE, WORKERS, get_worker_pool
 from import_local.installation import Installation
 
 CHANGES = 100
@@ -73,7 +73,7 @@ async def _measure(installation: Installation) -> list[float]:
 
 
 async def _replicas(kube: KubeClient) -> AsyncIterator[int]:
-    async for deployment in kube.watch_one(DEPLOYMENT, NAMESPACE, POOL):
+    async for deployment in kube.watch_one(DEPLOYMENT, NAMESPACE, WORKERS):
         if deployment is not None:
             yield int(deployment["spec"].get("replicas", 0))
 

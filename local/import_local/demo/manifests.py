@@ -7,6 +7,8 @@ from typing import Any
 API_VERSION = "imports.avnz.io/v1alpha1"
 NAMESPACE = "imports"
 POOL = "product-imports"
+WORKERS = f"{POOL}-workers"
+"""The Deployment that the operator makes of the pool."""
 TARGET_JOBS_PER_WORKER = 10
 
 

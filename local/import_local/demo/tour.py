@@ -208,7 +208,7 @@ class Tour:
             for n in range(SMALL_JOBS)
         ]
         scaled_at: list[datetime] = []
-        before = await self._cluster.deployment_replicas(POOL)
+        before = await self._cluster.deployment_replicas(WORKERS)
 
         def note(pool: dict[str, Any]) -> None:
             self._note_fleet(pool)
@@ -299,7 +299,7 @@ class Tour:
             stored.thumbnails,
             stored.bytes,
         )
-        report.workers_at_end = await self._cluster.deployment_replicas(POOL)
+        report.workers_at_end = await self._cluster.deployment_replicas(WORKERS)
 
     def _store(self) -> S3Store:
         environment = self._installation.environment
