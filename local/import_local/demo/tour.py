@@ -21,6 +21,7 @@ from import_local.demo.cluster import Cluster, DemoError, ImportJob, ImportProvi
 from import_local.demo.manifests import (
     POOL,
     TARGET_JOBS_PER_WORKER,
+    WORKERS,
     get_connection,
     get_import_job,
     get_worker_pool,
