@@ -75,7 +75,9 @@ class Behaviour:
 class Account:
     """Everything about one shop or account."""
 
-    def __init__(self, provider: Provider, name: str, settings: SampleSettings, folder: Path) -> None:
+    def __init__(
+        self, provider: Provider, name: str, settings: SampleSettings, folder: Callable[[], Path]
+    ) -> None:
         self.provider = provider
         self.name = name
         self.settings = settings
@@ -85,7 +87,7 @@ class Account:
         self.behaviour = Behaviour()
         self.counters = self._new_counters()
         self.issued_tokens: OrderedDict[str, float] = OrderedDict()
-        self.bulk = BulkOperations(self.catalogue, folder / f"{provider}-{name}")
+        self.bulk = BulkOperations(self.catalogue, folder)
         self._points: OrderedDict[str, PointBucket] = OrderedDict()
         self._calls: OrderedDict[str, CallBucket] = OrderedDict()
         self._windows: OrderedDict[str, CallWindow] = OrderedDict()
@@ -156,18 +158,24 @@ class Sample:
     def __init__(self, settings: SampleSettings) -> None:
         self.settings = settings
         self.started_at = time.monotonic()
-        self._folder = tempfile.TemporaryDirectory(prefix="import-samples-", ignore_cleanup_errors=True)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._accounts: dict[tuple[str, str], Account] = {}
 
     def account(self, provider: Provider, name: str) -> Account:
         """Return the account; CatalogueNotFoundError for a name that stands for no catalogue."""
         account = self._accounts.get((provider, name))
         if account is None:
-            account = Account(provider, name, self.settings, Path(self._folder.name))
+            account = Account(provider, name, self.settings, self.folder)
             if len(self._accounts) >= self.settings.state_limit:
                 del self._accounts[next(iter(self._accounts))]
             self._accounts[provider, name] = account
         return account
+
+    def folder(self) -> Path:
+        """Return the folder for result files, made when first needed: most servers never write one."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="import-samples-", ignore_cleanup_errors=True)
+        return Path(self._folder.name)
 
     def accounts(self) -> list[Account]:
         """Return all accounts that were asked for so far."""
@@ -177,4 +185,5 @@ class Sample:
         """End running bulk operations and remove their files."""
         for account in self.accounts():
             await account.bulk.close()
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()

@@ -7,7 +7,7 @@ import contextlib
 import json
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,7 +78,7 @@ class BulkOperations:
     `mode`, `seconds` (the least duration) and `distance` (see `lines_of`) are set before each request.
     """
 
-    def __init__(self, catalogue: LiveCatalogue, folder: Path) -> None:
+    def __init__(self, catalogue: LiveCatalogue, folder: Callable[[], Path]) -> None:
         self.mode = "complete"
         self.seconds = 0.0
         self.distance = 0
@@ -100,8 +100,7 @@ class BulkOperations:
         except ValueError as error:
             return self._payload("RunQuery", None, str(error), "INVALID")
         self._last += 1
-        self._folder.mkdir(parents=True, exist_ok=True)
-        file = self._folder / f"bulk-{self._last}.jsonl"
+        file = self._folder() / f"bulk-{self._catalogue.name}-{self._last}.jsonl"
         operation = Operation(self._last, query, self.base_url, file, datetime.now(UTC))
         self._operations[operation.gid] = operation
         if len(self._operations) > OPERATIONS_KEPT:

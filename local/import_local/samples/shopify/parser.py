@@ -170,7 +170,9 @@ class _Parser:
 
     def _type(self) -> str:
         if self._take("["):
+            self._deeper()
             inner = self._type()
+            self._depth -= 1
             self._need("]")
             text = f"[{inner}]"
         else:
@@ -183,10 +185,13 @@ class _Parser:
             directives.append(Directive(self._name(), self._arguments()))
         return tuple(directives)
 
-    def _selections(self) -> tuple[Selection, ...]:
+    def _deeper(self) -> None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise self._fail(f"at most {MAX_DEPTH} levels")
+
+    def _selections(self) -> tuple[Selection, ...]:
+        self._deeper()
         self._need("{")
         selections: list[Selection] = []
         while not self._take("}"):
@@ -227,6 +232,12 @@ class _Parser:
         return arguments
 
     def _value(self) -> Any:
+        self._deeper()
+        value = self._bare_value()
+        self._depth -= 1
+        return value
+
+    def _bare_value(self) -> Any:
         token = self._token
         if self._take("$"):
             return VariableReference(self._name())

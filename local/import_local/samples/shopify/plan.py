@@ -225,6 +225,7 @@ class _Planner:
 
     def _arguments(self, selection: Field, returns: FieldType, path: list[str]) -> dict[str, Any]:
         values: dict[str, Any] = {}
+        known_errors = len(self._errors)
         for name, raw in selection.arguments.items():
             if name not in returns.arguments:
                 message = f"Field '{selection.name}' doesn't accept argument '{name}'"
@@ -248,7 +249,7 @@ class _Planner:
         if missing:
             message = f"Field '{selection.name}' is missing required arguments: {', '.join(missing)}"
             self._errors.append(error_at(message, selection.location, path, "missingRequiredArguments"))
-        if returns.connection:
+        if returns.connection and len(self._errors) == known_errors:
             self._check_page(selection, values, path)
         return values
 
