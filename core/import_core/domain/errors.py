@@ -123,6 +123,12 @@ class ProviderNotFoundError(PermanentError):
     reason = "ProviderNotFound"
 
 
+class StorageRefusedError(PermanentError):
+    """The object store refused the credentials or has no such bucket."""
+
+    reason = "StorageRefused"
+
+
 class CompanyMismatchError(PermanentError):
     """The job's company is not its provider's."""
 

@@ -9,7 +9,7 @@ import pytest
 from integration.images.image_server import ImageServer
 
 from import_core.adapters.s3.store import IMMUTABLE, ObjectStore
-from import_core.domain.errors import PermanentError, StorageUnavailableError
+from import_core.domain.errors import StorageRefusedError, StorageUnavailableError
 from import_core.domain.images import object_key
 from import_local.parts.objectstore import Bucket
 
@@ -77,9 +77,9 @@ async def test_check_passes_on_a_bucket_that_is_there(store: ObjectStore) -> Non
 
 async def test_missing_bucket_is_permanent_and_named(environment: Bucket) -> None:
     store = ObjectStore("no-such-bucket", endpoint_url=environment.endpoint_url, region=environment.region)
-    with pytest.raises(PermanentError, match="no-such-bucket"):
+    with pytest.raises(StorageRefusedError, match="no-such-bucket"):
         await store.check()
-    with pytest.raises(PermanentError, match="no-such-bucket"):
+    with pytest.raises(StorageRefusedError, match="no-such-bucket"):
         await store.put_if_absent("images/a/b", b"x", "image/png")
 
 
@@ -94,7 +94,7 @@ async def test_wrong_credentials_are_permanent_and_not_shown(
         lambda: store.head("images/a/b"),
     )
     for call in calls:
-        with pytest.raises(PermanentError, match="refused") as caught:
+        with pytest.raises(StorageRefusedError, match="refused") as caught:
             await call()
         assert "wrong-secret" not in caught.value.message
 

@@ -65,7 +65,7 @@ class ImageImporter:
 
         `known` maps source URL to what its row says; `sizes` are the thumbnails' longest sides in pixels;
         `on_image` is called with the number of images done after each.
-        Raises StorageUnavailableError or PermanentError when the object store fails: that is the job's
+        Raises StorageUnavailableError or StorageRefusedError when the object store fails: that is the job's
         failure, not an image's.
         """
         sizes = check_sizes(sizes)

@@ -20,7 +20,7 @@ from obstore.exceptions import (
 )
 from obstore.store import S3Store
 
-from import_core.domain.errors import PermanentError, StorageUnavailableError
+from import_core.domain.errors import StorageRefusedError, StorageUnavailableError
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -50,7 +50,7 @@ class ObjectStore:
     (AWS_CONTAINER_CREDENTIALS_FULL_URI), the instance's metadata service.
 
     Every method raises StorageUnavailableError when the store does not answer (worth another try later)
-    and PermanentError when it refuses: wrong credentials, no permission, no such bucket.
+    and StorageRefusedError when it refuses: wrong credentials, no permission, no such bucket.
     """
 
     def __init__(
@@ -134,26 +134,28 @@ class ObjectStore:
         try:
             yield
         except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise PermanentError(self._refused(verb, key, error)) from error
+            raise StorageRefusedError(self._refused(verb, key, error)) from error
         except FileNotFoundError as error:
-            raise PermanentError(self._no_bucket()) from error
+            raise StorageRefusedError(self._no_bucket()) from error
         except TimeoutError as error:
             message = f"the object store did not {verb} {key} within {self._deadline:g} s"
             raise StorageUnavailableError(message) from error
         except BaseError as error:
             raise self._generic(verb, key, error) from error
 
-    def _generic(self, verb: str, key: str, error: BaseError) -> PermanentError | StorageUnavailableError:
+    def _generic(
+        self, verb: str, key: str, error: BaseError
+    ) -> StorageRefusedError | StorageUnavailableError:
         """Sort an error without a class of its own (all of a list request's) by the answer's status."""
         found = _STATUS.search(str(error))
         status = int(found.group(1)) if found else None
         if status in {401, 403}:
-            return PermanentError(self._refused(verb, key, error))
+            return StorageRefusedError(self._refused(verb, key, error))
         if status == 404:
-            return PermanentError(self._no_bucket())
+            return StorageRefusedError(self._no_bucket())
         message = f"the object store could not {verb} {key}: {_detail(error)}"
         if status is not None and 300 <= status < 500 and status not in {408, 429}:
-            return PermanentError(message)
+            return StorageRefusedError(message)
         return StorageUnavailableError(message)
 
     def _refused(self, verb: str, key: str, error: BaseError) -> str:
