@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import logging
 import random
 import threading
 
@@ -31,6 +33,7 @@ LIST_PAGE = 500
 
 def configure_kopf(settings: kopf.OperatorSettings) -> None:
     """No Events, no peering, no scanning of the cluster, no marks on objects under kopf's own names."""
+    logging.getLogger("kopf").setLevel(logging.WARNING)  # it tells of every event otherwise
     settings.posting.enabled = False
     settings.peering.standalone = True
     settings.scanning.disabled = True
@@ -80,7 +83,8 @@ class Watcher:
         self._memo = kopf.Memo(inbox=inbox)
         self._namespace = namespace
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watching", daemon=True)
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._run,), name="watching", daemon=True)
         self._loop = asyncio.get_running_loop()
         self.ended = asyncio.Event()
         """Set in the main loop when the thread has ended."""
