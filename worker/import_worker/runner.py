@@ -35,8 +35,10 @@ from import_worker.supervision import SideTasks
 log = structlog.get_logger(__name__)
 
 START_WAIT_SECONDS = 30.0
-HAND_BACK_SECONDS = 15.0
+HAND_BACK_SECONDS = 12.0
 """Handing back is a statement a job; what is not done by then is freed by the end of its lease."""
+FAREWELL_SECONDS = 3.0
+"""For each last word to the database; grace time, hand-back and these together stay within the pod's 60 s."""
 SEEN_EVERY_SECONDS = 15.0
 SPARE_CONNECTIONS = 4
 """Database connections beside one for each job: leases, progress, checks, registration."""
@@ -89,8 +91,7 @@ class Worker:
             log.info("worker.ready", queue=self._settings.queue, concurrency=self._settings.concurrency)
             exit_code = await self._until_stop(consuming)
             await self._drain(consumer, runner, consuming, urgent=exit_code != 0)
-            await notifier.flush()
-            await self._deregister(workers)
+            await self._say_farewell(notifier, workers)
             await self._side.close()
         log.info("worker.stopped", exitCode=exit_code)
         return exit_code
@@ -219,9 +220,11 @@ class Worker:
             except DatabaseUnavailableError as error:
                 log.warning("worker.presence_not_told", detail=error.message)
 
-    async def _deregister(self, workers: WorkerStore) -> None:
-        try:
-            async with asyncio.timeout(HAND_BACK_SECONDS):
-                await workers.remove([self.worker_id])
-        except (DatabaseUnavailableError, TimeoutError) as error:
-            log.warning("worker.not_deregistered", detail=str(error))
+    async def _say_farewell(self, notifier: ProgressNotifier, workers: WorkerStore) -> None:
+        """Tell of the last changes and leave the list of workers; without it both are found out later."""
+        for last_word in (notifier.flush, lambda: workers.remove([self.worker_id])):
+            try:
+                async with asyncio.timeout(FAREWELL_SECONDS):
+                    await last_word()
+            except (DatabaseUnavailableError, TimeoutError) as error:
+                log.warning("worker.left_in_silence", detail=str(error) or "timeout")
