@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from shopify_shop import SETTINGS, TOKEN, Shop, product
 
-from import_worker.providers.base import Connection
+from import_worker.providers.base import CatalogueFilter, Connection
+from import_worker.providers.shopify import ShopifyProvider
 
 
 @dataclass
@@ -132,3 +134,16 @@ def connect(server: ScriptedServer) -> Callable[..., Connection]:
 @pytest.fixture
 def reply() -> type[Reply]:
     return Reply
+
+
+@pytest.fixture
+def shop(server, reply):
+    server.respond = Shop(reply, [product(number) for number in range(10)])
+    return server.respond
+
+
+@pytest.fixture
+async def shopify(connect, limiter):
+    made = ShopifyProvider(connect(TOKEN), limiter, CatalogueFilter(), settings=SETTINGS)
+    yield made
+    await made.aclose()
