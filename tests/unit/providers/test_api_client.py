@@ -109,6 +109,20 @@ async def test_a_grant_that_got_old_before_sending_is_renewed(client, server, re
     assert (limiter.acquired, len(server.requests)) == (2, 1)
 
 
+async def test_a_grant_that_can_not_be_renewed_sends_nothing(client, server, reply, limiter, monkeypatch):
+    async def first_only():
+        limiter.acquired += 1
+        if limiter.acquired > 1:
+            raise HandBackError(retry_after=9)
+
+    limiter.acquire = first_only
+    monkeypatch.setattr(http, "GRANT_LIFETIME", -1.0)
+    server.script(reply({"ok": True}))
+    with pytest.raises(HandBackError):
+        await client.send(CALL)
+    assert server.requests == []
+
+
 async def test_too_large_an_answer_is_refused_while_it_is_read(client, server, reply):
     server.script(reply({"a": "b" * 20_000}))
     with pytest.raises(ProviderRejectedError, match="10000 bytes"):
