@@ -1,0 +1,148 @@
+"""Which rows go next: tiers with ageing, fair shares, no starvation, and a bounded window."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from import_core.domain.dispatch import (
+    TIER_STEP_SECONDS,
+    WINDOW_LIMIT,
+    Candidate,
+    StartRate,
+    choose,
+    lost,
+    rank,
+    window,
+)
+from import_core.domain.jobs import Tier
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def candidate(job_id: str, company: str = "acme", tier: Tier = Tier.BASIC, waited: float = 0) -> Candidate:
+    return Candidate(job_id, company, tier, NOW - timedelta(seconds=waited))
+
+
+def chosen(candidates: list[Candidate], needed: int, in_flight: dict[str, int] | None = None) -> list[str]:
+    complete = {item.company_id: True for item in candidates}
+    choice = choose(candidates, in_flight=in_flight or {}, needed=needed, now=NOW, complete=complete)
+    return [item.job_id for item in choice.chosen]
+
+
+def test_higher_tier_goes_first() -> None:
+    rows = [
+        candidate("basic", "a", Tier.BASIC, 100),
+        candidate("pro", "b", Tier.PRO, 10),
+        candidate("enterprise", "c", Tier.ENTERPRISE, 1),
+    ]
+    assert chosen(rows, 3) == ["enterprise", "pro", "basic"]
+
+
+def test_waiting_raises_the_tier() -> None:
+    assert rank(candidate("x", waited=TIER_STEP_SECONDS - 1), NOW) == 0
+    assert rank(candidate("x", waited=TIER_STEP_SECONDS), NOW) == 1
+    assert rank(candidate("x", waited=TIER_STEP_SECONDS * 50), NOW) == rank(
+        candidate("y", tier=Tier.ENTERPRISE), NOW
+    )
+    rows = [candidate("old", "a", Tier.BASIC, TIER_STEP_SECONDS * 2), candidate("new", "b", Tier.ENTERPRISE)]
+    assert chosen(rows, 1) == ["old"]
+
+
+def test_companies_take_turns() -> None:
+    rows = [candidate(f"big-{n}", "big", waited=100 - n) for n in range(10)] + [candidate("small", "small")]
+    assert chosen(rows, 3) == ["big-0", "small", "big-1"]
+
+
+def test_jobs_under_way_count_against_the_share() -> None:
+    rows = [candidate("busy", "busy", waited=100), candidate("idle", "idle")]
+    assert chosen(rows, 2, {"busy": 3}) == ["idle", "busy"]
+
+
+def test_company_whose_known_rows_are_used_up_is_reported() -> None:
+    rows = [candidate("a-1", "a"), candidate("b-1", "b")]
+    choice = choose(rows, in_flight={}, needed=2, now=NOW, complete={"b": True})
+    assert choice.exhausted == {"a"}
+
+
+tiers = st.sampled_from(list(Tier))
+candidates = st.lists(st.tuples(st.integers(0, 5), tiers, st.floats(0, 5000)), min_size=1, max_size=60).map(
+    lambda rows: [
+        candidate(f"job-{index:03}", f"company-{company}", tier, waited)
+        for index, (company, tier, waited) in enumerate(rows)
+    ]
+)
+
+
+@given(candidates, st.integers(0, 80))
+def test_takes_as_many_as_needed_and_each_once(rows: list[Candidate], needed: int) -> None:
+    order = chosen(rows, needed)
+    assert len(order) == min(needed, len(rows))
+    assert len(set(order)) == len(order)
+
+
+@given(candidates)
+def test_company_goes_oldest_first(rows: list[Candidate]) -> None:
+    by_id = {row.job_id: row for row in rows}
+    seen: dict[str, datetime] = {}
+    for job_id in chosen(rows, len(rows)):
+        row = by_id[job_id]
+        assert seen.get(row.company_id, row.created_at) <= row.created_at
+        seen[row.company_id] = row.created_at
+
+
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=6), st.integers(1, 60))
+def test_equal_tiers_share_fairly(backlogs: list[int], needed: int) -> None:
+    rows = [
+        candidate(f"{company}-{n}", f"company-{company}")
+        for company, backlog in enumerate(backlogs)
+        for n in range(backlog)
+    ]
+    by_id = {row.job_id: row.company_id for row in rows}
+    shares = Counter(by_id[job_id] for job_id in chosen(rows, needed))
+    for company, backlog in enumerate(backlogs):
+        share = shares[f"company-{company}"]
+        # Who has rows left has no fewer than anybody else, give or take the turn under way.
+        if share < backlog:
+            assert share >= max(shares.values()) - 1
+
+
+@given(candidates, st.integers(1, 5))
+def test_nothing_starves(rows: list[Candidate], step: int) -> None:
+    """With every round some rows go; a BASIC row that waits long enough is chosen, whatever else arrives."""
+    old = candidate("old", "patient", Tier.BASIC, TIER_STEP_SECONDS * 3)
+    fresh = [
+        Candidate(row.job_id, row.company_id, Tier.ENTERPRISE, NOW - timedelta(seconds=1)) for row in rows
+    ]
+    assert "old" in chosen([*fresh, old], len({row.company_id for row in rows}) + step)
+
+
+def test_window_is_a_load_for_every_worker() -> None:
+    assert window(concurrency=5, ready_workers=4, minimum_workers=2, starts_per_second=0) == 20
+    assert window(concurrency=5, ready_workers=0, minimum_workers=2, starts_per_second=0) == 10
+
+
+def test_window_is_two_seconds_of_fast_starts() -> None:
+    assert window(concurrency=5, ready_workers=1, minimum_workers=1, starts_per_second=100) == 200
+
+
+@given(st.integers(0, 100), st.integers(0, 10_000), st.integers(0, 10_000), st.floats(0, 1e6))
+def test_window_is_bounded(concurrency: int, ready: int, minimum: int, starts: float) -> None:
+    size = window(
+        concurrency=concurrency, ready_workers=ready, minimum_workers=minimum, starts_per_second=starts
+    )
+    assert 0 <= size <= WINDOW_LIMIT
+
+
+def test_start_rate_follows_what_left_the_window() -> None:
+    rate = StartRate().after_look(unclaimed=0, now=0.0).after_hand_over(100)
+    rate = rate.after_look(unclaimed=0, now=2.0)
+    assert rate.per_second == pytest.approx(50.0)
+    idle = rate.after_look(unclaimed=0, now=10.0)
+    assert idle.per_second == 0.0
+
+
+def test_lost_hand_overs_are_those_redis_does_not_hold() -> None:
+    assert lost(["a-1", "b-2", "c-3"], frozenset({"b-2"})) == ["a-1", "c-3"]

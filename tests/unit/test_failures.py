@@ -1,0 +1,80 @@
+"""What happens after a try: retries with growing delays, failures for good, hand-backs that cost no try."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from import_core.domain.errors import (
+    CredentialsError,
+    DatabaseUnavailableError,
+    HandBackError,
+    InvalidResourceError,
+    ProviderThrottledError,
+    ProviderUnavailableError,
+)
+from import_core.domain.failures import (
+    JITTER,
+    MESSAGE_LIMIT,
+    RETRY_DELAYS_SECONDS,
+    Fail,
+    Retry,
+    decide_after_error,
+    describe,
+    retry_delay,
+)
+
+
+@pytest.mark.parametrize(("attempt", "delay"), [(0, 5.0), (1, 25.0), (2, 125.0)])
+def test_passing_failure_is_tried_again_later(attempt: int, delay: float) -> None:
+    decision = decide_after_error(ProviderUnavailableError("down"), attempt=attempt, spread=0.5)
+    assert decision == Retry(pytest.approx(delay), 1, "Retry", "down")
+
+
+def test_last_try_fails_with_the_reason() -> None:
+    decision = decide_after_error(ProviderUnavailableError("down"), attempt=3, spread=0.5)
+    assert decision == Fail("ProviderUnavailable", "down (after 4 tries)")
+
+
+def test_permanent_failure_is_not_tried_again() -> None:
+    decision = decide_after_error(CredentialsError(), attempt=0, spread=0.0)
+    assert decision == Fail("InvalidCredentials", "The provider refused the credentials.")
+
+
+def test_invalid_input_names_its_field() -> None:
+    decision = decide_after_error(InvalidResourceError("spec.filter", "is odd"), attempt=0, spread=0.0)
+    assert decision == Fail("InvalidInput", "spec.filter: is odd")
+
+
+def test_bug_counts_as_passing() -> None:
+    decision = decide_after_error(ZeroDivisionError("division by zero"), attempt=0, spread=0.0)
+    assert isinstance(decision, Retry)
+    assert decision.message == "ZeroDivisionError: division by zero"
+    assert isinstance(decide_after_error(ZeroDivisionError(), attempt=3, spread=0.0), Fail)
+
+
+def test_hand_back_uses_up_no_try() -> None:
+    error = HandBackError(retry_after=7.0, waiting_reason="ProviderLimit")
+    assert decide_after_error(error, attempt=3, spread=0.0) == Retry(7.0, 0, "ProviderLimit", None)
+
+
+def test_provider_that_names_a_time_is_obeyed() -> None:
+    decision = decide_after_error(ProviderThrottledError(retry_after=300.0), attempt=0, spread=0.0)
+    assert isinstance(decision, Retry)
+    assert decision.delay_seconds == 300.0
+
+
+def test_database_that_is_away_passes() -> None:
+    assert isinstance(decide_after_error(DatabaseUnavailableError(), attempt=0, spread=0.0), Retry)
+
+
+@given(st.integers(0, 10), st.floats(0, 1, exclude_max=True))
+def test_delays_stay_near_the_table(attempt: int, spread: float) -> None:
+    base = RETRY_DELAYS_SECONDS[min(attempt, 2)]
+    assert base * (1 - JITTER) <= retry_delay(attempt, spread) <= base * (1 + JITTER)
+
+
+@given(st.text())
+def test_message_is_one_bounded_line(text: str) -> None:
+    described = describe(RuntimeError(text))
+    assert len(described) <= MESSAGE_LIMIT
+    assert "\n" not in described
