@@ -1,13 +1,25 @@
 """A whole worker's surroundings: real PostgreSQL, Valkey and S3, sample providers; Kubernetes is a dictionary."""
 
 import asyncio
+import base64
+import json
+import os
+import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import pytest_asyncio
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.jobs import JobStore
@@ -15,7 +27,8 @@ from import_core.adapters.redis.queue import JobQueue, connect
 from import_core.adapters.s3.store import ObjectStore
 from import_core.domain.jobs import JobRequest, JobRow, Message, ObjectReference
 from import_local.parts.objectstore import Bucket
-from import_local.samples.app import RunningSamples, serve_samples
+from import_local.ports import free_port
+from import_local.samples.app import RunningSamples, SampleServer, serve_samples
 from import_worker.runner import StopSignal, Worker
 from import_worker.settings import WorkerSettings
 
@@ -169,4 +182,113 @@ async def stage(
     await database.close()
 
 
-Finished = Callable[..., Awaitable[JobRow]]
+class ApiServer(SampleServer):
+    """Answers GET of ImportProviders and Secrets, as much of an API server as a worker needs."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        api = f"/apis/imports.avnz.io/v1alpha1/namespaces/{NAMESPACE}/importproviders/{{name}}"
+        app = Starlette(
+            routes=[
+                Route(api, self._provider),
+                Route(f"/api/v1/namespaces/{NAMESPACE}/secrets/{{name}}", self._secret),
+            ]
+        )
+        super().__init__(uvicorn.Config(app, lifespan="off", log_config=None))
+
+    def kubeconfig(self) -> str:
+        """The file that leads to this server."""
+        server = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        return json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "test",
+                "clusters": [{"name": "test", "cluster": {"server": server}}],
+                "users": [{"name": "test", "user": {"token": "none"}}],
+                "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            }
+        )
+
+    async def _provider(self, request: Request) -> Response:
+        found = self._directory.providers.get(request.path_params["name"])
+        return _object("ImportProvider", found)
+
+    async def _secret(self, request: Request) -> Response:
+        values = self._directory.secrets.get(request.path_params["name"])
+        data = values and {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+        return _object("Secret", data and {"metadata": {"name": "s"}, "data": data})
+
+
+def _object(kind: str, body: dict[str, Any] | None) -> Response:
+    if body is None:
+        status = {"apiVersion": "v1", "kind": "Status", "message": "not found", "code": 404}
+        return JSONResponse(status, 404)
+    return JSONResponse({"apiVersion": "v1", "kind": kind, **body})
+
+
+@dataclass
+class WorkerProcess:
+    """A real `python -m import_worker`."""
+
+    process: asyncio.subprocess.Process
+    address: str
+    log: Path
+
+    async def get(self, path: str) -> tuple[int, str]:
+        async with httpx2.AsyncClient(trust_env=False, timeout=5) as client:
+            answer = await client.get(f"http://{self.address}{path}")
+            return answer.status_code, answer.text
+
+    async def ended(self, *, seconds: float = 60) -> int:
+        return await asyncio.wait_for(self.process.wait(), seconds)
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+
+StartProcess = Callable[..., Awaitable[WorkerProcess]]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def start_process(stage: Stage, object_store: Bucket, tmp_path: Path) -> AsyncIterator[StartProcess]:
+    """Start worker processes on loopback; those still running are killed at the end."""
+    api = ApiServer(stage.directory)
+    serving = asyncio.create_task(api.serve(sockets=[api.listener]))
+    (tmp_path / "kubeconfig").write_text(api.kubeconfig())
+    started: list[WorkerProcess] = []
+
+    async def start(**settings: str) -> WorkerProcess:
+        port = free_port()
+        log = tmp_path / f"worker-{len(started)}.log"
+        environment = {
+            "PATH": os.environ["PATH"],
+            "KUBECONFIG": str(tmp_path / "kubeconfig"),
+            "DATABASE_URL": stage.settings.database_url.get_secret_value(),
+            "REDIS_URL": stage.settings.redis_url.get_secret_value(),
+            "S3_ENDPOINT_URL": object_store.endpoint_url,
+            "S3_BUCKET": object_store.name,
+            "AWS_ACCESS_KEY_ID": object_store.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": object_store.secret_access_key,
+            "AWS_REGION": object_store.region,
+            "IMAGE_ALLOW": stage.settings.image_allow,
+            "POD_IP": "127.0.0.1",
+            "HEALTH_PORT": str(port),
+            **settings,
+        }
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "import_worker", stdout=output, stderr=output, env=environment
+            )
+        worker = WorkerProcess(process, f"127.0.0.1:{port}", log)
+        started.append(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        if worker.process.returncode is None:
+            worker.process.kill()
+            await worker.process.wait()
+    api.should_exit = True
+    await serving
