@@ -1,0 +1,74 @@
+"""The loops' runner: errors that pass do not end a loop, wakes are heard, an end ends all."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import REGISTRY
+
+from import_core.domain.errors import DatabaseUnavailableError
+from import_operator.loops import runner
+from import_operator.loops.runner import LONGEST_BACKOFF_SECONDS, Loop, backoff, run_loops
+
+
+def errors(loop: str, error: str) -> float:
+    return REGISTRY.get_sample_value("imports_loop_errors_total", {"loop": loop, "error": error}) or 0.0
+
+
+async def test_loop_goes_on_after_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "FIRST_BACKOFF_SECONDS", 0.0)
+    done = asyncio.Event()
+    rounds = 0
+
+    async def round_() -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            raise DatabaseUnavailableError
+        if rounds == 2:
+            raise ZeroDivisionError
+        done.set()
+
+    task = asyncio.create_task(run_loops([Loop("stubborn", round_, interval=60)]))
+    await asyncio.wait_for(done.wait(), 10)
+    assert errors("stubborn", "DatabaseUnavailableError") == 1
+    assert errors("stubborn", "ZeroDivisionError") == 1
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_wake_is_heard() -> None:
+    wake, second = asyncio.Event(), asyncio.Event()
+    first = asyncio.Event()
+
+    async def round_() -> None:
+        (second if first.is_set() else first).set()
+
+    task = asyncio.create_task(run_loops([Loop("sleeper", round_, interval=3600, wake=wake)]))
+    await asyncio.wait_for(first.wait(), 10)
+    assert not second.is_set()
+    wake.set()
+    await asyncio.wait_for(second.wait(), 10)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_end_of_one_loop_ends_all() -> None:
+    class EndError(BaseException):
+        """What no loop expects."""
+
+    async def forever() -> None:
+        await asyncio.sleep(3600)
+
+    async def broken() -> None:
+        raise EndError
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await run_loops([Loop("fine", forever, interval=1), Loop("broken", broken, interval=1)])
+    assert caught.group_contains(EndError)
+
+
+@given(st.integers(1, 1000), st.floats(0, 1, exclude_max=True))
+def test_backoff_is_bounded(failures: int, spread: float) -> None:
+    assert 0 < backoff(failures, spread) <= LONGEST_BACKOFF_SECONDS

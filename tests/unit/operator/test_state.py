@@ -1,0 +1,171 @@
+"""The leader's memory, and the handlers that fill it."""
+
+from typing import Any
+
+from import_core.domain.admission import Refusal, Verdict
+from import_operator.handlers.handle_cancel_import_job import handle_cancel_import_job
+from import_operator.handlers.handle_check_import_provider import (
+    handle_check_import_provider,
+    handle_forget_import_provider,
+)
+from import_operator.handlers.handle_end_worker_pod import handle_end_worker_pod
+from import_operator.handlers.handle_record_import_job import handle_record_import_job
+from import_operator.handlers.handle_scale_worker_pool import (
+    handle_forget_deployment,
+    handle_observe_deployment,
+    handle_scale_worker_pool,
+)
+from import_operator.state import KeySet, ObjectStore, OperatorState
+
+
+def body(
+    uid: str, *, version: int = 1, generation: int = 1, name: str | None = None, **rest: Any
+) -> dict[str, Any]:
+    metadata = {
+        "uid": uid,
+        "name": name or uid,
+        "namespace": "imports",
+        "resourceVersion": str(version),
+        "generation": generation,
+        "managedFields": ["long"],
+    }
+    return {"metadata": metadata, **rest}
+
+
+def job(uid: str, provider: str = "acme", **values: Any) -> dict[str, Any]:
+    return body(uid, spec={"providerRef": {"name": provider}}, **values)
+
+
+def test_older_version_does_not_replace_a_newer_one() -> None:
+    store = ObjectStore()
+    assert store.put(body("a", version=10))
+    assert not store.put(body("a", version=9))
+    assert not store.put(body("a", version=10))
+    assert store.put(body("a", version=11))
+
+
+def test_name_finds_the_object_that_bears_it_now() -> None:
+    store = ObjectStore()
+    store.put(body("old", name="same"))
+    store.put(body("new", name="same"))
+    store.remove("old")
+    found = store.named("same")
+    assert found is not None
+    assert found["metadata"]["uid"] == "new"
+    store.remove("new")
+    assert store.named("same") is None
+    assert len(store) == 0
+
+
+def test_field_ownership_is_not_kept() -> None:
+    store = ObjectStore()
+    store.put(body("a"))
+    kept = store.get("a")
+    assert kept is not None
+    assert "managedFields" not in kept["metadata"]
+
+
+def test_set_replicas_are_believed_against_older_events() -> None:
+    store = ObjectStore()
+    store.put(body("d", version=5, spec={"replicas": 1}))
+    store.put_replicas("d", 4, "8")
+    assert not store.put(body("d", version=7, spec={"replicas": 1}))
+    kept = store.get("d")
+    assert kept is not None
+    assert kept["spec"]["replicas"] == 4
+
+
+async def test_keys_wait_once_in_order() -> None:
+    keys = KeySet()
+    keys.update(["a", "b", "a", "c"])
+    keys.wake.clear()
+    assert keys.take(2) == ["a", "b"]
+    assert keys.wake.is_set(), "the rest has its turn at once"
+    keys.wake.clear()
+    assert keys.take(2) == ["c"]
+    assert not keys.wake.is_set()
+
+
+async def test_new_job_is_recorded() -> None:
+    state = OperatorState("imports")
+    handle_record_import_job(state, job("a"))
+    assert state.to_record.take(9) == ["a"]
+
+
+async def test_changed_spec_is_recorded_and_changed_status_is_looked_at() -> None:
+    state = OperatorState("imports")
+    handle_record_import_job(state, job("a"))
+    state.to_record.take(9)
+    state.verdicts["a"] = Verdict(1, None)
+    handle_record_import_job(state, job("a", version=2))
+    assert (state.to_record.take(9), state.to_project.take(9)) == ([], ["a"])
+    handle_record_import_job(state, job("a", version=3, generation=2))
+    assert state.to_record.take(9) == ["a"]
+
+
+async def test_finished_job_is_left_alone() -> None:
+    state = OperatorState("imports")
+    handle_record_import_job(state, {**job("a"), "status": {"phase": "Succeeded"}})
+    assert (len(state.to_record), len(state.to_project)) == (0, 0)
+
+
+async def test_deleted_job_is_cancelled() -> None:
+    state = OperatorState("imports")
+    handle_record_import_job(state, job("a"))
+    handle_cancel_import_job(state, job("a", version=2))
+    assert (state.to_record.take(9), state.to_cancel.take(9)) == ([], ["a"])
+    assert state.jobs.get("a") is None
+
+
+async def test_provider_that_appears_has_its_refused_jobs_looked_at_again() -> None:
+    state = OperatorState("imports")
+    for uid, provider in (("waits", "acme"), ("fine", "acme"), ("other", "else")):
+        handle_record_import_job(state, job(uid, provider))
+    state.to_record.take(9)
+    refusal = Refusal("ProviderNotFound", "none")
+    state.verdicts = {
+        "waits": Verdict(1, refusal),
+        "fine": Verdict(1, None),
+        "other": Verdict(1, refusal),
+    }
+    handle_check_import_provider(state, body("p", name="acme"))
+    assert state.to_record.take(9) == ["waits"]
+    assert state.to_check.take(9) == ["acme"]
+    handle_check_import_provider(state, body("p", name="acme", version=2))
+    assert state.to_record.take(9) == [], "its status changed, not its spec"
+
+
+async def test_deleted_provider_is_forgotten() -> None:
+    state = OperatorState("imports")
+    handle_check_import_provider(state, body("p", name="acme"))
+    handle_forget_import_provider(state, body("p", name="acme", version=2))
+    assert state.providers_gone == {"acme": "p"}
+
+
+async def test_provider_replaced_under_its_name_is_not_forgotten() -> None:
+    state = OperatorState("imports")
+    handle_check_import_provider(state, body("old", name="acme"))
+    handle_check_import_provider(state, body("new", name="acme", version=3))
+    handle_forget_import_provider(state, body("old", name="acme", version=2))
+    assert state.providers_gone == {}
+    assert state.providers.named("acme") is not None
+
+
+async def test_pool_and_deployment_wake_scaling_and_dispatch() -> None:
+    state = OperatorState("imports")
+    handle_scale_worker_pool(state, body("pool"))
+    assert state.dispatch_wanted.is_set()
+    state.dispatch_wanted.clear()
+    handle_observe_deployment(state, body("d"))
+    assert state.dispatch_wanted.is_set()
+    handle_forget_deployment(state, body("d"))
+    assert state.deployments.get("d") is None
+
+
+async def test_end_of_a_pod_waits_for_the_reaper() -> None:
+    state = OperatorState("imports")
+    handle_end_worker_pod(state, body("pod", status={}), deleted=False)
+    assert not state.worker_ends
+    handle_end_worker_pod(state, body("pod", status={}), deleted=True)
+    assert set(state.worker_ends) == {"pod"}
+    assert state.workers_ended.is_set()

@@ -1,0 +1,79 @@
+"""Which worker processes a pod's status shows to have ended."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from import_core.domain.worker_ends import KnownWorker, WorkerEnd, end_of, ended_workers
+
+
+def at(second: int) -> datetime:
+    return datetime(2026, 1, 1, 12, 0, second, tzinfo=UTC)
+
+
+def text(second: int) -> str:
+    return f"2026-01-01T12:00:{second:02}Z"
+
+
+def pod(container: dict[str, Any] | None = None, phase: str = "Running") -> dict[str, Any]:
+    return {
+        "metadata": {"uid": "pod-1"},
+        "spec": {"containers": [{"name": "worker"}, {"name": "sidecar"}]},
+        "status": {
+            "phase": phase,
+            "containerStatuses": [
+                {"name": "sidecar", "restartCount": 9, "state": {"running": {"startedAt": text(59)}}},
+                *([{"name": "worker", **container}] if container else []),
+            ],
+        },
+    }
+
+
+def test_pod_that_runs_for_the_first_time_ends_nothing() -> None:
+    assert (
+        end_of(pod({"state": {"running": {"startedAt": text(5)}}, "restartCount": 0}), deleted=False) is None
+    )
+    assert end_of(pod(), deleted=False) is None
+
+
+def test_deleted_pod_ends_all() -> None:
+    assert end_of(pod({"state": {"running": {}}}), deleted=True) == WorkerEnd("pod-1", None)
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_finished_pod_ends_all(phase: str) -> None:
+    assert end_of(pod(phase=phase), deleted=False) == WorkerEnd("pod-1", None)
+
+
+def test_restarted_container_ends_those_from_before() -> None:
+    seen = pod({"state": {"running": {"startedAt": text(30)}}, "restartCount": 1})
+    end = end_of(seen, deleted=False)
+    assert end == WorkerEnd("pod-1", at(30))
+    workers = [
+        KnownWorker("old", "pod-1", at(10)),
+        KnownWorker("new", "pod-1", at(31)),
+        KnownWorker("elsewhere", "pod-2", at(10)),
+    ]
+    assert ended_workers(end, workers) == ["old"]
+
+
+def test_container_between_two_lives_ends_those_before_its_end() -> None:
+    waiting = {
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"finishedAt": text(20), "reason": "Error"}},
+        "restartCount": 1,
+    }
+    assert end_of(pod(waiting), deleted=False) == WorkerEnd("pod-1", at(21))
+
+
+def test_memory_kill_is_told() -> None:
+    killed = {"state": {"terminated": {"finishedAt": text(20), "reason": "OOMKilled"}}, "restartCount": 0}
+    end = end_of(pod(killed), deleted=False)
+    assert end is not None
+    assert end.out_of_memory
+
+
+def test_end_of_a_pod_covers_all_its_processes() -> None:
+    workers = [KnownWorker("a", "pod-1", at(1)), KnownWorker("b", "pod-1", at(50))]
+    assert ended_workers(WorkerEnd("pod-1", None), workers) == ["a", "b"]

@@ -1,0 +1,102 @@
+"""Which ImportJobs become rows, and what the others are told."""
+
+from typing import Any
+
+import pytest
+
+from import_core.domain.admission import admit
+
+
+def job(**spec: Any) -> dict[str, Any]:
+    wanted = {"companyId": "acme", "providerRef": {"name": "acme-shopify"}, **spec}
+    return {
+        "metadata": {"name": "autumn", "namespace": "imports", "uid": "uid-1", "generation": 3},
+        "spec": wanted,
+    }
+
+
+def provider(**spec: Any) -> dict[str, Any]:
+    wanted = {
+        "companyId": "acme",
+        "type": "shopify",
+        "baseUrl": "https://acme.myshopify.com",
+        "credentialsSecretRef": {"name": "acme-shopify"},
+        **spec,
+    }
+    return {"metadata": {"name": "acme-shopify", "namespace": "imports", "uid": "uid-2"}, "spec": wanted}
+
+
+def test_valid_job_becomes_a_request() -> None:
+    admission = admit(job(), provider())
+    request = admission.request
+    assert request is not None
+    assert (request.id, request.company_id, request.provider) == ("uid-1", "acme", "acme-shopify")
+    assert (request.generation, request.suspended) == (3, False)
+    assert request.origin is not None
+    assert (request.origin.namespace, request.origin.name, request.origin.uid) == (
+        "imports",
+        "autumn",
+        "uid-1",
+    )
+    assert admission.verdict.refusal is None
+
+
+def test_suspended_job_is_recorded_as_such() -> None:
+    request = admit(job(suspend=True), provider()).request
+    assert request is not None
+    assert request.suspended
+
+
+def test_fields_without_effect_are_noted() -> None:
+    verdict = admit(job(ttlSecondsAfterFinished=86_400), provider()).verdict
+    assert "spec.ttlSecondsAfterFinished" in verdict.unenforced
+
+
+@pytest.mark.parametrize(
+    ("body", "connection", "reason", "field", "words"),
+    [
+        (job(), None, "ProviderNotFound", "spec.providerRef.name", "acme-shopify"),
+        (job(companyId="other"), provider(), "CompanyMismatch", "spec.companyId", "another company"),
+        (job(companyId="a/b"), provider(), "InvalidSpec", "spec.companyId", "spec.companyId"),
+        (job(images={"maxPerProduct": 21}), provider(), "InvalidSpec", "spec.images.maxPerProduct", "20"),
+        (job(enrich={"index": True}), provider(), "InvalidSpec", "spec.enrich", "not implemented"),
+        (
+            job(fieldMapping={"title": "title["}),
+            provider(),
+            "InvalidMapping",
+            "spec.fieldMapping.title",
+            "spec.fieldMapping.title",
+        ),
+        (
+            job(fieldMapping={"colour": "title"}),
+            provider(),
+            "InvalidSpec",
+            "spec.fieldMapping",
+            "product fields",
+        ),
+        (job(), provider(baseUrl="ftp://acme"), "InvalidProvider", "spec.providerRef.name", "baseUrl"),
+    ],
+)
+def test_refused_job_names_the_field(
+    body: dict[str, Any], connection: dict[str, Any] | None, reason: str, field: str, words: str
+) -> None:
+    admission = admit(body, connection)
+    assert admission.request is None
+    refusal = admission.verdict.refusal
+    assert refusal is not None
+    assert (refusal.reason, refusal.field) == (reason, field)
+    assert words in refusal.message
+    assert admission.verdict.generation == 3
+
+
+def test_foreign_company_is_not_told() -> None:
+    refusal = admit(job(companyId="curious"), provider(companyId="secret-customer")).verdict.refusal
+    assert refusal is not None
+    assert "secret-customer" not in refusal.message
+
+
+def test_every_problem_of_a_mapping_is_named() -> None:
+    refusal = admit(job(fieldMapping={"title": "a[", "sku": "b("}), provider()).verdict.refusal
+    assert refusal is not None
+    assert "spec.fieldMapping.title" in refusal.message
+    assert "spec.fieldMapping.sku" in refusal.message
