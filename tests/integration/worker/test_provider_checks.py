@@ -1,0 +1,96 @@
+"""Checks of connections: what the operator asks for and learns."""
+
+from contextlib import aclosing
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from import_core.adapters.postgres.connections import ConnectionStore
+from import_core.adapters.postgres.notifications import CONNECTION_CHANNEL, listen
+from import_core.adapters.redis.limiter import declare_no_recent_calls
+from import_core.observability.metrics import WorkerMetrics
+from import_local.samples.control import FaultOrder, set_faults
+from import_local.samples.faults import FaultSettings
+from import_worker.checks import ProviderChecks
+from import_worker.connections import ConnectionOpener
+
+
+@pytest.fixture
+async def check(stage):
+    """Check one connection and return what is recorded of it."""
+    redis = stage.queue._client
+    await declare_no_recent_calls(redis)
+    opener = ConnectionOpener(stage.directory, redis, namespace="imports", wait_seconds=0)
+    checks = ProviderChecks(stage.database, opener, WorkerMetrics(CollectorRegistry()))
+    store = ConnectionStore(stage.database)
+
+    async def check(name: str):
+        await store.request_check("imports", name, "uid", 1)
+        assert await checks.check_one()
+        assert not await checks.check_one()
+        (state,) = await store.read("imports", [name])
+        return state.result
+
+    return check
+
+
+@pytest.mark.parametrize("kind", ["shopify", "roastify"])
+async def test_a_good_connection(stage, check, kind) -> None:
+    result = await check(stage.connect(kind, "tiny-1-0"))
+    assert (result.reachable, result.credentials_valid, result.reason) == (True, True, "Checked")
+
+
+async def test_the_operator_is_told(stage, check) -> None:
+    async with aclosing(listen(stage.database, [CONNECTION_CHANNEL])) as hints:
+        await anext(hints)
+        name = stage.connect("shopify", "tiny-1-0")
+        await check(name)
+        assert (await anext(hints)).payload == f"imports/{name}"
+
+
+async def test_refused_credentials_prove_that_the_provider_answers(stage, check) -> None:
+    name = stage.connect("shopify", "tiny-1-0")
+    stage.directory.secrets[name] = {"accessToken": "shpat_wrong_one"}
+    result = await check(name)
+    assert (result.reachable, result.credentials_valid, result.reason) == (True, False, "InvalidCredentials")
+
+
+async def test_a_missing_secret_says_nothing_of_the_provider(stage, check) -> None:
+    name = stage.connect("shopify", "tiny-1-0")
+    del stage.directory.secrets[name]
+    result = await check(name)
+    assert (result.reachable, result.credentials_valid) == (None, False)
+    assert result.message == f"there is no Secret {name} in namespace imports"
+
+
+async def test_an_unreachable_provider_says_nothing_of_the_credentials(stage, check) -> None:
+    name = stage.connect("shopify", "tiny-1-0", baseUrl="http://127.0.0.1:9/shop")
+    result = await check(name)
+    assert (result.reachable, result.credentials_valid) == (False, None)
+    assert result.reason == "ProviderUnavailable"
+
+
+async def test_an_outage_is_not_the_credentials_fault(stage, check) -> None:
+    set_faults(stage.samples.account("shopify", "tiny-1-0"), FaultOrder(api=FaultSettings(outage=True)))
+    result = await check(stage.connect("shopify", "tiny-1-0"))
+    assert (result.reachable, result.credentials_valid) == (False, None)
+
+
+async def test_a_check_within_a_used_up_call_limit_is_left_for_later(stage, check) -> None:
+    name = stage.connect("roastify", "tiny-1-0", rateLimit={"requests": 1, "perSeconds": 600})
+    assert (await check(name)).reachable
+    await stage.rows("UPDATE imports.connection SET check_due_at = now(), reachable = NULL")
+    checked = await stage.rows("SELECT checked_at FROM imports.connection")
+    redis = stage.queue._client
+    opener = ConnectionOpener(stage.directory, redis, namespace="imports", wait_seconds=0)
+    assert await ProviderChecks(stage.database, opener, WorkerMetrics(CollectorRegistry())).check_one()
+    assert await stage.rows("SELECT checked_at FROM imports.connection") == checked
+
+
+async def test_a_running_worker_makes_checks_by_itself(stage) -> None:
+    name = stage.connect("shopify", "tiny-1-0")
+    store = ConnectionStore(stage.database)
+    async with aclosing(listen(stage.database, [CONNECTION_CHANNEL])) as hints, stage.worker():
+        await anext(hints)
+        await store.request_check("imports", name, "uid", 1)
+        assert (await anext(hints)).payload == f"imports/{name}"
