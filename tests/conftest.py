@@ -4,6 +4,7 @@ Each is its own child process that also ends when the test process is killed. A 
 own inside them: a database, an emptied Valkey, a bucket.
 """
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -15,8 +16,10 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from import_local.installation import Installation, Options
+from import_local.control import delete_data
+from import_local.installation import Installation
 from import_local.kubectl import apply_definitions
+from import_local.part_set import Options
 from import_local.parts.control_plane import ControlPlane
 from import_local.parts.objectstore import Bucket, ObjectStoreServer
 from import_local.parts.postgres import PostgresServer
@@ -142,3 +145,4 @@ async def installation(servers_folder: Path) -> AsyncIterator[Installation]:
         servers_folder / "installation", options=options, holder="the test session"
     ) as running:
         yield running
+    await asyncio.to_thread(delete_data, running.state)

@@ -12,7 +12,7 @@ import time
 import psutil
 
 from import_local.errors import LocalError
-from import_local.folders import try_lock
+from import_local.folders import runs_as_root, try_lock
 from import_local.processes import describe_exit, log_tail
 from import_local.progress import Progress
 from import_local.state import Run, StateFolder
@@ -22,7 +22,7 @@ from import_local.strays import end_strays
 _STOP_SECONDS = 120.0
 
 
-def start_supervisor(state: StateFolder, *, context: str | None, progress: Progress) -> None:
+def start_supervisor(state: StateFolder, *, context: str | None, operator: bool, progress: Progress) -> None:
     """Start a detached supervisor and wait until all is ready; LocalError says why it is not.
 
     An interrupted wait (Ctrl-C) stops what was started and raises KeyboardInterrupt once that is done.
@@ -31,6 +31,7 @@ def start_supervisor(state: StateFolder, *, context: str | None, progress: Progr
     log_path = state.logs / "supervisor.log"
     command = [sys.executable, "-m", "import_local.supervisor", str(state.path)]
     command += ["--context", context] if context else []
+    command += [] if operator else ["--no-operator"]
     with log_path.open("ab") as log:
         supervisor = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
@@ -132,8 +133,6 @@ def delete_data(state: StateFolder) -> None:
     """Remove a stopped installation's folders with everything in them."""
     choices = state.read_choices() if state.path.exists() else None
     if choices is not None:
-        postgres = state.postgres(choices)
-        shutil.rmtree(postgres, ignore_errors=True)
-        with contextlib.suppress(OSError):  # other than under root, its parent is the state folder
-            postgres.parent.rmdir()
+        data = state.postgres(choices)
+        shutil.rmtree(data.parent if runs_as_root() else data, ignore_errors=True)
     shutil.rmtree(state.path, ignore_errors=True)

@@ -30,20 +30,17 @@ async def prepare_cluster(kubeconfig: Path, connections: Mapping[str, str]) -> N
         await _apply(kubeconfig, "-f", "-", stdin=json.dumps(manifest).encode())
 
 
-async def install_operator(kubeconfig: Path, *, timeout: float = 120.0) -> bool:
-    """Apply `deploy/overlays/local` and wait until the operator is ready; False when there is no overlay.
+async def install_operator(kubeconfig: Path, *, timeout: float = 120.0) -> None:
+    """Apply `deploy/overlays/local` and wait until the operator is ready.
 
     LocalError says what its pods and its log show when it does not get ready within `timeout` seconds.
     """
-    if not (_OVERLAY / "kustomization.yaml").exists():
-        return False
     await _apply(kubeconfig, "-k", _OVERLAY)
     rollout = ("rollout", "status", _OPERATOR, "-n", NAMESPACE, f"--timeout={timeout:g}s")
     try:
         await run_kubectl(kubeconfig, *rollout, timeout=timeout + 10)
     except KubectlError as error:
         raise LocalError(f"the operator did not get ready: {error}\n{await _describe(kubeconfig)}") from error
-    return True
 
 
 async def _apply(kubeconfig: Path, *arguments: str | Path, stdin: bytes | None = None) -> None:

@@ -7,10 +7,10 @@ import sysconfig
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
+from urllib.parse import urlsplit
 
 from import_local.binaries import KUBERNETES, OBJECT_STORE, ensure_binaries, find_kubernetes_binaries
 from import_local.credentials import write_private
@@ -18,43 +18,19 @@ from import_local.deployment import install_operator, prepare_cluster
 from import_local.errors import AlreadyRunningError, LocalError, PartError
 from import_local.folders import ensure_space, try_lock
 from import_local.kubectl import read_context
+from import_local.part_set import Options, Part, make_parts
 from import_local.parts.control_plane import ControlPlane
-from import_local.parts.node import IMAGES, ProcessNode
-from import_local.parts.objectstore import REGION, ObjectStoreServer
-from import_local.parts.postgres import PostgresServer
-from import_local.parts.samples import SampleProviders
-from import_local.parts.valkey import ValkeyServer
+from import_local.parts.node import ProcessNode
+from import_local.parts.objectstore import REGION
 from import_local.processes import Child, base_environment, start_child
 from import_local.progress import Progress, silent
-from import_local.state import Choices, Phase, ProcessRecord, Run, StateFolder
+from import_local.state import Choices, Phase, ProcessRecord, Run, StateFolder, remove_orphaned_postgres
 from import_local.strays import end_pod_processes, end_strays
 from import_local.warden import ALL_STOPPED
 
 DATABASE = "imports"
 BUCKET = "import-images"
 _CLEAN_UP_SECONDS = 40.0
-
-
-class _Part(Protocol):
-    name: str
-
-    async def stop(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Options:
-    """What may differ from the usual installation.
-
-    `context`: use the cluster of this kubeconfig context instead of starting one. `samples` and `kubelet`:
-    further arguments for these processes. `durable`: off, data may be lost with the machine (tests).
-    `operator`: off, only the parts that it needs are started.
-    """
-
-    context: str | None = None
-    samples: Sequence[str] = ()
-    kubelet: Sequence[str] = ()
-    durable: bool = True
-    operator: bool = True
 
 
 class Installation:
@@ -69,11 +45,11 @@ class Installation:
         state_folder: Path,
         *,
         progress: Progress = silent,
-        options: Options = Options(),
+        options: Options | None = None,
         holder: str = "the process that ran the installation",
     ) -> None:
         self.state = StateFolder(state_folder)
-        self.options = options
+        self.options = options or Options()
         self._progress = progress
         self._holder = ProcessRecord.own(holder)
         self._phase: Phase = "starting"
@@ -82,10 +58,9 @@ class Installation:
         self._holds_lock = False
         self._choices = Choices()
         self._children: list[Child] = []
-        self._running: list[_Part] = []
+        self._running: list[Part] = []
         self._warden: Child | None = None
         self.kubeconfig = self.state.path / "kubeconfig"
-        self.has_operator = False
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -102,27 +77,27 @@ class Installation:
     @property
     def database_url(self) -> str:
         """PostgreSQL, with the application's rights."""
-        return self._postgres.url(DATABASE)
+        return self._parts.postgres.url(DATABASE)
 
     @property
     def redis_url(self) -> str:
         """Valkey."""
-        return self._valkey.url
+        return self._parts.valkey.url
 
     @property
     def s3_endpoint_url(self) -> str:
         """S3 API of the object store."""
-        return self._object_store.endpoint_url
+        return self._parts.object_store.endpoint_url
 
     @property
     def shopify_url(self) -> str:
         """Sample shops, one path each."""
-        return self._samples.shopify_url
+        return self._parts.samples.shopify_url
 
     @property
     def roastify_url(self) -> str:
         """Sample Roastify accounts, one path each."""
-        return self._samples.roastify_url
+        return self._parts.samples.roastify_url
 
     @property
     def connections(self) -> dict[str, str]:
@@ -135,6 +110,8 @@ class Installation:
             "AWS_ACCESS_KEY_ID": self._choices.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self._choices.secret_access_key,
             "AWS_REGION": REGION,
+            # The sample stores' images come from this machine, which workers refuse unless told.
+            "IMAGE_ALLOW": urlsplit(self.shopify_url).netloc,
         }
 
     @property
@@ -154,7 +131,7 @@ class Installation:
 
     def cluster(self) -> ControlPlane | None:
         """Return the control plane, or None when an existing cluster is used."""
-        return None if self.options.context else self._control_plane
+        return None if self.options.context else self._parts.control_plane
 
     async def start(self) -> None:
         """Start everything and wait until it is ready; whatever goes wrong, nothing is left running."""
@@ -165,13 +142,19 @@ class Installation:
             await end_strays(self.state)
             self._choices = self.state.read_choices() or Choices()
             self.state.clear_failure()
-            self._make_parts()
+            # At once: data that is made with a password nobody remembers could never be opened again.
+            self.state.write_choices(self._choices)
+            await asyncio.to_thread(remove_orphaned_postgres)
+            self._parts = make_parts(self.state, self._choices, self.options)
             self._record("starting")
+            if self.options.context:
+                write_private(self.kubeconfig, await read_context(self.options.context))
             await self._ensure_binaries()
             await self._start_warden()
             await self._start_servers()
             await self._start_cluster()
-            self.state.write_choices(self._choose_ports())
+            self._choices = self._parts.with_ports(self._choices)
+            self.state.write_choices(self._choices)
             await self._install()
             self._check_children()
             self._record("running")
@@ -240,49 +223,6 @@ class Installation:
         self._lock.close()
         self._holds_lock = False
 
-    def _make_parts(self) -> None:
-        choices, state, durable = self._choices, self.state, self.options.durable
-        self._postgres = PostgresServer(
-            state.postgres(choices),
-            log_path=state.logs / "postgres.log",
-            password=choices.postgres_password,
-            port=choices.postgres_port,
-            durable=durable,
-        )
-        self._valkey = ValkeyServer(
-            state.path / "valkey",
-            log_path=state.logs / "valkey.log",
-            password=choices.valkey_password,
-            port=choices.valkey_port,
-        )
-        self._object_store = ObjectStoreServer(
-            state.path / "object-store",
-            log_path=state.logs / "object-store.log",
-            access_key_id=choices.access_key_id,
-            secret_access_key=choices.secret_access_key,
-            port=choices.object_store_port,
-        )
-        self._samples = SampleProviders(
-            log_path=state.logs / "samples.log", port=choices.samples_port, options=self.options.samples
-        )
-        self._control_plane = ControlPlane(
-            state.path / "control-plane", log_folder=state.logs, ports=choices.control_plane, durable=durable
-        )
-        self._node = ProcessNode(
-            state.kubelet, log_path=state.logs / "kubelet.log", images=IMAGES, options=self.options.kubelet
-        )
-
-    def _choose_ports(self) -> Choices:
-        self._choices = replace(
-            self._choices,
-            postgres_port=self._postgres.port,
-            valkey_port=self._valkey.port,
-            object_store_port=self._object_store.port,
-            samples_port=self._samples.port,
-            control_plane=self._control_plane.ports,
-        )
-        return self._choices
-
     async def _ensure_binaries(self) -> None:
         """Build what is not in the cache, before anything runs: the first time takes minutes."""
         await ensure_binaries(OBJECT_STORE, self._progress)
@@ -317,50 +257,47 @@ class Installation:
     async def _start_servers(self) -> None:
         """Start what has no part in Kubernetes and, at the same time, the control plane."""
         starts = [
-            self._start(self._postgres, self._postgres.start()),
-            self._start(self._valkey, self._valkey.start()),
-            self._start(self._object_store, self._object_store.start(self._progress)),
-            self._start(self._samples, self._samples.start()),
+            self._start(self._parts.postgres, self._parts.postgres.start()),
+            self._start(self._parts.valkey, self._parts.valkey.start()),
+            self._start(self._parts.object_store, self._parts.object_store.start(self._progress)),
+            self._start(self._parts.samples, self._parts.samples.start()),
         ]
         if not self.options.context:
-            starts.append(self._start(self._control_plane, self._control_plane.start(self._progress)))
+            starts.append(
+                self._start(self._parts.control_plane, self._parts.control_plane.start(self._progress))
+            )
         try:
             async with asyncio.TaskGroup() as group:
                 for start in starts:
                     group.create_task(start)
         except* LocalError as errors:
             raise _first(errors) from None
-        await self._postgres.create_database(DATABASE)
-        await self._object_store.create_bucket(BUCKET)
+        await self._parts.postgres.create_database(DATABASE)
+        await self._parts.object_store.create_bucket(BUCKET)
 
-    async def _start(self, part: _Part, starting: Awaitable[None]) -> None:
+    async def _start(self, part: Part, starting: Awaitable[None]) -> None:
         self._progress(part.name, "starting")
         await starting
         self._running.append(part)
-        self._keep(_children_of(part))
+        self._keep(part.processes())
         self._progress(part.name, "ready")
 
     async def _start_cluster(self) -> None:
         control_plane = self.cluster()
-        if control_plane is None:
-            content = await read_context(str(self.options.context))
-        else:
-            content = control_plane.kubeconfig.read_text()
-        write_private(self.kubeconfig, content)
+        if control_plane is not None:
+            write_private(self.kubeconfig, control_plane.kubeconfig.read_text())
         self._progress("cluster", "applying definitions and connection settings")
         await prepare_cluster(self.kubeconfig, self.connections)
         if sys.platform != "linux":
-            self._progress(self._node.name, "left out: pods as processes need Linux")
+            self._progress(self._parts.node.name, "left out: pods as processes need Linux")
             return
-        await self._start(self._node, self._node.start(self.kubeconfig, control_plane))
+        await self._start(self._parts.node, self._parts.node.start(self.kubeconfig, control_plane))
 
     async def _install(self) -> None:
         if self.options.operator:
             self._progress("import-operator", "starting")
-            self.has_operator = await install_operator(self.kubeconfig)
-            self._progress(
-                "import-operator", "ready" if self.has_operator else "left out: no deploy/overlays/local"
-            )
+            await install_operator(self.kubeconfig)
+            self._progress("import-operator", "ready")
         programs = sysconfig.get_path("scripts")
         self.state.write_env(self.environment, programs=programs)
 
@@ -381,14 +318,6 @@ class Installation:
                 for child in self._children
             ]
             self.state.write_run(Run(self._holder, phase, self._since, tuple(children)))
-
-
-def _children_of(part: object) -> list[Child]:
-    """Return the processes of a part that has started."""
-    if isinstance(part, ControlPlane):
-        return list(part.children)
-    child = getattr(part, "child", None)
-    return [child] if isinstance(child, Child) else []
 
 
 def _first(errors: BaseExceptionGroup[LocalError]) -> LocalError:

@@ -49,6 +49,12 @@ def up(
     context: Annotated[
         str | None, typer.Option(help="Use the cluster of this kubeconfig context instead of starting one.")
     ] = None,
+    operator: Annotated[
+        bool,
+        typer.Option(
+            "--operator/--no-operator", help="Leave the operator out, e.g. to run it in a debugger."
+        ),
+    ] = True,
 ) -> None:
     """Start everything and wait until it is ready. Starting twice changes nothing."""
     folder = _folder(state)
@@ -64,7 +70,7 @@ def up(
     began = time.monotonic()
     try:
         with ProgressDisplay(_out) as progress:
-            control.start_supervisor(folder, context=context, progress=progress)
+            control.start_supervisor(folder, context=context, operator=operator, progress=progress)
     except KeyboardInterrupt:
         _errors.print("Interrupted; what was started is stopped again.")
         raise typer.Exit(130) from None
@@ -194,6 +200,9 @@ def main() -> None:
     """Run the command line; what keeps it from working is said in one message, without a stack trace."""
     try:
         app()
+    except KeyboardInterrupt:
+        _errors.print("Interrupted; what was started is stopped again.")
+        sys.exit(130)
     except (LocalError, OSError) as error:
         _errors.print(f"[red]Error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(1)

@@ -6,7 +6,7 @@ from typing import Protocol
 class Progress(Protocol):
     """Called whenever a part has news; never raises, never blocks."""
 
-    def __call__(self, part: str, message: str) -> None:
+    def __call__(self, part: str, message: str, /) -> None:
         """Show that `part` is now at `message`."""
 
 

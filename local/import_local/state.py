@@ -12,6 +12,7 @@ The state folder is private (0700) and holds:
 import json
 import os
 import secrets
+import shutil
 import time
 import uuid
 from dataclasses import asdict, dataclass, field
@@ -28,6 +29,25 @@ from import_local.parts.control_plane import ControlPlanePorts
 Phase = Literal["starting", "running", "stopping"]
 # PostgreSQL runs as `nobody` under root, and `nobody` can't reach into a private state folder.
 _POSTGRES_OF_ROOT = Path("/var/lib/import-operator")
+
+
+_OWNER_NOTE = "state-folder"
+
+
+def remove_orphaned_postgres() -> None:
+    """Under root: remove PostgreSQL's data of installations whose state folder is gone."""
+    if not runs_as_root() or not _POSTGRES_OF_ROOT.is_dir():
+        return
+    for note in _POSTGRES_OF_ROOT.glob(f"*/{_OWNER_NOTE}"):
+        try:
+            choices = StateFolder(Path(note.read_text())).read_choices()
+        except (
+            FileNotFoundError,
+            FolderError,
+        ):  # just removed by another start, or damaged: a person decides
+            continue
+        if choices is None or choices.installation != note.parent.name:
+            shutil.rmtree(note.parent, ignore_errors=True)
 
 
 def default_state_folder() -> Path:
@@ -118,6 +138,17 @@ class StateFolder:
         if runs_as_root():
             return _POSTGRES_OF_ROOT / choices.installation / "postgres"
         return self.path / "postgres"
+
+    def claim_postgres(self, choices: Choices) -> Path:
+        """Return the folder of PostgreSQL's data; under root it is created with a note of whose it is."""
+        folder = self.postgres(choices)
+        owned = folder.parent
+        if runs_as_root() and not owned.exists():
+            ensure_folder(_POSTGRES_OF_ROOT, mode=0o711)
+            draft = ensure_folder(_POSTGRES_OF_ROOT / f".{owned.name}", mode=0o711)
+            (draft / _OWNER_NOTE).write_text(str(self.path))
+            draft.replace(owned)
+        return folder
 
     def create(self) -> None:
         """Create the folder and its subfolders; FolderError says why that is impossible."""

@@ -1,9 +1,11 @@
 """The process behind `import-local up`: runs an installation until it is told to stop or a part of it dies.
 
-Run as `python -m import_local.supervisor STATE_FOLDER [--context NAME]`, with a pipe as standard output
-that gets one JSON object per line: `{"part", "message"}` for news, then `{"ready": true}` or `{"error"}`.
+Run as `python -m import_local.supervisor STATE_FOLDER [--context NAME] [--no-operator]`, with a pipe as
+standard output that gets one JSON object per line: `{"part", "message"}` for news, then `{"ready": true}` or
+`{"error"}`.
 """
 
+import argparse
 import asyncio
 import json
 import os
@@ -12,7 +14,8 @@ import sys
 from pathlib import Path
 
 from import_local.errors import AlreadyRunningError, LocalError
-from import_local.installation import Installation, Options
+from import_local.installation import Installation
+from import_local.part_set import Options
 
 _FOLDER_CHECK_SECONDS = 1.0
 
@@ -133,13 +136,17 @@ async def _wait_for_loss_of_folder(installation: Installation) -> None:
 
 def main() -> int:
     """Run the supervisor with the arguments of the command line."""
-    state_folder, *rest = sys.argv[1:]
-    context = rest[1] if rest[:1] == ["--context"] else None
+    parser = argparse.ArgumentParser()
+    parser.add_argument("state_folder", type=Path)
+    parser.add_argument("--context")
+    parser.add_argument("--no-operator", dest="operator", action="store_false")
+    arguments = parser.parse_args()
+    options = Options(context=arguments.context, operator=arguments.operator)
     # Children must not inherit the pipe: its end is how the starter learns of this process's end.
     descriptor = os.dup(sys.stdout.fileno())
     os.set_inheritable(descriptor, False)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    return asyncio.run(run(Path(state_folder), Options(context=context), descriptor))
+    return asyncio.run(run(arguments.state_folder, options, descriptor))
 
 
 if __name__ == "__main__":

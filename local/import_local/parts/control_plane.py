@@ -150,6 +150,10 @@ class ControlPlane:
             await self.stop()
             raise
 
+    def processes(self) -> list[Child]:
+        """Return the processes that run now."""
+        return list(self.children)
+
     async def stop(self) -> None:
         """Stop all processes, clients before servers; nothing happens when they don't run."""
         while self.children:

@@ -93,6 +93,10 @@ class ProcessNode:
             await self.stop()
             raise
 
+    def processes(self) -> list[Child]:
+        """Return the processes that run now."""
+        return [self.child] if self.child is not None else []
+
     async def stop(self) -> None:
         """Stop the kubelet and with it its pods; nothing happens when it does not run."""
         if self.child is not None:

@@ -25,7 +25,6 @@ from import_local.processes import (
     Account,
     Child,
     base_environment,
-    log_tail,
     run_once,
     start_child,
     wait_until_ready,
@@ -100,6 +99,10 @@ class PostgresServer:
         except BaseException:
             await self.stop()
             raise
+
+    def processes(self) -> list[Child]:
+        """Return the processes that run now."""
+        return [self.child] if self.child is not None else []
 
     async def stop(self) -> None:
         """Stop the server cleanly; nothing happens when it does not run."""
@@ -186,10 +189,6 @@ class PostgresServer:
                         role, sql.Literal(self.password)
                     )
                 )
-
-    def log_tail(self) -> str:
-        """Return the last lines of the server's log."""
-        return log_tail(self._log_path)
 
 
 def _account() -> Account | None:

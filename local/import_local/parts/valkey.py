@@ -56,6 +56,10 @@ class ValkeyServer:
             await self.stop()
             raise
 
+    def processes(self) -> list[Child]:
+        """Return the processes that run now."""
+        return [self.child] if self.child is not None else []
+
     async def stop(self) -> None:
         """Stop the server; nothing happens when it does not run."""
         if self.child is not None:
