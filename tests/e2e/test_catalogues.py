@@ -174,7 +174,7 @@ async def test_a_roastify_catalogue_imports_every_field(world: World) -> None:
     await check_images(world, "bean", "roastify")
 
 
-@pytest.mark.parametrize("shop", ["generated-12-2-emoji"])
+@pytest.mark.parametrize("shop", ["generated-40-1-emoji"])
 async def test_names_with_emoji_and_right_to_left_text_arrive_unchanged(world: World, shop: str) -> None:
     await world.apply(
         secret("emoji", accessToken=SHOPIFY_TOKEN),
