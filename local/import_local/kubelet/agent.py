@@ -1,27 +1,25 @@
 """The kubelet: follows the pods bound to its node and keeps one worker for each."""
 
 import asyncio
-import fcntl
-import os
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextlib import AsyncExitStack, aclosing
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import structlog
 
 from import_local.kubelet.addresses import AddressPool
 from import_local.kubelet.api import KubernetesApi, WatchEvent
 from import_local.kubelet.certificates import make_self_signed
-from import_local.kubelet.errors import KubeletError
+from import_local.kubelet.cleanup import end_strays
+from import_local.kubelet.lock import StateLock
 from import_local.kubelet.memory import MemoryWatcher
 from import_local.kubelet.node import NodeAgent
 from import_local.kubelet.notifier import FolderNotifier
 from import_local.kubelet.pod_context import NodeServices
 from import_local.kubelet.pod_worker import PodWorker
 from import_local.kubelet.prober import make_client
-from import_local.kubelet.records import PodRecord, make_folder, read_records
+from import_local.kubelet.records import PodRecord, read_records
 from import_local.kubelet.references import ReferenceReader
 from import_local.kubelet.runtime import ContainerRuntime
 from import_local.kubelet.server import bind, make_application, make_server
@@ -35,33 +33,13 @@ RESTART_SECONDS = 1.0
 logger = structlog.get_logger(__name__)
 
 
-class StateLock:
-    """Keeps a second kubelet from using the same state folder."""
-
-    def __init__(self, state: Path) -> None:
-        self._path = make_folder(state) / "lock"
-        self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._descriptor)
-            raise KubeletError(f"another kubelet is using the state folder {self._path.parent}") from None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
-
-
 class PodKeeper:
     """The pods of the node: a worker for each that the API server or the disk knows."""
 
-    def __init__(self, services: NodeServices) -> None:
+    def __init__(self, services: NodeServices, records: Iterable[PodRecord]) -> None:
         self._services = services
         self._settings = services.settings
-        self._records = {record.uid: record for record in read_records(self._settings.state)}
+        self._records = {record.uid: record for record in records}
         addresses = [record.address for record in self._records.values()]
         self._addresses = AddressPool(self._settings.pod_network, addresses)
         self._limit = asyncio.Semaphore(PARALLEL_PATCHES)
@@ -183,6 +161,8 @@ async def run_kubelet(settings: Settings, stop: asyncio.Event) -> None:
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(StateLock(settings.state))
+        records = read_records(settings.state)
+        await end_strays(settings.state, records)
         api = KubernetesApi.from_kubeconfig(settings.kubeconfig)
         stack.push_async_callback(api.close)
         notifier = FolderNotifier()
@@ -191,7 +171,7 @@ async def run_kubelet(settings: Settings, stop: asyncio.Event) -> None:
         runtime = ContainerRuntime(notifier, settings.log_bytes)
         probes = await stack.enter_async_context(make_client())
         services = NodeServices(api, settings, runtime, ReferenceReader(api), memory, probes)
-        keeper = PodKeeper(services)
+        keeper = PodKeeper(services, records)
         listener = bind(settings.state, settings.server.port)
         stack.callback(listener.close)
         certificate, key = settings.server.certificate, settings.server.key

@@ -1,13 +1,24 @@
-"""Ends every process that a state folder records, for when its kubelet is dead."""
+"""Ends processes that no kubelet cares for: all that a state folder records, or only what lost its container."""
 
 import asyncio
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
-from import_local.kubelet.agent import StateLock
+from import_local.kubelet.lock import StateLock
 from import_local.kubelet.pod_context import STATE_MARK
-from import_local.kubelet.processes import ProcessId, find_marked, is_alive, send_signal, wait_for_end
-from import_local.kubelet.records import read_records
+from import_local.kubelet.processes import (
+    ProcessId,
+    find_marked,
+    find_owners,
+    is_alive,
+    list_processes,
+    send_signal,
+    wait_for_end,
+)
+from import_local.kubelet.records import PodRecord, read_records
+
+KILL_SECONDS = 5.0
 
 
 async def clean_up(state: Path, grace: float) -> int:
@@ -36,6 +47,22 @@ async def clean_up(state: Path, grace: float) -> int:
             send_signal(process, signal.SIGKILL)
         await wait_for_all(left, grace)
         return len(children) + len(set(left) - set(children))
+
+
+async def end_strays(state: Path, records: Iterable[PodRecord]) -> None:
+    """Kill processes of this state folder that belong to no recorded container.
+
+    A kubelet that was killed leaves its running probes; a killed shim leaves its container's children.
+    """
+    facts = list_processes()
+    attempts = [attempt for record in records for attempt in record.list_all_attempts()]
+    recorded = [attempt.read_process(name) for attempt in attempts for name in ("shim", "child")]
+    roots = {process.pid for process in list_alive(recorded)}
+    owners = find_owners(facts, roots)
+    strays = [process for process in find_marked(STATE_MARK, str(state)) if owners.get(process.pid) is None]
+    for process in strays:
+        send_signal(process, signal.SIGKILL)
+    await wait_for_all(strays, KILL_SECONDS)
 
 
 def list_alive(processes: list[ProcessId | None]) -> list[ProcessId]:

@@ -124,8 +124,6 @@ class ContainerRunner:
                 command, environment, folder = await self._context.prepare_command(self._container)
                 attempts = self._context.record.list_attempts(self.view.name)
                 number = attempts[-1].number + 1 if attempts else 0
-                if attempts and not attempts[-1].has_ended():
-                    number = attempts[-1].number
                 attempt = self._context.record.add_attempt(self.view.name, number)
                 self._attempt = attempt
                 await finish(self._runtime.start(attempt, command, environment, folder))

@@ -1,8 +1,10 @@
 """The care of one pod, from its first sight to its removal: one task per pod."""
 
 import asyncio
-from contextlib import suppress
+import time
 from typing import Any
+
+import structlog
 
 from import_local.kubelet.api import KubernetesApi, pod_path
 from import_local.kubelet.container_runner import ContainerRunner, make_runners
@@ -18,7 +20,11 @@ TERMINAL_PHASES = ("Succeeded", "Failed")
 # What Kubernetes grants a pod that was deleted by force, or vanished while the kubelet was away.
 VANISHED_GRACE_SECONDS = 1.0
 DELETE_RETRY_SECONDS = 1.0
+REPORT_SECONDS = 15.0
+DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
 NOT_FOUND, CONFLICT = 404, 409
+
+logger = structlog.get_logger(__name__)
 
 
 def find_unsupported(pod: Json) -> str | None:
@@ -36,6 +42,12 @@ def find_unsupported(pod: Json) -> str | None:
             if "grpc" in (container.get(kind) or {}):
                 return f"container {container['name']}: grpc probes are not supported"
     return None
+
+
+def get_remaining_seconds(pod: Json, record: PodRecord, now: float) -> float | None:
+    """Return how long a pod may still be active (activeDeadlineSeconds); `now` in UNIX seconds."""
+    seconds = pod["spec"].get("activeDeadlineSeconds")
+    return None if seconds is None else max(0.0, record.created / 1e9 + float(seconds) - now)
 
 
 def make_view(pod: Json, record: PodRecord) -> PodView:
@@ -170,14 +182,18 @@ class PodWorker:
         running = asyncio.create_task(self._run_containers(init, main))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if running.done():
+            remaining = get_remaining_seconds(self.pod, self.record, time.time())
+            first = asyncio.FIRST_COMPLETED
+            done, _ = await asyncio.wait({running, stopping}, timeout=remaining, return_when=first)
+            if running in done:
                 running.result()
+            if not done:
+                self._context.view.failure = ("DeadlineExceeded", DEADLINE_MESSAGE)
+                self._order_stop(float(self.pod["spec"].get("terminationGracePeriodSeconds") or 0))
         finally:
             stopping.cancel()
             running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
+            await asyncio.wait([running])
         await self._stopping.wait()
 
     async def _run_containers(self, init: list[ContainerRunner], main: list[ContainerRunner]) -> None:
@@ -199,13 +215,21 @@ class PodWorker:
         view.terminating = True
         self._context.cancel_tokens()
         if self._known or self.record.list_all_attempts():
-            await self._reporter.flush()
+            await self._report_end()
         while not self._vanished.is_set() and not self.pod["metadata"].get("deletionTimestamp"):
             self._context.updated.clear()
             await self._wait_for_news()
         if not self._vanished.is_set():
             await delete_pod(self._services.api, self.pod)
         self.record.remove()
+
+    async def _report_end(self) -> None:
+        """Report how the pod ended; a status that the API server refuses must not keep the pod for ever."""
+        try:
+            async with asyncio.timeout(REPORT_SECONDS):
+                await self._reporter.flush()
+        except TimeoutError:
+            logger.warning("pod.end_not_reported", uid=self.record.uid)
 
     async def _wait_for_news(self) -> None:
         news = [asyncio.create_task(event.wait()) for event in (self._context.updated, self._vanished)]

@@ -70,32 +70,25 @@ def list_processes() -> dict[int, ProcessFacts]:
     return found
 
 
+def find_owners(processes: Mapping[int, ProcessFacts], roots: set[int]) -> dict[int, int | None]:
+    """Return for each process the nearest root among itself and its ancestors, or None."""
+    owners: dict[int, int | None] = {}
+    for start in processes:
+        pid, path = start, list[int]()
+        while pid not in owners and pid not in roots and pid in processes and pid not in path:
+            path.append(pid)
+            pid = processes[pid].parent
+        owner = pid if pid in roots else owners.get(pid)
+        owners.update(dict.fromkeys([start, *path], owner))
+    return owners
+
+
 def get_resident_sums(processes: Mapping[int, ProcessFacts], roots: set[int]) -> dict[int, int]:
     """Return the resident bytes of each root together with all its descendants."""
-    owners: dict[int, int | None] = {}
-
-    def find_owner(pid: int) -> int | None:
-        path = []
-        owner: int | None = None
-        while pid not in owners:
-            path.append(pid)
-            facts = processes.get(pid)
-            if pid in roots:
-                owner = pid
-                break
-            if facts is None or facts.parent in path:
-                break
-            pid = facts.parent
-        else:
-            owner = owners[pid]
-        owners.update(dict.fromkeys(path, owner))
-        return owner
-
     sums = dict.fromkeys(roots, 0)
-    for pid, facts in processes.items():
-        owner = find_owner(pid)
+    for pid, owner in find_owners(processes, roots).items():
         if owner is not None:
-            sums[owner] += facts.resident
+            sums[owner] += processes[pid].resident
     return sums
 
 
@@ -125,6 +118,9 @@ def kill_group(pid: int) -> None:
 
 async def wait_for_end(process: ProcessId) -> None:
     """Return when this process has ended, whether or not it is a child of ours."""
+    if not is_alive(process):
+        reap(process.pid)
+        return
     try:
         descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:
@@ -143,8 +139,9 @@ async def wait_for_end(process: ProcessId) -> None:
 
 def reap(pid: int) -> None:
     """Take an ended child out of the process table; another's child is left to its parent."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+    if pid > 0:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
 
 def read_environment(pid: int) -> dict[str, str]:

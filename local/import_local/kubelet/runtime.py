@@ -2,10 +2,10 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from import_local.kubelet import processes
@@ -27,9 +27,16 @@ class ContainerRuntime:
     async def start(
         self, attempt: Attempt, command: list[str], environment: Mapping[str, str], working_directory: Path
     ) -> None:
-        """Start a container; returns once its process runs, or has failed to."""
+        """Start a container; returns once its process runs, or has failed to.
+
+        Raises OSError when the system has no room for it; the attempt is forgotten then.
+        """
         with self._notifier.watch(attempt.folder) as changed:
-            pid = await asyncio.to_thread(self._spawn, attempt, command, environment, working_directory)
+            try:
+                pid = await asyncio.to_thread(self._spawn, attempt, command, environment, working_directory)
+            except OSError:
+                shutil.rmtree(attempt.folder)
+                raise
             facts = processes.read_facts(pid)
             if facts is not None:
                 await self._wait_for_child(attempt, ProcessId(pid, facts.started), changed)
@@ -37,6 +44,8 @@ class ContainerRuntime:
     async def resume(self, attempt: Attempt) -> bool:
         """Take on an attempt of an earlier kubelet; False when it was never started, and won't be."""
         if attempt.give_up():
+            # A shim that comes late finds no folder, or one that another has claimed.
+            shutil.rmtree(attempt.folder)
             return False
         shim = attempt.read_process("shim")
         if shim is not None:
@@ -95,8 +104,7 @@ class ContainerRuntime:
                 change.cancel()
         finally:
             ended.cancel()
-            with suppress(asyncio.CancelledError):
-                await ended
+            await asyncio.wait([ended])
 
 
 async def run_command(

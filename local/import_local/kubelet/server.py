@@ -90,6 +90,8 @@ def bind(state: Path, port: int) -> socket.socket:
             if candidate == candidates[-1]:
                 raise
     assert listener is not None  # noqa: S101 - there is always a candidate
+    # From here on callers wait for the server instead of being refused.
+    listener.listen()
     write_file(remembered, str(listener.getsockname()[1]).encode())
     return listener
 

@@ -6,7 +6,7 @@ DIRECTORY, each written whole or not at all:
 
 - `shim`: "pid start-time" of this process. It is linked, never overwritten: when it exists already,
   the kubelet has given the attempt up, and nothing is started.
-- `child`: "pid start-time" of the container's main process.
+- `child`: "pid start-time" of the container's main process, once it executes the command.
 - `log`, `log.1`: lines "2026-01-02T03:04:05.123456789Z stdout F text" (the format of the CRI), P for a
   part of a longer line. `log` becomes `log.1` once it has LOG_BYTES / 2 bytes.
 - `exit`: "exit-code finished-at-nanoseconds message". A container that could not be executed has the
@@ -15,7 +15,6 @@ DIRECTORY, each written whole or not at all:
 When the main process has ended, every process it left behind is killed, as the end of a container does.
 """
 
-import contextlib
 import ctypes
 import os
 import select
@@ -38,6 +37,19 @@ DEFAULT_SIGNALS = (
     signal.SIGUSR1,
     signal.SIGUSR2,
 )
+
+
+class Ignored:
+    """What contextlib.suppress does, without the memory that importing contextlib takes in each shim."""
+
+    def __init__(self, kind: type[BaseException]) -> None:
+        self.kind = kind
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        return kind is not None and issubclass(kind, self.kind)
 
 
 def start_time(pid: int) -> str:
@@ -121,7 +133,7 @@ class Log:
             self.file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             self.size = 0
         # A full disk loses log lines; it must not end the container.
-        with contextlib.suppress(OSError):
+        with Ignored(OSError):
             self.size += os.write(self.file, data)
 
 
@@ -154,10 +166,10 @@ def kill_left_behind() -> None:
         own = str(os.getpid()).encode()
         for entry in os.listdir("/proc"):  # noqa: PTH208
             if entry.isdigit():
-                with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", "rb") as file:  # noqa: PTH123
+                with Ignored(OSError), open(f"/proc/{entry}/stat", "rb") as file:  # noqa: PTH123
                     if file.read().rpartition(b")")[2].split()[1] == own:
                         os.kill(int(entry), signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
+        with Ignored(ChildProcessError):
             os.waitpid(-1, 0)
 
 
@@ -183,7 +195,7 @@ def drain(readers: dict[int, bytes], log: Log) -> None:
     """Read what the ended processes have left in the pipes."""
     for descriptor, stream in readers.items():
         os.set_blocking(descriptor, False)
-        with contextlib.suppress(BlockingIOError):
+        with Ignored(BlockingIOError):
             while data := os.read(descriptor, READ_SIZE):
                 log.add(stream, data)
     log.finish()
@@ -204,9 +216,11 @@ def main(directory: str, log_bytes: int, working_directory: str, command: list[s
         run_child(command, working_directory, {"stdout": stdout_write, "stderr": stderr_write}, error_write)
     for descriptor in (stdout_write, stderr_write, error_write):
         os.close(descriptor)
-    write_file(f"{directory}/child", f"{child} {start_time(child)}")
+    # Its end says that the command has replaced the forked process, or could not.
     problem = os.read(error_read, 4096).decode(errors="replace")
     os.close(error_read)
+    if not problem:
+        write_file(f"{directory}/child", f"{child} {start_time(child)}")
     log = Log(f"{directory}/log", log_bytes)
     readers = {stdout_read: b"stdout", stderr_read: b"stderr"}
     code = os.waitstatus_to_exitcode(copy_output(readers, log, child))

@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from import_local.binaries import find_kubectl
 from import_local.credentials import KeyPair
 from import_local.kubectl import run_kubectl
 from import_local.kubelet.api import KubernetesApi
@@ -42,6 +43,7 @@ class Node:
         self.api = KubernetesApi.from_kubeconfig(self.admin)
         self.name = f"node-{uuid.uuid4().hex[:8]}"
         self.namespace = ""
+        self.renewed = ""
         self.environment: dict[str, str] = {}
         self.folder = folder
         self.state = folder / "state"
@@ -71,6 +73,9 @@ class Node:
             environment=base_environment(**self.environment),
             append_log=True,
         )
+        lease = f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{self.name}"
+        renewed = await self.wait(lease, lambda lease: lease["spec"]["renewTime"] != self.renewed)
+        self.renewed = renewed["spec"]["renewTime"]
         await self.wait(f"/api/v1/nodes/{self.name}", is_node_ready)
 
     async def kill(self) -> None:
@@ -120,8 +125,8 @@ class Node:
                             if event.kind != "DELETED" and holds(last):
                                 return last
         except TimeoutError:
-            status = json.dumps(last.get("status"), indent=1)
-            log = (self.folder / "kubelet.log").read_text()[-3000:]
+            status = json.dumps(last.get("status"))
+            log = (self.folder / "kubelet.log").read_text()[-2000:]
             raise AssertionError(f"{path} did not get there; its status is {status}\n{log}") from None
         raise AssertionError("the watch ended")
 
@@ -153,6 +158,25 @@ class Node:
     async def get_log(self, name: str) -> str:
         """Return what a pod's container has written."""
         return await self.kubectl("logs", name)
+
+    @asynccontextmanager
+    async def follow(self, name: str) -> AsyncIterator[asyncio.StreamReader]:
+        """Follow a pod's log with kubectl; entered once its first line, "up", has come."""
+        process = await asyncio.create_subprocess_exec(
+            *(find_kubectl(), f"--kubeconfig={self.admin}", f"--namespace={self.namespace}"),
+            *("logs", name, "--follow"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                assert await process.stdout.readline() == b"up\n"
+                yield process.stdout
+                await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
     def list_processes(self) -> list[int]:
         """Return the ids of all processes that belong to this node's pods."""

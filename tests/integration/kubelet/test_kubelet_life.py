@@ -1,6 +1,5 @@
 """How pods start, end, fail, restart and go."""
 
-import asyncio
 import os
 
 import pytest
@@ -86,16 +85,14 @@ async def test_deletion_asks_the_process_to_end(node):
     script = "trap 'echo asked; exit 0' TERM; echo up; while :; do sleep 0.05; done"
     await node.run("polite", script)
     await node.wait_pod("polite", is_running)
-    following = asyncio.create_task(node.kubectl("logs", "polite", "--follow"))
-    await node.kubectl("logs", "polite", "--follow", "--limit-bytes=3")
-    await node.delete("polite")
-    pods_end = await node.wait_pod("polite", is_ended)
+    async with node.follow("polite") as log:
+        await node.delete("polite")
+        pods_end = await node.wait_pod("polite", is_ended)
+        await node.wait_gone("polite")
+        assert await log.read() == b"asked\n"
     assert get_state(pods_end)["terminated"]["exitCode"] == 0
     assert pods_end["status"]["phase"] == "Succeeded"
-    await node.wait_gone("polite")
-    assert await following == "up\nasked\n"
     assert node.list_processes() == []
-    assert not list((node.state / "pods").iterdir())
 
 
 async def test_a_process_that_does_not_listen_is_killed_after_the_grace_period(node):
@@ -143,11 +140,10 @@ async def test_the_pre_stop_hook_runs_first(node):
     hook = {"preStop": {"exec": {"command": ["sh", "-c", 'echo "hook of $HOSTNAME" > hook']}}}
     await node.run("hooked", script, lifecycle=hook)
     await node.wait_pod("hooked", is_running)
-    following = asyncio.create_task(node.kubectl("logs", "hooked", "--follow"))
-    await node.kubectl("logs", "hooked", "--follow", "--limit-bytes=3")
-    await node.delete("hooked")
-    await node.wait_gone("hooked")
-    assert await following == "up\nhook of hooked\n"
+    async with node.follow("hooked") as log:
+        await node.delete("hooked")
+        await node.wait_gone("hooked")
+        assert await log.read() == b"hook of hooked\n"
 
 
 async def test_a_hook_that_hangs_does_not_outlive_the_grace_period(node):
@@ -294,3 +290,11 @@ async def test_the_main_process_leads_a_session_of_its_own(node):
     (main,) = node.list_mains()
     assert os.getsid(main) == main
     assert os.getpgid(main) == main
+
+
+async def test_a_pod_is_stopped_at_its_deadline(node):
+    await node.run("long", image="sleeper:1", spec={"activeDeadlineSeconds": 1})
+    pod = await node.wait_pod("long", is_ended)
+    assert (pod["status"]["phase"], pod["status"]["reason"]) == ("Failed", "DeadlineExceeded")
+    assert get_state(pod)["terminated"]["exitCode"] == 143
+    assert node.list_processes() == []

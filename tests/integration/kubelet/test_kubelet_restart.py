@@ -104,6 +104,9 @@ async def test_a_kubelet_killed_while_pods_start_doubles_none(own_node):
     for index in range(count):
         pod = await node.wait_pod(f"p{index}", is_ready)
         starts = node.state / "pods" / pod["metadata"]["uid"] / "home" / "starts"
+        async with asyncio.timeout(30):
+            while not starts.exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
         assert starts.read_text() == "one\n"
         assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
     assert len(node.list_mains()) == count
@@ -136,12 +139,31 @@ async def test_a_killed_shim_takes_its_container_along(own_node):
     assert len(node.list_mains()) == 1
 
 
+async def test_a_killed_kubelets_probes_do_not_stay(own_node):
+    node = own_node
+    hanging = {"exec": {"command": ["sleep", "1001"]}, "timeoutSeconds": 1000}
+    await node.run("probed", image="sleeper:1", readinessProbe=hanging)
+    await node.wait_pod("probed", is_running)
+    async with asyncio.timeout(30):
+        while len(node.list_processes()) < 3:  # noqa: ASYNC110 - shim, container and probe
+            await asyncio.sleep(0.02)
+    before = set(node.list_processes())
+    mains = node.list_mains()
+    await node.kill()
+    await node.start()
+    await node.wait_pod("probed", is_running)
+    left = before & set(node.list_processes())
+    assert len(left) == 2
+    assert node.list_mains() == mains
+
+
 async def test_stop_pods_ends_the_processes_and_keeps_the_pods(own_node):
     node = own_node
     await node.terminate()
     await node.start("--stop-pods", "--crash-backoff", "0")
-    await node.run("kept", "trap 'exit 0' TERM; while :; do sleep 0.05; done")
+    await node.run("kept", "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done")
     await node.wait_pod("kept", is_running)
+    assert await node.kubectl("logs", "kept", "--follow", "--limit-bytes=3") == "up\n"
     assert await node.terminate() == 0
     assert node.list_processes() == []
     await node.start("--crash-backoff", "0")
@@ -214,6 +236,9 @@ async def test_a_lost_state_folder_starts_the_pods_anew(own_node):
     await clean_up(node.state, 1.0)
     node.state.rename(node.folder / "lost")
     await node.start()
+    async with asyncio.timeout(30):
+        while not node.list_mains():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
     await node.wait_pod("p", is_ready)
     assert len(node.list_mains()) == 1
 

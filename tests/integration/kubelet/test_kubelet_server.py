@@ -1,6 +1,5 @@
 """The kubelet's HTTPS server, as kubectl and strangers see it."""
 
-import asyncio
 import ssl
 
 import httpx2
@@ -27,12 +26,14 @@ async def test_kubectl_logs_and_its_options(node):
 
 
 async def test_following_a_log_shows_lines_as_they_come(node):
-    pod = await node.run("live", "echo first; while [ ! -e go ]; do sleep 0.05; done; echo second")
+    pod = await node.run(
+        "live", "echo up; while [ ! -e go ]; do sleep 0.05; done; echo second; exec sleep 1000"
+    )
     await node.wait_pod("live", is_running)
-    assert await node.kubectl("logs", "live", "--follow", "--limit-bytes=6") == "first\n"
-    following = asyncio.create_task(node.kubectl("logs", "live", "--follow"))
-    (node.state / "pods" / pod["metadata"]["uid"] / "home" / "go").touch()
-    assert await following == "first\nsecond\n"
+    async with node.follow("live") as log:
+        (node.state / "pods" / pod["metadata"]["uid"] / "home" / "go").touch()
+        assert await log.readline() == b"second\n"
+        await node.delete("live")
 
 
 async def test_a_large_log_is_complete_and_bounded(own_node):
