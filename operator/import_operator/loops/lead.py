@@ -69,7 +69,7 @@ class Leadership:
         """Give the Lease back, so that a standby need not wait for its end."""
         metrics.LEADING.set(0)
         body = self._body
-        if not self.leading or body is None:
+        if body is None or body["spec"].get("holderIdentity") != self._candidacy.identity:
             return
         try:
             async with asyncio.timeout(ROUND_TIMEOUT_SECONDS):

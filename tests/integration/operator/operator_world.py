@@ -115,7 +115,11 @@ class Operator:
         return bool(self.logged("lease.acquired"))
 
     async def wait_leading(self, *, seconds: float = 30.0) -> None:
-        await eventually(self.leads, seconds=seconds, what=f"leading; {self.log.read_text()[-3000:]}")
+        async def leads_or_ended() -> bool:
+            return await self.leads() or self.process.returncode is not None
+
+        await eventually(leads_or_ended, seconds=seconds, what=f"leading ({self.log})")
+        assert self.process.returncode is None, self.log.read_text()[-3000:]
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

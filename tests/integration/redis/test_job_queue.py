@@ -1,0 +1,107 @@
+"""The queue on a real Valkey: what is added, what was lost, and what a server must not be set to."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from import_core.adapters.redis.queue import JobQueue, connect
+from import_core.domain.errors import QueueUnavailableError
+from import_core.domain.jobs import Message
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def client(redis_url: str) -> AsyncIterator[Redis]:
+    client = connect(redis_url, client_name="tests")
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def queue(client: Redis) -> JobQueue:
+    return JobQueue(client)
+
+
+async def test_message_is_added_once_however_often_it_is_sent(queue: JobQueue) -> None:
+    await queue.add([Message("a", 1), Message("b", 1)])
+    await queue.add([Message("a", 1)])
+    assert await queue.waiting_ids() == {"a-1", "b-1"}
+    assert (await queue.counts())["waiting"] == 2
+
+
+async def test_many_messages_go_in_batches(queue: JobQueue) -> None:
+    await queue.add([Message(f"job-{number}", 3) for number in range(1201)])
+    assert len(await queue.waiting_ids()) == 1201
+
+
+async def test_nothing_to_add_is_nothing(queue: JobQueue) -> None:
+    await queue.add([])
+    assert await queue.waiting_ids() == frozenset()
+
+
+async def test_first_look_counts_as_loss_and_the_next_does_not(queue: JobQueue) -> None:
+    assert await queue.check_epoch()
+    assert not await queue.check_epoch()
+
+
+async def test_successor_finds_the_epoch_of_its_predecessor(queue: JobQueue, client: Redis) -> None:
+    await queue.check_epoch()
+    assert not await JobQueue(client).check_epoch()
+
+
+async def test_flush_is_noticed_once(queue: JobQueue, client: Redis) -> None:
+    await queue.check_epoch()
+    await client.flushall()
+    assert await queue.check_epoch()
+    assert not await queue.check_epoch()
+
+
+async def test_another_server_in_its_place_is_noticed(queue: JobQueue, client: Redis) -> None:
+    await queue.check_epoch()
+    await client.set(queue.epoch_key, "of a replica that was behind")
+    assert await queue.check_epoch()
+
+
+async def test_scripts_are_loaded_again_after_they_were_lost(queue: JobQueue, client: Redis) -> None:
+    await queue.add([Message("a", 1)])
+    await client.script_flush()
+    await queue.add([Message("b", 1)])
+    assert await queue.waiting_ids() == {"a-1", "b-1"}
+
+
+async def test_queues_keep_apart(client: Redis) -> None:
+    await JobQueue(client, "one").add([Message("a", 1)])
+    assert await JobQueue(client, "two").waiting_ids() == frozenset()
+
+
+async def test_eviction_is_told(queue: JobQueue, client: Redis) -> None:
+    assert await queue.check() is None
+    await client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        problem = await queue.check()
+    finally:
+        await client.config_set("maxmemory-policy", "noeviction")
+    assert problem is not None
+    assert "allkeys-lru" in problem
+
+
+async def test_server_that_is_away_is_said_to_be() -> None:
+    nowhere = connect("redis://:secret-password@127.0.0.1:1/0", client_name="tests")
+    queue = JobQueue(nowhere)
+    for call in (queue.add([Message("a", 1)]), queue.waiting_ids(), queue.check_epoch(), queue.counts()):
+        with pytest.raises(QueueUnavailableError) as caught:
+            await call
+        assert "secret-password" not in str(caught.value)
+    await nowhere.aclose()
+
+
+async def test_server_without_memory_says_so(queue: JobQueue, client: Redis) -> None:
+    await client.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(QueueUnavailableError, match="maxmemory"):
+            await queue.add([Message("a", 1)])
+    finally:
+        await client.config_set("maxmemory", "0")
+    await queue.add([Message("a", 1)])
+    assert await queue.waiting_ids() == {"a-1"}
