@@ -17,7 +17,6 @@ import kopf
 
 from import_core.adapters.kube.client import load_configuration
 from import_core.adapters.kube.resources import GROUP
-from import_core.domain.errors import KubernetesUnavailableError
 from import_core.observability.logs import get_logger
 from import_operator import metrics
 from import_operator.deployments import POOL_LABEL
@@ -131,6 +130,3 @@ class Watcher:
             standalone=True,
             stop_flag=self._stop,
         )
-
-
-__all__ = ["KubernetesUnavailableError", "Watcher", "configure_kopf", "sign_in"]

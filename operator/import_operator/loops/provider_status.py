@@ -69,11 +69,9 @@ class ProviderStatusLoop:
     async def _handle(self, names: list[str]) -> None:
         bodies = [body for name in names if (body := self._state.providers.named(name)) is not None]
         for body in bodies:
-            status = body.get("status") or {}
-            if status.get("observedGeneration") != generation_of(body) or not status.get("checkedAt"):
-                await self._connections.request_check(
-                    self._state.namespace, name_of(body), uid_of(body), generation_of(body)
-                )
+            await self._connections.request_check(
+                self._state.namespace, name_of(body), uid_of(body), generation_of(body)
+            )
         states = {state.name: state for state in await self._connections.read(self._state.namespace, names)}
         for body in bodies:
             await self._patch(body, _check_of(body, states.get(name_of(body))))

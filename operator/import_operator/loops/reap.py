@@ -45,16 +45,25 @@ class ReapLoop:
             return
         try:
             known = [KnownWorker(*row) for row in await self._workers.of_pods(list(ends))]
-            gone = [worker_id for end in ends.values() for worker_id in ended_workers(end, known)]
-            if not gone:
-                return
-            ended = await self._claims.end_of_workers(gone)
-            await self._workers.remove(gone)
+            for out_of_memory in (False, True):
+                gone = [
+                    worker_id
+                    for end in ends.values()
+                    if end.out_of_memory is out_of_memory
+                    for worker_id in ended_workers(end, known)
+                ]
+                await self._end(gone, out_of_memory=out_of_memory)
         except DatabaseUnavailableError:
             self._state.worker_ends = {**ends, **self._state.worker_ends}
             raise
-        log.info("workers.ended", workers=len(gone), claims=len(ended))
-        self._tell(ended, cause="WorkerEnded")
+
+    async def _end(self, worker_ids: list[str], *, out_of_memory: bool) -> None:
+        if not worker_ids:
+            return
+        ended = await self._claims.end_of_workers(worker_ids, out_of_memory=out_of_memory)
+        await self._workers.remove(worker_ids)
+        log.info("workers.ended", workers=len(worker_ids), claims=len(ended), outOfMemory=out_of_memory)
+        self._tell(ended, cause="OutOfMemory" if out_of_memory else "WorkerEnded")
 
     def _tell(self, ended: Sequence[EndedClaim], *, cause: str) -> None:
         if not ended:

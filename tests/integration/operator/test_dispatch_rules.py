@@ -252,9 +252,21 @@ async def test_expired_lease_makes_the_job_due(
     assert (again.job.deaths, again.job.attempt) == (1, 0), "a death uses up no try"
 
 
+@pytest.mark.parametrize(
+    ("out_of_memory", "reason", "words"),
+    [(False, "WorkerKilled", "the worker died"), (True, "OutOfMemory", "ran out of memory")],
+)
 async def test_third_death_makes_a_suspect_that_fails_alone(
-    dispatchers: Dispatchers, jobs: JobStore, worker: TakingWorker, reaper: ReapLoop, database: Database
+    dispatchers: Dispatchers,
+    jobs: JobStore,
+    worker: TakingWorker,
+    database: Database,
+    *,
+    out_of_memory: bool,
+    reason: str,
+    words: str,
 ) -> None:
+    workers = WorkerStore(database)
     await jobs.record([request("job")])
     dispatcher = dispatchers.new()
     for deaths in range(3):
@@ -266,9 +278,14 @@ async def test_third_death_makes_a_suspect_that_fails_alone(
     claim = await worker.take()
     assert claim.suspected
     await worker.claims.mark_alone(claim)
-    await worker.claims.end_of_workers([worker.worker_id])
+    await workers.register(WorkerProcess(worker.worker_id, QUEUE, "imports", "pod", "uid-pod", 5))
+    state = OperatorState("imports")
+    state.worker_ends["uid-pod"] = WorkerEnd("uid-pod", None, out_of_memory)
+    await ReapLoop(state, worker.claims, workers).round()
     row = (await jobs.read(["job"]))["job"]
-    assert (row.state, row.failure_reason, row.deaths) == (JobState.FAILED, "WorkerKilled", 4)
+    assert (row.state, row.failure_reason, row.deaths) == (JobState.FAILED, reason, 4)
+    assert row.message is not None
+    assert words in row.message
 
 
 async def test_end_of_a_pod_ends_its_processes_claims(

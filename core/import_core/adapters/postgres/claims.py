@@ -94,15 +94,21 @@ AFTER_DEATH = """
 UPDATE "ProductImportJob" j SET
     status = CASE WHEN t.suspected THEN 'FAILED' ELSE 'PENDING' END,
     "completedAt" = CASE WHEN t.suspected THEN now() END,
-    "failureReason" = CASE WHEN t.suspected THEN 'WorkerKilled' END,
+    "failureReason" = CASE WHEN t.suspected THEN %s END,
     "errorMessage" = CASE WHEN t.suspected
-        THEN 'the job ran alone on a worker and the worker died, after ' || coalesce(j.deaths, 0) || ' deaths before'
+        THEN 'the job ran alone on a worker and the worker ' || %s || ', after ' || coalesce(j.deaths, 0)
+            || ' deaths before'
         END,
     "notBefore" = NULL, "updatedAt" = now(), deaths = coalesce(j.deaths, 0) + 1,
     dispatch = coalesce(j.dispatch, 0) + 1, "dispatchedAt" = NULL
 FROM unnest(%s::text[], %s::boolean[]) AS t (job_id, suspected)
 WHERE j.id = t.job_id AND j.status = 'IN_PROGRESS'
 """
+
+
+# Failure reason of a suspected job, and what happened to its worker.
+_DIED = ("WorkerKilled", "died")
+_OUT_OF_MEMORY = ("OutOfMemory", "was killed because it ran out of memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,19 +213,27 @@ class ClaimStore:
 
     async def end_expired(self, *, limit: int = 500) -> list[EndedClaim]:
         """End claims whose lease has run out and make their jobs due again; at most `limit` a call."""
-        return await self._end(END_EXPIRED, (limit,))
+        return await self._end(END_EXPIRED, (limit,), _DIED)
 
-    async def end_of_workers(self, worker_ids: Sequence[str]) -> list[EndedClaim]:
-        """End the claims of worker processes that have ended, by the processes' own ids."""
-        return await self._end(END_OF_WORKERS, (list(worker_ids),))
+    async def end_of_workers(
+        self, worker_ids: Sequence[str], *, out_of_memory: bool = False
+    ) -> list[EndedClaim]:
+        """End the claims of worker processes that have ended, by the processes' own ids.
 
-    async def _end(self, statement: str, parameters: tuple[object, ...]) -> list[EndedClaim]:
+        `out_of_memory`: they were killed for it, which is the reason that a suspected job fails with.
+        """
+        cause = _OUT_OF_MEMORY if out_of_memory else _DIED
+        return await self._end(END_OF_WORKERS, (list(worker_ids),), cause)
+
+    async def _end(
+        self, statement: str, parameters: tuple[object, ...], cause: tuple[str, str]
+    ) -> list[EndedClaim]:
         async with self._database.transaction() as connection:
             cursor = await connection.execute(statement, parameters)
             ended = [EndedClaim(*row) for row in await cursor.fetchall()]
             if ended:
                 await connection.execute(
-                    AFTER_DEATH, ([e.job_id for e in ended], [e.suspected for e in ended])
+                    AFTER_DEATH, (*cause, [e.job_id for e in ended], [e.suspected for e in ended])
                 )
             return ended
 
