@@ -20,6 +20,8 @@ from import_local.kubelet.errors import ApiError, ApiUnavailableError, KubeletEr
 Json = dict[str, Any]
 
 REQUEST_SECONDS = 10.0
+QUEUE_SECONDS = 60.0
+CONNECTIONS = 8
 WATCH_SECONDS = 300
 # An established watch may be silent for its whole time; then something is wrong with the connection.
 WATCH_READ_SECONDS = WATCH_SECONDS + 15.0
@@ -44,21 +46,25 @@ class WatchEvent:
 class KubernetesApi:
     """A client bound to one kubeconfig. Every method raises ApiError or ApiUnavailableError."""
 
-    def __init__(self, client: httpx2.AsyncClient, server: str) -> None:
+    def __init__(self, client: httpx2.AsyncClient, watcher: httpx2.AsyncClient, server: str) -> None:
         self._client = client
+        self._watcher = watcher
         self.server = server
 
     @classmethod
     def from_kubeconfig(cls, path: Path) -> Self:
         """Connect by the current context of a kubeconfig file; raises KubeletError when it is unusable."""
         config = read_kubeconfig(path)
-        timeout = httpx2.Timeout(REQUEST_SECONDS)
+        timeout = httpx2.Timeout(REQUEST_SECONDS, pool=QUEUE_SECONDS)
         try:
             parameters = ConnectionParams(timeout=timeout, trust_env=False).httpx_params(config)
         except (ConfigError, OSError, AssertionError) as problem:
             raise KubeletError(f"cannot use the kubeconfig {path}: {problem}") from problem
-        limits = httpx2.Limits(max_connections=64, max_keepalive_connections=32)
-        return cls(httpx2.AsyncClient(**parameters, limits=limits), config.cluster.server)
+        # A few warm connections are faster than many handshakes; a watch keeps one to itself.
+        few = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
+        any_number = httpx2.Limits(max_connections=None)
+        client = httpx2.AsyncClient(**parameters, limits=few)
+        return cls(client, httpx2.AsyncClient(**parameters, limits=any_number), config.cluster.server)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -69,6 +75,7 @@ class KubernetesApi:
     async def close(self) -> None:
         """Close all connections."""
         await self._client.aclose()
+        await self._watcher.aclose()
 
     async def request(
         self,
@@ -133,7 +140,7 @@ class KubernetesApi:
         }
         timeout = httpx2.Timeout(REQUEST_SECONDS, read=WATCH_READ_SECONDS)
         try:
-            async with self._client.stream("GET", path, params=parameters, timeout=timeout) as response:
+            async with self._watcher.stream("GET", path, params=parameters, timeout=timeout) as response:
                 if response.is_error:
                     raise to_error(response.status_code, await response.aread())
                 async for line in response.aiter_lines():

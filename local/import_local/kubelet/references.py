@@ -12,17 +12,43 @@ Json = dict[str, Any]
 PLURALS = {"Secret": "secrets", "ConfigMap": "configmaps"}
 
 
+Key = tuple[str, str, str]
+
+
 class ReferenceReader:
-    """Reads only what a pod names, so that a node's least privilege suffices."""
+    """Reads only what a pod names, so that a node's least privilege suffices.
+
+    Reads of one object that are asked for together share a request. It is always one that was sent
+    after they were asked for, so that nobody gets what was true before.
+    """
 
     def __init__(self, api: KubernetesApi) -> None:
         self._api = api
+        self._running: dict[Key, asyncio.Task[Json | None]] = {}
+        self._next: dict[Key, asyncio.Task[Json | None]] = {}
 
     async def read(self, namespace: str, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], Json | None]:
         """Return the objects by (kind, name), None for absent ones; raises ApiError, ApiUnavailableError."""
         ordered = sorted(wanted)
-        found = await asyncio.gather(*(self._read_one(namespace, kind, name) for kind, name in ordered))
+        found = await asyncio.gather(*(self._share((namespace, kind, name)) for kind, name in ordered))
         return dict(zip(ordered, found, strict=True))
+
+    async def _share(self, key: Key) -> Json | None:
+        task = self._next.get(key)
+        if task is None:
+            task = self._next[key] = asyncio.create_task(self._read_after(self._running.get(key), key))
+        # Shielded: others may wait for the same task.
+        return await asyncio.shield(task)
+
+    async def _read_after(self, running: asyncio.Task[Json | None] | None, key: Key) -> Json | None:
+        if running is not None:
+            await asyncio.wait([running])
+        own = self._running[key] = self._next.pop(key)
+        try:
+            return await self._read_one(*key)
+        finally:
+            if self._running[key] is own:
+                del self._running[key]
 
     async def _read_one(self, namespace: str, kind: str, name: str) -> Json | None:
         try:
