@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -11,7 +11,6 @@ from psycopg.types.json import Jsonb
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.rows import (
     JOB_COLUMNS,
-    JOB_TABLES,
     job_from_row,
     progress_from_json,
     progress_to_json,
@@ -23,31 +22,38 @@ from import_core.domain.jobs import CHECKPOINT_VERSION, Checkpoint, Claim, JobSt
 LEASE_SECONDS = 60.0
 PAGE_TRANSACTION_SECONDS = 15.0
 
-# A claim needs the row's state and hand-over to match the message: a stale message changes nothing.
-TAKE_JOB = """
-UPDATE "ProductImportJob"
-SET status = 'IN_PROGRESS', "startedAt" = coalesce("startedAt", now()), "updatedAt" = now(),
-    "waitingReason" = NULL, "errorMessage" = NULL
-WHERE id = %s AND status = 'PENDING' AND dispatch = %s AND "dispatchedAt" IS NOT NULL AND suspended IS NOT TRUE
-RETURNING coalesce(queue, 'product-imports'), coalesce(deaths, 0)
+# One statement: a claim is worth one round trip. It needs the row's state and hand-over to match the
+# message, so a stale message changes nothing. A claim that is there all the same (somebody set the row
+# back by hand) is taken over, and so fenced off.
+CLAIM = f"""
+WITH taken AS (
+    UPDATE "ProductImportJob"
+    SET status = 'IN_PROGRESS', "startedAt" = coalesce("startedAt", now()), "updatedAt" = now(),
+        "waitingReason" = NULL, "errorMessage" = NULL
+    WHERE id = %(job)s AND status = 'PENDING' AND dispatch = %(dispatch)s AND "dispatchedAt" IS NOT NULL
+      AND suspended IS NOT TRUE
+    RETURNING *
+), claimed AS (
+    INSERT INTO imports.claim AS c (job_id, claim_id, worker_id, queue, dispatch, expires_at)
+    SELECT id, %(claim)s, %(worker)s, coalesce(queue, 'product-imports'), dispatch,
+        clock_timestamp() + %(lease)s * interval '1 second'
+    FROM taken
+    ON CONFLICT (job_id) DO UPDATE SET claim_id = excluded.claim_id, worker_id = excluded.worker_id,
+        queue = excluded.queue, dispatch = excluded.dispatch, suspected = false,
+        claimed_at = clock_timestamp(), expires_at = excluded.expires_at, live_progress = NULL
+    RETURNING c.job_id, c.worker_id, c.live_progress
+), first_job AS (
+    UPDATE imports.worker SET first_job_at = clock_timestamp()
+    WHERE worker_id = %(worker)s AND first_job_at IS NULL AND EXISTS (SELECT FROM taken)
+)
+SELECT {JOB_COLUMNS}, c.version, c.cursor, c.pages
+FROM taken j JOIN claimed k ON k.job_id = j.id LEFT JOIN imports.checkpoint c ON c.job_id = j.id
 """
-# A claim that is there all the same (somebody set the row back by hand) is taken over, and so fenced off.
-INSERT_CLAIM = """
-INSERT INTO imports.claim (job_id, claim_id, worker_id, queue, dispatch, expires_at)
-VALUES (%s, %s, %s, %s, %s, clock_timestamp() + %s * interval '1 second')
-ON CONFLICT (job_id) DO UPDATE SET claim_id = excluded.claim_id, worker_id = excluded.worker_id,
-    queue = excluded.queue, dispatch = excluded.dispatch, suspected = false, claimed_at = clock_timestamp(),
-    expires_at = excluded.expires_at, live_progress = NULL
-"""
-READ_JOB = f"SELECT {JOB_COLUMNS}, c.version, c.cursor, c.pages FROM {JOB_TABLES} WHERE j.id = %s"
 
 # From here on the worker's death is this job's doing.
 MARK_ALONE = """
 UPDATE imports.claim SET suspected = true
 WHERE job_id = %s AND claim_id = %s AND expires_at > clock_timestamp() RETURNING 1
-"""
-MARK_FIRST_JOB = """
-UPDATE imports.worker SET first_job_at = clock_timestamp() WHERE worker_id = %s AND first_job_at IS NULL
 """
 
 # An expired claim is never revived: the reaper may be about to hand the job to somebody else.
@@ -62,21 +68,26 @@ RETURNING c.claim_id
 LOCK_CLAIM = """
 SELECT 1 FROM imports.claim WHERE job_id = %s AND claim_id = %s AND expires_at > clock_timestamp() FOR UPDATE
 """
-DELETE_CLAIM = "DELETE FROM imports.claim WHERE job_id = %s"
 
-FINISH = """
-UPDATE "ProductImportJob"
-SET status = %s, "completedAt" = now(), "updatedAt" = now(), "failureReason" = %s, "errorMessage" = %s,
-    "waitingReason" = NULL, dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = NULL
-WHERE id = %s
+# The end of a claim and what comes of its job are one statement, the claim first: locks are taken in the
+# order claim, job, everywhere. No row back means that the claim had ended, and that nothing was written.
+END_CLAIM = """
+WITH ended AS (
+    DELETE FROM imports.claim
+    WHERE job_id = %(job)s AND claim_id = %(claim)s AND expires_at > clock_timestamp() RETURNING job_id)
+UPDATE "ProductImportJob" j SET
+    "updatedAt" = now(), dispatch = coalesce(j.dispatch, 0) + 1, "dispatchedAt" = NULL, {changes}
+FROM ended WHERE j.id = ended.job_id AND j.status = 'IN_PROGRESS' RETURNING 1
 """
-RELEASE = """
-UPDATE "ProductImportJob"
-SET status = 'PENDING', "updatedAt" = now(), dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = NULL,
+FINISH = END_CLAIM.format(
+    changes="""status = %(state)s, "completedAt" = now(), "failureReason" = %(reason)s,
+    "errorMessage" = %(message)s, "waitingReason" = NULL"""
+)
+RELEASE = END_CLAIM.format(
+    changes="""status = 'PENDING', attempt = coalesce(j.attempt, 0) + %(tries)s,
     "notBefore" = CASE WHEN %(delay)s > 0 THEN clock_timestamp() + %(delay)s * interval '1 second' END,
-    attempt = coalesce(attempt, 0) + %(tries)s, "waitingReason" = %(waiting)s, "errorMessage" = %(message)s
-WHERE id = %(id)s
-"""
+    "waitingReason" = %(waiting)s, "errorMessage" = %(message)s"""
+)
 
 # The end of a worker process, seen or presumed. A suspected job ran alone, so its death is its own doing.
 END_EXPIRED = """
@@ -131,25 +142,26 @@ class ClaimStore:
     ) -> Claim | None:
         """Claim the job of a message, or return None where the message is outdated."""
         claim_id = uuid4()
-        async with self._database.transaction() as connection:
-            cursor = await connection.execute(TAKE_JOB, (message.job_id, message.dispatch))
-            taken = await cursor.fetchone()
-            if taken is None:
-                return None
-            suspected = taken[1] >= DEATHS_UNTIL_SUSPECTED
-            await connection.execute(
-                INSERT_CLAIM,
-                (message.job_id, claim_id, worker_id, taken[0], message.dispatch, lease_seconds),
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(
+                CLAIM,
+                {
+                    "job": message.job_id,
+                    "dispatch": message.dispatch,
+                    "claim": claim_id,
+                    "worker": worker_id,
+                    "lease": lease_seconds,
+                },
             )
-            await connection.execute(MARK_FIRST_JOB, (worker_id,))
-            cursor = await connection.execute(READ_JOB, (message.job_id,))
             row = await cursor.fetchone()
-            if row is None:
-                return None
+        if row is None:
+            return None
+        job = job_from_row(row)
+        suspected = job.deaths >= DEATHS_UNTIL_SUSPECTED
         version, position, pages = row[-3:]
         known = version is not None and version <= CHECKPOINT_VERSION
         checkpoint = Checkpoint(version, position, progress_from_json(row[22]), pages) if known else None
-        return Claim(str(claim_id), worker_id, job_from_row(row), checkpoint, lease_seconds, suspected)
+        return Claim(str(claim_id), worker_id, job, checkpoint, lease_seconds, suspected)
 
     async def mark_alone(self, claim: Claim) -> None:
         """Tell that a suspected job runs alone from now on, so that a death of its worker fails it.
@@ -179,10 +191,8 @@ class ClaimStore:
 
     async def finish(self, claim: Claim, state: JobState, *, reason: str | None, message: str | None) -> None:
         """End the job as `state`. Raises ClaimLostError when the claim has ended before."""
-        async with self._database.transaction(timeout_seconds=PAGE_TRANSACTION_SECONDS) as connection:
-            await lock_claim(connection, claim)
-            await connection.execute(DELETE_CLAIM, (claim.job.id,))
-            await connection.execute(FINISH, (state.value, reason, message, claim.job.id))
+        changes = {"state": state.value, "reason": reason, "message": message}
+        await self._end_claim(FINISH, claim, changes)
 
     async def release(
         self,
@@ -197,19 +207,15 @@ class ClaimStore:
 
         Raises ClaimLostError.
         """
-        async with self._database.transaction(timeout_seconds=PAGE_TRANSACTION_SECONDS) as connection:
-            await lock_claim(connection, claim)
-            await connection.execute(DELETE_CLAIM, (claim.job.id,))
-            await connection.execute(
-                RELEASE,
-                {
-                    "delay": delay_seconds,
-                    "tries": tries,
-                    "waiting": waiting_reason,
-                    "message": message,
-                    "id": claim.job.id,
-                },
-            )
+        changes = {"delay": delay_seconds, "tries": tries, "waiting": waiting_reason, "message": message}
+        await self._end_claim(RELEASE, claim, changes)
+
+    async def _end_claim(self, statement: str, claim: Claim, changes: Mapping[str, object]) -> None:
+        async with self._database.connection() as connection:
+            parameters = {"job": claim.job.id, "claim": UUID(claim.claim_id), **changes}
+            cursor = await connection.execute(statement, parameters)
+            if await cursor.fetchone() is None:
+                raise ClaimLostError
 
     async def end_expired(self, *, limit: int = 500) -> list[EndedClaim]:
         """End claims whose lease has run out and make their jobs due again; at most `limit` a call."""
