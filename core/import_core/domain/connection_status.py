@@ -50,8 +50,11 @@ def project_connection(body: Mapping[str, Any], check: Check | None, now: dateti
     conditions = [dict(item) for item in old.get("conditions") or []]
     for kind, status, reason, text in (
         (ImportProviderCondition.READY, ready, _reason(check, problem), message),
-        (ImportProviderCondition.REACHABLE, *_finding(check, check and check.reachable)),
-        (ImportProviderCondition.CREDENTIALS_VALID, *_finding(check, check and check.credentials_valid)),
+        (ImportProviderCondition.REACHABLE, *_finding(check, check.reachable if check else None)),
+        (
+            ImportProviderCondition.CREDENTIALS_VALID,
+            *_finding(check, check.credentials_valid if check else None),
+        ),
     ):
         conditions = set_condition(
             conditions, kind, status, reason, text, observed_generation=generation, now=now
