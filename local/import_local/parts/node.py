@@ -1,6 +1,8 @@
 """The cluster's only node: the process kubelet, with its own certificate and a node's rights."""
 
+import json
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -53,6 +55,7 @@ class ProcessNode:
         administrator's `kubeconfig`, and there are no logs through the API server.
         """
         ensure_folder(self._folder)
+        await self._forget_ended_pods(kubeconfig)
         signs_in_with, server_options = kubeconfig, list[str]()
         if control_plane is not None:
             await run_kubectl(
@@ -102,6 +105,31 @@ class ProcessNode:
         if self.child is not None:
             await self.child.stop()
             self.child = None
+
+    async def _forget_ended_pods(self, kubeconfig: Path) -> None:
+        """Delete the pods of an earlier run that a controller replaces; their processes ended with that run.
+
+        Else they would count as ready until this kubelet has looked at each.
+        """
+        answer = await run_kubectl(
+            kubeconfig, "get", "pods", "-A", f"--field-selector=spec.nodeName={self.node_name}", "-o", "json"
+        )
+        ended = defaultdict(list)
+        for pod in json.loads(answer)["items"]:
+            if pod["metadata"].get("ownerReferences"):
+                ended[pod["metadata"]["namespace"]].append(pod["metadata"]["name"])
+        for namespace, names in ended.items():
+            await run_kubectl(
+                kubeconfig,
+                "delete",
+                "pods",
+                "-n",
+                namespace,
+                "--force",
+                "--grace-period=0",
+                "--wait=false",
+                *names,
+            )
 
     async def _is_ready(self, kubeconfig: Path) -> bool:
         try:

@@ -1,6 +1,7 @@
 """`import-local up` and `down`: whatever happens in between, a clear message and no stray process."""
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -9,16 +10,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
 
+from import_local.main import main
 from import_local.state import ProcessRecord, StateFolder
 
 _UP_SECONDS = 120
 _STUBBORN_POD = "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(3600)"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 class Local:
@@ -27,22 +39,28 @@ class Local:
     def __init__(self, path: Path) -> None:
         self.state = StateFolder(path)
 
-    def command(self, *words: str) -> list[str]:
+    def words(self, *words: str) -> list[str]:
         # The operator is not what is tested here, and takes its time to start.
-        words = (*words, "--no-operator") if words == ("up",) else words
-        return [
-            sys.executable,
-            "-c",
-            "from import_local.main import main; main()",
-            *words,
-            "--state",
-            str(self.state.path),
-        ]
+        options = ["--no-operator"] if words == ("up",) else []
+        return [*words, *options, "--state", str(self.state.path)]
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*words), capture_output=True, text=True, timeout=_UP_SECONDS, check=False
-        )
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-c", "from import_local.main import main; main()", *self.words(*words)]
+
+    def run(self, *words: str) -> Result:
+        """Run a command to its end, in this process."""
+        output, errors, code = io.StringIO(), io.StringIO(), 0
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(errors),
+        ):
+            patch.setattr(sys, "argv", ["import-local", *self.words(*words)])
+            try:
+                main()
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return Result(code, output.getvalue(), errors.getvalue())
 
     def start(self, *words: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -246,7 +264,8 @@ def test_a_removed_state_folder_stops_everything(local: Local) -> None:
     _run_a_stubborn_pod(local)
     records = local.records()
     choices = local.state.read_choices()
-    shutil.rmtree(local.state.path)
+    while local.state.path.exists():  # its processes still write into it while it is being removed
+        shutil.rmtree(local.state.path, ignore_errors=True)
     local.wait_until_nothing_runs(records)
     assert "was removed while the installation ran" in local.run("status").stdout
     if choices is not None:
@@ -324,7 +343,8 @@ def test_logs_lists_parts_and_names_an_unknown_one(local: Local) -> None:
     local.state.create()
     (local.state.logs / "sample.log").write_text("one\ntwo\nthree\n")
     assert "sample" in local.run("logs").stdout.split()
-    assert local.run("logs", "sample", "--lines", "2").stdout == "two\nthree\n"
+    shown = subprocess.check_output(local.command("logs", "sample", "--lines", "2"), text=True)
+    assert shown == "two\nthree\n"
     unknown = local.run("logs", "nonesuch")
     assert unknown.returncode == 1
     assert "there is no log of 'nonesuch'" in unknown.stderr
