@@ -94,7 +94,9 @@ class KubernetesApi:
                 method, path, content=content, headers=headers, params=parameters
             )
         except httpx2.TransportError as problem:
-            raise ApiUnavailableError(f"{method} {path}: {problem or type(problem).__name__}") from problem
+            raise ApiUnavailableError(
+                f"{method} {path}: {str(problem) or type(problem).__name__}"
+            ) from problem
         if response.is_error:
             raise to_error(response.status_code, response.content)
         answer: Json = response.json()
@@ -152,7 +154,7 @@ class KubernetesApi:
                         )
                     yield event["type"], event["object"]
         except (httpx2.TransportError, httpx2.StreamError) as problem:
-            raise ApiUnavailableError(f"watch {path}: {problem or type(problem).__name__}") from problem
+            raise ApiUnavailableError(f"watch {path}: {str(problem) or type(problem).__name__}") from problem
 
 
 def to_error(code: int, content: bytes) -> ApiError:
