@@ -70,5 +70,5 @@ lock: ## Pin the dependencies anew (needs uv)
 	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --upgrade --output-file requirements.txt
 
 clean: ## Remove what was built here; stops the local installation first
-	@test ! -x $(BIN)/import-local || $(BIN)/import-local down
+	@test ! -x $(BIN)/import-local || $(BIN)/import-local down --delete-data
 	@rm -rf $(VENV) .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage dist
