@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from import_local.deployment import NAMESPACE
 from import_local.parts.control_plane import ControlPlane
 from import_local.parts.node import ProcessNode
 from import_local.parts.objectstore import ObjectStoreServer
@@ -93,7 +94,11 @@ def make_parts(state: StateFolder, choices: Choices, options: Options) -> PartSe
             log_path=logs / "samples.log", port=choices.samples_port, options=options.samples
         ),
         control_plane=ControlPlane(
-            state.path / "control-plane", log_folder=logs, ports=choices.control_plane, durable=durable
+            state.path / "control-plane",
+            log_folder=logs,
+            ports=choices.control_plane,
+            durable=durable,
+            namespace=NAMESPACE,
         ),
         node=ProcessNode(state.kubelet, log_path=logs / "kubelet.log", options=options.kubelet),
     )

@@ -8,6 +8,7 @@ import sys
 import typer
 from pydantic import ValidationError
 
+from import_core.adapters.settings import describe_problems
 from import_core.domain.errors import ImportOperatorError
 from import_core.observability.logs import configure_logs, get_logger
 
@@ -59,8 +60,7 @@ def main() -> None:
         log.critical("operator.failed", error=type(error).__name__, message=error.message)
         sys.exit(1)
     except ValidationError as error:
-        missing = ", ".join(str(item["loc"][0]) for item in error.errors(include_input=False))
-        sys.stderr.write(f"The environment lacks or has wrong values for: {missing}\n")
+        sys.stderr.write("\n".join(describe_problems(error)) + "\n")
         sys.exit(2)
 
 

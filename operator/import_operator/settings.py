@@ -31,7 +31,6 @@ class OperatorSettings(ConnectionSettings, PodSettings):
         validation_alias="WORKER_CONNECTIONS_SECRET",
         description="Secret with DATABASE_URL, REDIS_URL and the object store's variables for worker pods",
     )
-    log_level: str = Field(default="INFO", validation_alias="LOG_LEVEL", description="DEBUG, INFO, WARNING")
 
     @property
     def namespace(self) -> str:

@@ -149,10 +149,6 @@ class OperatorState:
         self.scale_wanted = asyncio.Event()
         self.reconcile_wanted = asyncio.Event()
 
-    def wake_recorder(self, uid: str) -> None:
-        """Have an ImportJob looked at again."""
-        self.to_record.add(uid)
-
     def forget_job(self, uid: str) -> None:
         """Drop all that is known of an ImportJob."""
         self.jobs.remove(uid)

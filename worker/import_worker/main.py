@@ -37,15 +37,14 @@ def _run() -> int:
     import uvloop
     from pydantic import ValidationError
 
+    from import_core.adapters.settings import describe_problems
     from import_core.observability.logs import configure_logs, get_logger
     from import_worker.settings import WorkerSettings
 
     try:
         settings = WorkerSettings()
     except ValidationError as error:
-        for problem in error.errors(include_url=False, include_input=False, include_context=False):
-            name = ".".join(str(part) for part in problem["loc"])
-            sys.stderr.write(f"setting {name}: {problem['msg']}\n")
+        sys.stderr.write("\n".join(describe_problems(error)) + "\n")
         return 2
     configure_logs(level=settings.log_level, process="worker")
     from import_core.domain.errors import ImportOperatorError

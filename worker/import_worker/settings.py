@@ -76,9 +76,6 @@ class WorkerSettings(ConnectionSettings, PodSettings):
         gt=0,
         description="Makes the limiter's windows pass so many times faster; for tests only",
     )
-    log_level: str = Field(
-        default="INFO", validation_alias="LOG_LEVEL", pattern=r"^(?i:debug|info|warning|error)$"
-    )
 
     @field_validator("image_allow")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -24,8 +24,36 @@ class PodSettings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
 
-    pod_name: str = Field(default="local", validation_alias="POD_NAME")
-    pod_uid: str = Field(default="", validation_alias="POD_UID")
-    pod_namespace: str = Field(default="imports", validation_alias="POD_NAMESPACE")
-    pod_ip: str = Field(default="127.0.0.1", validation_alias="POD_IP")
-    health_port: int = Field(default=8080, validation_alias="HEALTH_PORT", ge=0, le=65535)
+    pod_name: str = Field(default="local", validation_alias="POD_NAME", description="Name of the pod")
+    pod_uid: str = Field(
+        default="",
+        validation_alias="POD_UID",
+        description="uid of the pod: ties a worker's claims to its end",
+    )
+    pod_namespace: str = Field(
+        default="imports", validation_alias="POD_NAMESPACE", description="Namespace of the pod"
+    )
+    pod_ip: str = Field(
+        default="127.0.0.1", validation_alias="POD_IP", description="Address that the health server binds to"
+    )
+    health_port: int = Field(
+        default=8080,
+        validation_alias="HEALTH_PORT",
+        ge=0,
+        le=65535,
+        description="Port of /healthz, /readyz and /metrics on the pod's address",
+    )
+    log_level: str = Field(
+        default="INFO",
+        validation_alias="LOG_LEVEL",
+        pattern=r"^(?i:debug|info|warning|error)$",
+        description="Least severe level that is logged: DEBUG, INFO, WARNING or ERROR",
+    )
+
+
+def describe_problems(error: ValidationError) -> list[str]:
+    """One line for each setting that is missing or wrong: its variable, and why; never its value."""
+    return [
+        f"setting {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_input=False, include_context=False)
+    ]

@@ -186,9 +186,5 @@ class ItemError(ImportOperatorError):
         super().__init__(message)
 
 
-class MeasurementError(ImportOperatorError):
-    """A value could not be measured; it is unknown, not zero."""
-
-
 class SchemaMismatchError(ImportOperatorError):
     """The platform's tables differ from what the import operator needs."""

@@ -22,8 +22,3 @@ def sort_renewal(asked: Iterable[str], standing: Set[str]) -> RenewalOutcome:
     """Sort the claims that were asked for by whether they still stand; claims made meanwhile are neither."""
     asked = frozenset(asked)
     return RenewalOutcome(confirmed=asked & standing, lost=asked - standing)
-
-
-def stop_at(confirmed_at: float) -> float:
-    """Moment (same clock, seconds) at which a job stops itself unless its lease is confirmed again."""
-    return confirmed_at + UNCONFIRMED_LIMIT_SECONDS

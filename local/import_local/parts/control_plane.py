@@ -80,7 +80,10 @@ class ControlPlanePorts:
 
 
 class ControlPlane:
-    """One cluster with its state in `folder`; `start` may be called again after `stop`."""
+    """One cluster with its state in `folder`; `start` may be called again after `stop`.
+
+    `namespace` is the one that the administrator's kubeconfig starts in.
+    """
 
     name = "control-plane"
 
@@ -91,10 +94,12 @@ class ControlPlane:
         log_folder: Path,
         ports: ControlPlanePorts | None = None,
         durable: bool = True,
+        namespace: str = "default",
     ) -> None:
         self._folder = folder
         self._log_folder = log_folder
         self._durable = durable
+        self._namespace = namespace
         self.ports = ports or ControlPlanePorts()
         self.children: list[Child] = []
 
@@ -247,7 +252,7 @@ class ControlPlane:
         child = await self._spawn(binaries, "kube-apiserver", options)
         probe = _HealthProbe(f"{self.server}/readyz", authority.certificate, administrator)
         await wait_until_ready(child, probe, timeout=120)
-        self._write_kubeconfig("admin", "import-local-admin", administrator, "default")
+        self._write_kubeconfig("admin", "import-local-admin", administrator, self._namespace)
 
     async def _start_client(self, binaries: Path, name: str, options: dict[str, str | Path]) -> None:
         serving = self.authority.issue(f"{name}-server", common_name=name, hosts=[LOOPBACK, "localhost"])
