@@ -77,13 +77,14 @@ class ProviderChecks:
 
     async def _check(self, name: str) -> CheckResult | None:
         """What a check says; None where it could not be made, through no fault of the provider."""
-        provider_type = "unknown"
+        provider_type, asked = "unknown", False
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
                 found = await self._connections.find(name)
                 provider_type = found.spec.type.value
                 provider = await self._connections.open(found, CatalogueFilter())
                 try:
+                    asked = True
                     await provider.check()
                 finally:
                     await provider.aclose()
@@ -92,27 +93,26 @@ class ProviderChecks:
             log.info("provider.not_checked", connection=name, detail=error.message)
             return None
         except (ImportOperatorError, TimeoutError) as error:
-            result = judge(error)
+            result = judge(error, asked=asked)
         outcome = "ok" if result.reachable and result.credentials_valid else "failed"
         self._metrics.provider_checks.labels(outcome, provider_type).inc()
         log.info("provider.checked", connection=name, outcome=outcome, reason=result.reason)
         return result
 
 
-def judge(error: ImportOperatorError | TimeoutError) -> CheckResult:
-    """What a failed check says about the connection."""
+def judge(error: ImportOperatorError | TimeoutError, *, asked: bool) -> CheckResult:
+    """What a failed check says about the connection; `asked`: the provider was called at all."""
     message = describe(error)
     reason = error.reason if isinstance(error, JobError) else "InvalidProvider"
     match error:
         case CredentialsError():
             # A missing Secret or key says nothing of the provider; a refusal proves that it answers.
-            refused = "refused" in message
-            return CheckResult(True if refused else None, False, reason, message)
+            return CheckResult(True if asked else None, False, reason, message)
         case ProviderThrottledError():
             return CheckResult(True, None, reason, message)
         case ProviderUnavailableError():
             return CheckResult(False, None, reason, message)
-        case TimeoutError():
+        case TimeoutError() if asked:
             waited = f"no answer within {CHECK_TIMEOUT_SECONDS:g} s"
             return CheckResult(False, None, ProviderUnavailableError.reason, waited)
         case _:

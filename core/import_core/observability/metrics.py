@@ -6,7 +6,7 @@ docs refer to the names here.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 JOB_SECONDS = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0)
 """Includes 300 s and 900 s, the targets for small jobs and for p95 (design, section 5)."""
@@ -20,6 +20,7 @@ class WorkerMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry(auto_describe=True)
         r = self.registry
+        ProcessCollector(registry=r)
         self.jobs = Counter(
             "imports_jobs",
             "Tries of jobs by outcome: completed, failed, retried, handed_back, lost",

@@ -152,7 +152,7 @@ async def test_side_tasks_that_are_closed_have_not_died() -> None:
 
 
 def test_a_throttled_check_proves_reachability_only() -> None:
-    result = judge(ProviderThrottledError())
+    result = judge(ProviderThrottledError(), asked=True)
     assert (result.reachable, result.credentials_valid) == (True, None)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,7 +37,7 @@ INSERT INTO "Product" AS p
 SELECT r.id, %(company)s, r.external_id, %(source)s, r.title, r.description, r.handle, r.sku, r.barcode, r.price,
        r.compare_at_price, r.currency, r.vendor, r.product_type, r.status, r.tags, r.inventory_quantity,
        r.variants, r.content_hash
-FROM jsonb_to_recordset(%(rows)s) AS r (
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (
     id text, external_id text, title text, description text, handle text, sku text, barcode text, price numeric,
     compare_at_price numeric, currency text, vendor text, product_type text, status text, tags text[],
     inventory_quantity bigint, variants jsonb, content_hash text)
@@ -54,7 +56,7 @@ INSERT INTO "ProductImage" AS i
      height, bytes, thumbnails)
 SELECT r.id, p.id, r.position, r.source_url, r.alt_text, r.etag, r.last_modified, r.key, r.sha256, r.content_type,
        r.width, r.height, r.bytes, r.thumbnails
-FROM jsonb_to_recordset(%(rows)s) AS r (
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (
     id text, external_id text, position integer, source_url text, alt_text text, etag text, last_modified text,
     key text, sha256 text, content_type text, width integer, height integer, bytes bigint, thumbnails jsonb)
 JOIN "Product" p ON p."companyId" = %(company)s AND p."importSource" = %(source)s AND p."externalId" = r.external_id
@@ -71,7 +73,7 @@ WHERE (i.position, i."altText", i.etag, i."lastModified", i.key, i.thumbnails) I
 TOUCH_IMAGES = """
 UPDATE "ProductImage" i SET position = r.position, "altText" = r.alt_text, etag = r.etag,
     "lastModified" = r.last_modified, "updatedAt" = now()
-FROM jsonb_to_recordset(%s) AS r
+FROM jsonb_to_recordset(%s::jsonb) AS r
     (product_id text, source_url text, position integer, alt_text text, etag text, last_modified text)
 WHERE i."productId" = r.product_id AND i."sourceUrl" = r.source_url
   AND (i.position, i."altText", i.etag, i."lastModified") IS DISTINCT FROM
@@ -79,14 +81,14 @@ WHERE i."productId" = r.product_id AND i."sourceUrl" = r.source_url
 """
 # Images that the source no longer lists; their objects stay, other products may show the same bytes.
 DELETE_IMAGES = """
-DELETE FROM "ProductImage" i USING jsonb_to_recordset(%s) AS r (product_id text, source_url text)
+DELETE FROM "ProductImage" i USING jsonb_to_recordset(%s::jsonb) AS r (product_id text, source_url text)
 WHERE i."productId" = r.product_id AND i."sourceUrl" = r.source_url
 """
 CLEAR_ITEM_ERRORS = "DELETE FROM imports.item_error WHERE job_id = %s AND external_id = ANY(%s)"
 INSERT_ITEM_ERRORS = """
 INSERT INTO imports.item_error (job_id, external_id, stage, url, reason, message)
 SELECT %(job)s, r.external_id, r.stage, r.url, r.reason, r.message
-FROM jsonb_to_recordset(%(rows)s) AS r (external_id text, stage text, url text, reason text, message text)
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (external_id text, stage text, url text, reason text, message text)
 """
 WRITE_CHECKPOINT = """
 INSERT INTO imports.checkpoint (job_id, version, cursor, progress, pages) VALUES (%s, %s, %s, %s, %s)
@@ -214,29 +216,22 @@ class CatalogueStore:
         Raises ClaimLostError when the claim has ended or expired (nothing is written then), and
         DatabaseUnavailableError, also when the transaction took more than 15 s.
         """
+        rows = await asyncio.to_thread(_encode, page)
         async with self._database.transaction(timeout_seconds=PAGE_TRANSACTION_SECONDS) as connection:
             await lock_claim(connection, claim)
             scope = {"company": claim.job.company_id, "source": page.import_source}
-            if page.products:
-                rows = Jsonb([_product_row(write) for write in page.products])
-                await connection.execute(UPSERT_PRODUCTS, {**scope, "rows": rows})
-            await self._write_images(connection, scope, page)
+            if rows.products:
+                await connection.execute(UPSERT_PRODUCTS, {**scope, "rows": rows.products})
+            if rows.removed_images:
+                await connection.execute(DELETE_IMAGES, (rows.removed_images,))
+            if rows.touched_images:
+                await connection.execute(TOUCH_IMAGES, (rows.touched_images,))
+            if rows.images:
+                await connection.execute(UPSERT_IMAGES, {**scope, "rows": rows.images})
             await connection.execute(CLEAR_ITEM_ERRORS, (claim.job.id, list(page.external_ids)))
-            if page.errors:
-                rows = Jsonb([to_json_value(error) for error in page.errors])
-                await connection.execute(INSERT_ITEM_ERRORS, {"job": claim.job.id, "rows": rows})
+            if rows.errors:
+                await connection.execute(INSERT_ITEM_ERRORS, {"job": claim.job.id, "rows": rows.errors})
             await _write_checkpoint(connection, claim.job.id, page.checkpoint)
-
-    async def _write_images(self, connection: Connection, scope: Mapping[str, str], page: PageWrite) -> None:
-        if page.removed_images:
-            removed = [{"product_id": product, "source_url": url} for product, url in page.removed_images]
-            await connection.execute(DELETE_IMAGES, (Jsonb(removed),))
-        if page.touched_images:
-            touched = [to_json_value(touch) for touch in page.touched_images]
-            await connection.execute(TOUCH_IMAGES, (Jsonb(touched),))
-        if page.images:
-            rows = Jsonb([{"id": str(uuid4()), **to_json_value(write)} for write in page.images])
-            await connection.execute(UPSERT_IMAGES, {**scope, "rows": rows})
 
 
 async def _write_checkpoint(connection: Connection, job_id: str, checkpoint: Checkpoint) -> None:
@@ -250,6 +245,34 @@ async def _write_checkpoint(connection: Connection, job_id: str, checkpoint: Che
             checkpoint.pages,
         ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _EncodedPage:
+    """A page's rows as JSON text; None where there are none."""
+
+    products: str | None
+    images: str | None
+    errors: str | None
+    touched_images: str | None
+    removed_images: str | None
+
+
+def _encode(page: PageWrite) -> _EncodedPage:
+    """Encode all rows, in a thread and before the transaction: long texts take long, and block nobody."""
+    return _EncodedPage(
+        products=_json([_product_row(write) for write in page.products]),
+        images=_json([{"id": str(uuid4()), **to_json_value(write)} for write in page.images]),
+        errors=_json([to_json_value(error) for error in page.errors]),
+        touched_images=_json([to_json_value(touch) for touch in page.touched_images]),
+        removed_images=_json(
+            [{"product_id": product, "source_url": url} for product, url in page.removed_images]
+        ),
+    )
+
+
+def _json(rows: list[dict[str, Any]]) -> str | None:
+    return json.dumps(rows) if rows else None
 
 
 def _product_row(write: ProductWrite) -> dict[str, Any]:
