@@ -2,61 +2,126 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from import_cli.sources import Sources, UsageError
+from import_cli.printing import print_json, print_table, say
+from import_cli.sources import NoDatabaseError, Sources, Stores, UsageError, is_object_name
 from import_core.adapters.kube.resources import IMPORT_JOB
+from import_core.adapters.postgres.reports import ItemFailure, ReasonCount
+from import_core.domain.jobs import JobRow
+from import_core.domain.projection import PHASES
+from import_core.domain.resources.import_job import JobPhase
+
+MAX_ITEMS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReport:
+    """A job's own message, its failed items up to the limit, and how many there are of each reason."""
+
+    job: str
+    job_id: str
+    phase: str
+    message: str | None
+    reasons: list[ReasonCount]
+    total: int
+    items: list[ItemFailure]
 
 
 async def run(sources: Sources, console: Console, *, job: str, limit: int, as_json: bool) -> int:
-    """Print the job's message and its failed items; always 0."""
-    reports = sources.require_reports("Failed items")
-    found = await sources.kube.get(IMPORT_JOB, sources.namespace, job)
-    # A row that the platform's API inserted by itself has no object; its id is its name.
-    job_id = str(
-        ((found or {}).get("status") or {}).get("jobId")
-        or ((found or {}).get("metadata") or {}).get("uid")
-        or job
-    )
-    row = (await sources.jobs.read([job_id])).get(job_id) if sources.jobs is not None else None
-    status = (found or {}).get("status") or {}
-    if found is None and row is None:
-        raise UsageError(
-            f"There is no ImportJob {job} in namespace {sources.namespace}, and no row with that id"
-        )
-    message = status.get("message") or (row.message if row else None)
-    phase = status.get("phase") or (row.state.value if row else "Pending")
-    items = await reports.item_failures(job_id, limit=limit)
-    reasons = await reports.item_failure_reasons(job_id)
+    """Print the job's message and its failed items; always 0.
+
+    Raises UsageError when there is no such job or no DATABASE_URL, DatabaseUnavailableError.
+    """
+    report = await collect(sources, job, limit)
     if as_json:
-        document = {
-            "job": job,
-            "phase": phase,
-            "message": message,
-            "reasons": [
-                {"stage": stage, "reason": reason, "count": count} for stage, reason, count in reasons
-            ],
-            "items": [asdict(item) for item in items],
-        }
-        console.out(json.dumps(document, indent=2, default=str), highlight=False)
-        return 0
-    console.print(f"{job}: {phase}. {message or ''}".rstrip(), markup=False, highlight=False)
-    if not items:
-        console.print("No product and no image failed.")
-        return 0
-    console.print(", ".join(f"{count} {stage}/{reason}" for stage, reason, count in reasons), markup=False)
-    table = Table("PRODUCT", "STAGE", "REASON", "MESSAGE", "IMAGE", box=None)
-    for item in items:
-        table.add_row(
-            *(Text(value) for value in (item.external_id, item.stage, item.reason, item.message, item.url))
-        )
-    console.print(table)
-    total = sum(count for _, _, count in reasons)
-    if total > len(items):
-        console.print(f"… and {total - len(items)} more: --limit {min(total, 10_000)}", highlight=False)
+        print_json(console, _document(report))
+    else:
+        show(report, console, limit)
     return 0
+
+
+async def collect(sources: Sources, job: str, limit: int) -> ErrorReport:
+    """Read the job by its object's name, or by its row's id where it has no object (any more)."""
+    try:
+        async with sources.stores() as stores:
+            found = (
+                await sources.kube.get(IMPORT_JOB, sources.namespace, job) if is_object_name(job) else None
+            )
+            row = await _row(stores, sources.namespace, job, found)
+            if found is None and row is None:
+                raise UsageError(
+                    f"There is no ImportJob {job} in namespace {sources.namespace}, and no row with that id"
+                )
+            job_id = row.id if row else _id(found or {})
+            total, reasons = await stores.reports.item_failure_reasons(job_id)
+            items = await stores.reports.item_failures(job_id, limit=limit)
+    except NoDatabaseError as error:
+        raise UsageError("Failed items are kept in PostgreSQL: set DATABASE_URL") from error
+    status = (found or {}).get("status") or {}
+    # The row is authoritative; the object follows it, and alone knows why a job was not recorded.
+    if row is not None:
+        phase, message = PHASES[row.state], row.message or status.get("message")
+    else:
+        phase, message = status.get("phase") or JobPhase.PENDING, status.get("message")
+    return ErrorReport(job, job_id, str(phase), message, reasons, total, items)
+
+
+async def _row(stores: Stores, namespace: str, job: str, found: dict[str, Any] | None) -> JobRow | None:
+    job_id: str | None = _id(found) if found else job
+    row = (await stores.jobs.read([str(job_id)])).get(str(job_id))
+    if row is None and found is None:
+        # The history outlives the object, and people know a job by its name.
+        job_id = await stores.reports.newest_finished(namespace, job)
+        row = (await stores.jobs.read([job_id])).get(job_id) if job_id else None
+    return row
+
+
+def _id(body: dict[str, Any]) -> str:
+    return str((body.get("status") or {}).get("jobId") or body["metadata"]["uid"])
+
+
+def show(report: ErrorReport, console: Console, limit: int) -> None:
+    """Print the report for people."""
+    say(console, f"{report.job}: {report.phase}. {report.message or ''}".rstrip())
+    if not report.total:
+        say(console, "No product and no image failed.")
+        return
+    say(console, ", ".join(f"{reason.count} {reason.stage}/{reason.reason}" for reason in report.reasons))
+    print_table(
+        console,
+        ("PRODUCT", "STAGE", "REASON", "IMAGE", "MESSAGE"),
+        [(item.external_id, item.stage, item.reason, item.url, item.message) for item in report.items],
+    )
+    missing = report.total - len(report.items)
+    if missing > 0:
+        more = f": --limit {min(report.total, MAX_ITEMS)}" if limit < MAX_ITEMS else ""
+        say(console, f"… and {missing} more{more}", style="dim")
+
+
+def _document(report: ErrorReport) -> dict[str, Any]:
+    return {
+        "job": report.job,
+        "jobId": report.job_id,
+        "phase": report.phase,
+        "message": report.message,
+        "total": report.total,
+        "reasons": [
+            {"stage": reason.stage, "reason": reason.reason, "count": reason.count}
+            for reason in report.reasons
+        ],
+        "items": [
+            {
+                "externalId": item.external_id,
+                "stage": item.stage,
+                "reason": item.reason,
+                "url": item.url or None,
+                "message": item.message,
+                "at": item.at,
+            }
+            for item in report.items
+        ],
+    }

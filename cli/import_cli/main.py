@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import io
+import logging
+import sys
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Annotated
@@ -12,21 +14,26 @@ import typer
 from rich.console import Console
 
 from import_cli import errors_command, status_command, watch_command
+from import_cli.printing import say
 from import_cli.sources import DEFAULT_NAMESPACE, Sources, UsageError
 from import_core.domain.errors import ImportOperatorError
 
-EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 3
+EXIT_INTERRUPTED = 130
+
+_EXIT_CODES = (
+    "Exit codes: 0 done (watch: succeeded); 1 watch: failed, cancelled or deleted; 2 wrong usage, no such job or"
+    " --timeout over; 3 something does not answer, or refuses."
+)
 
 app = typer.Typer(
     name="kubectl imports",
-    help="Imports on this cluster: what runs, what waits, what went wrong.\n\n"
-    "Uses your kubeconfig; what only the database knows (places in the queue, failed items) needs DATABASE_URL.",
     no_args_is_help=True,
-    add_completion=True,
+    # kubectl completes its plugins by programs of its own; a completion for "kubectl imports" can't be installed.
+    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    epilog=_EXIT_CODES,
 )
 
 
@@ -38,19 +45,20 @@ class Output(StrEnum):
 
 
 Namespace = Annotated[
-    str, typer.Option("--namespace", "-n", envvar="IMPORTS_NAMESPACE", help="The namespace.")
+    str, typer.Option("--namespace", "-n", envvar="IMPORTS_NAMESPACE", help="Namespace of the objects.")
 ]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="text for people, json for programs.")]
 
 
 @app.callback()
 def imports() -> None:
-    """Imports on this cluster: what runs, what waits, what went wrong."""
+    """Imports on this cluster: what runs, what waits, what went wrong.
+
+    Uses your kubeconfig; what only the database knows (places in the queue, failed items) needs DATABASE_URL.
+    """
 
 
-@app.command(
-    epilog="Examples:\n\n  kubectl imports status\n\n  kubectl imports status -o json | jq .depth",
-)
+@app.command(epilog="Examples: kubectl imports status; kubectl imports status -o json | jq .depth")
 def status(namespace: Namespace = DEFAULT_NAMESPACE, output: OutputOption = Output.TEXT) -> None:
     """One screen: depth, workers, jobs by state, providers, the last errors."""
     _run(
@@ -59,15 +67,11 @@ def status(namespace: Namespace = DEFAULT_NAMESPACE, output: OutputOption = Outp
     )
 
 
-@app.command(
-    epilog="Examples:\n\n  kubectl imports watch acme-autumn\n\n"
-    "  kubectl imports watch acme-autumn --timeout 600 && echo done\n\n"
-    "Exit codes: 0 succeeded, 1 failed or cancelled, 2 wrong usage, 3 something does not answer.",
-)
+@app.command(epilog=_EXIT_CODES)
 def watch(
     job: Annotated[str, typer.Argument(help="Name of the ImportJob.")],
     namespace: Namespace = DEFAULT_NAMESPACE,
-    timeout: Annotated[float, typer.Option(help="Give up after so many seconds; 0: never.", min=0)] = 0,
+    timeout: Annotated[int, typer.Option(help="Give up after so many seconds; 0: never.", min=0)] = 0,
 ) -> None:
     """Follow one job: progress bar, place in the queue, estimated time."""
     _run(
@@ -78,14 +82,15 @@ def watch(
     )
 
 
-@app.command(
-    epilog="Examples:\n\n  kubectl imports errors acme-autumn\n\n"
-    "  kubectl imports errors acme-autumn --limit 1000 -o json",
-)
+@app.command(epilog="Example: kubectl imports errors acme-autumn --limit 1000 -o json")
 def errors(
-    job: Annotated[str, typer.Argument(help="Name of the ImportJob, or id of a row without an object.")],
+    job: Annotated[
+        str, typer.Argument(help="Name of the ImportJob, or id of its row where it has no object.")
+    ],
     namespace: Namespace = DEFAULT_NAMESPACE,
-    limit: Annotated[int, typer.Option(help="At most so many items.", min=1, max=10_000)] = 100,
+    limit: Annotated[
+        int, typer.Option(help="At most so many items.", min=1, max=errors_command.MAX_ITEMS)
+    ] = 100,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """The job's own error, and the products and images that could not be imported."""
@@ -98,8 +103,7 @@ def errors(
 
 
 def _run(namespace: str, command: Callable[[Sources, Console], Awaitable[int]]) -> None:
-    console = Console(width=_width(), soft_wrap=False)
-    problems = Console(stderr=True)
+    console, problems = Console(), Console(stderr=True)
 
     async def run() -> int:
         async with Sources(namespace) as sources:
@@ -108,23 +112,24 @@ def _run(namespace: str, command: Callable[[Sources, Console], Awaitable[int]]) 
     try:
         code = asyncio.run(run())
     except UsageError as error:
-        problems.print(str(error), style="red", markup=False, highlight=False)
+        say(problems, str(error), style="red")
         code = EXIT_USAGE
     except ImportOperatorError as error:
-        problems.print(str(error), style="red", markup=False, highlight=False)
+        say(problems, str(error), style="red")
         code = EXIT_UNAVAILABLE
     except KeyboardInterrupt:
-        code = 130
+        code = EXIT_INTERRUPTED
     raise typer.Exit(code)
-
-
-def _width() -> int | None:
-    # Into a pipe or file rich would fold at 80 columns; people grep there.
-    return None if os.isatty(1) else 160
 
 
 def main() -> None:
     """Entry point of the program kubectl-imports."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without Unicode shows question marks instead of a stack trace.
+            stream.reconfigure(errors="replace")
+    # The pool would print its own attempts to connect between our lines.
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     app(prog_name="kubectl imports")
 
 

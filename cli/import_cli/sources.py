@@ -3,63 +3,108 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from types import TracebackType
+from urllib.parse import urlsplit
 
 from import_core.adapters.kube.client import KubeClient
-from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.jobs import JobStore
-from import_core.adapters.postgres.reports import ReportStore
-from import_core.domain.errors import ImportOperatorError
+from import_core.adapters.postgres.reports import ReportStore, readable
+from import_core.domain.errors import DatabaseUnavailableError, ImportOperatorError
 
 DEFAULT_NAMESPACE = "imports"
-CONNECT_SECONDS = 5.0
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:@\[\]]*)(:[0-9]+)?")
+_BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
 
 class UsageError(ImportOperatorError):
     """The command can't do this; the message says what to change."""
 
 
+class NoDatabaseError(UsageError):
+    """DATABASE_URL is not set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What PostgreSQL answers."""
+
+    jobs: JobStore
+    reports: ReportStore
+
+
 class Sources:
-    """Connections of one command; use with `async with`."""
+    """Connections of one command; use with `async with`.
+
+    Raises UsageError for a namespace or DATABASE_URL that can't be meant, KubernetesUnavailableError
+    without a usable kubeconfig. Whether anything answers shows when it is asked.
+    """
 
     def __init__(self, namespace: str) -> None:
+        if _NAMESPACE.fullmatch(namespace) is None:
+            raise UsageError(f"{namespace!r} can't be the name of a namespace")
         self.namespace = namespace
-        self.kube = KubeClient()
         url = os.environ.get("DATABASE_URL")
+        if url:
+            check_database_url(url)
+        self.kube = KubeClient()
         self._database = Database(url, application="kubectl-imports", minimum=0, maximum=2) if url else None
+        self._answered = False
 
     async def __aenter__(self) -> Sources:
-        if self._database is not None:
-            await self._database.open(wait_seconds=CONNECT_SECONDS)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.kube.close()
-        if self._database is not None:
-            await self._database.close()
+        try:
+            await self.kube.close()
+        finally:
+            if self._database is not None:
+                await self._database.close()
 
-    @property
-    def jobs(self) -> JobStore | None:
-        """Jobs in PostgreSQL, or None without DATABASE_URL."""
-        return JobStore(self._database) if self._database else None
+    @asynccontextmanager
+    async def stores(self) -> AsyncIterator[Stores]:
+        """Ask PostgreSQL. Raises NoDatabaseError, DatabaseUnavailableError or SchemaMismatchError."""
+        if self._database is None:
+            raise NoDatabaseError
+        try:
+            async with readable():
+                if not self._answered:
+                    # A pool hides why no connection stands and tries for long; one by itself tells at once.
+                    await (await self._database.dedicated()).close()
+                    await self._database.open()
+                    self._answered = True
+                yield Stores(JobStore(self._database), ReportStore(self._database))
+        except DatabaseUnavailableError:
+            self._answered = False
+            raise
 
-    @property
-    def reports(self) -> ReportStore | None:
-        """Reports from PostgreSQL, or None without DATABASE_URL."""
-        return ReportStore(self._database) if self._database else None
 
-    def require_reports(self, what: str) -> ReportStore:
-        """Reports, or UsageError saying what to set."""
-        if (reports := self.reports) is None:
-            raise UsageError(f"{what} are kept in PostgreSQL: set DATABASE_URL (make up: . .local/env)")
-        return reports
+def is_object_name(name: str) -> bool:
+    """Whether an object can have this name (a DNS subdomain)."""
+    return _OBJECT_NAME.fullmatch(name) is not None
 
-    async def get_job(self, name: str) -> dict[str, object]:
-        """The ImportJob, or UsageError naming it."""
-        job = await self.kube.get(IMPORT_JOB, self.namespace, name)
-        if job is None:
-            raise UsageError(f"There is no ImportJob {name} in namespace {self.namespace}")
-        return job
+
+def check_database_url(url: str) -> None:
+    """Raise UsageError for an address that libpq would misread, since its complaint would quote the password."""
+    help_text = "DATABASE_URL must be postgresql://user:password@host:port/database"
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UsageError(help_text) from error
+    if parts.scheme not in {"postgresql", "postgres"}:
+        raise UsageError(help_text)
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    stray = "@" in f"{parts.path}{parts.query}{parts.fragment}" or parts.netloc.count("@") > 1
+    if stray or _BROKEN_ESCAPE.search(url) or any(_HOST.fullmatch(host) is None for host in hosts):
+        raise UsageError(
+            f"{help_text}, with @ : / ? # % in user, password and parameters written as %40 %3A %2F %3F %23 %25"
+        )

@@ -2,171 +2,138 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from import_cli.printing import print_json, print_table, say
 from import_cli.sources import Sources
-from import_core.adapters.kube.resources import IMPORT_JOB, IMPORT_PROVIDER, WORKER_POOL, Kind
+from import_cli.status_report import (
+    FROM_ROWS,
+    Depth,
+    Jobs,
+    LastError,
+    Pool,
+    Provider,
+    StatusReport,
+    collect,
+)
 from import_core.adapters.postgres.jobs import DEPTH_CAP
-from import_core.domain.jobs import JobState
+from import_core.adapters.postgres.reports import STATE_CAP
 
 MANY_PROVIDERS = 20
-LAST_ERRORS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class StatusReport:
-    """What the screen shows; `depth` None: unknown, which is not zero."""
-
-    namespace: str
-    depth: int | None
-    pools: list[dict[str, Any]]
-    jobs: dict[str, int]
-    jobs_counted_in: str
-    providers: list[dict[str, Any]]
-    last_errors: list[dict[str, Any]]
+_ORDER = ("Pending", "Queued", "Running", "Succeeded", "Failed", "Cancelled")
 
 
 async def run(sources: Sources, console: Console, *, as_json: bool) -> int:
-    """Collect and print; always 0."""
+    """Collect and print; always 0. Raises what the API server answers, but does without the database."""
     report = await collect(sources)
     if as_json:
-        console.out(json.dumps(asdict(report), indent=2, default=str), highlight=False)
+        print_json(console, _document(report))
     else:
         show(report, console)
     return 0
 
 
-async def collect(sources: Sources) -> StatusReport:
-    """Read everything at once."""
-    pools, providers, objects = await asyncio.gather(
-        _all(sources, WORKER_POOL), _all(sources, IMPORT_PROVIDER), _all(sources, IMPORT_JOB)
-    )
-    depth: int | None
-    if sources.jobs is not None and sources.reports is not None:
-        queues = sorted({pool["spec"].get("queue", "") for pool in pools})
-        depth = sum(value.total for value in (await sources.jobs.depth(queues)).values()) if queues else 0
-        jobs = await sources.reports.states([state.value for state in JobState])
-        errors = [
-            {
-                "job": failure.name or failure.job_id,
-                "company": failure.company_id,
-                "reason": failure.reason,
-                "message": failure.message,
-                "at": failure.completed_at,
-            }
-            for failure in await sources.reports.recent_failures(limit=LAST_ERRORS)
-        ]
-        counted_in = "PostgreSQL"
-    else:
-        depths: list[int | None] = [(pool.get("status") or {}).get("queueDepth") for pool in pools]
-        known = [value for value in depths if value is not None]
-        depth = sum(known) if len(known) == len(depths) else None
-        jobs = dict(Counter((job.get("status") or {}).get("phase", "Pending") for job in objects))
-        errors = _errors_of_objects(objects)
-        counted_in = "objects"
-    return StatusReport(
-        sources.namespace,
-        depth,
-        [_pool(pool) for pool in pools],
-        {state: count for state, count in jobs.items() if count},
-        counted_in,
-        [_provider(provider) for provider in providers],
-        errors,
-    )
-
-
 def show(report: StatusReport, console: Console) -> None:
-    """Print the report for people; every value of others is shown as text, never as markup."""
-    depth = "unknown" if report.depth is None else _capped(report.depth)
-    jobs = ", ".join(f"{count} {state}" for state, count in sorted(report.jobs.items())) or "none"
-    console.print(
-        f"[bold]Depth[/] {depth}   [bold]Jobs[/] {jobs} [dim]({report.jobs_counted_in})[/]", highlight=False
-    )
-    pools = Table("POOL", "QUEUE", "DEPTH", "READY", "BUSY", "DESIRED", "MIN–MAX", "LAST DECISION", box=None)
-    for pool in report.pools:
-        pools.add_row(*(Text("–" if value is None else str(value)) for value in pool.values()))
-    console.print(pools if report.pools else "[yellow]No WorkerPool: nothing runs jobs.[/]")
-    if report.providers:
-        providers = Table("PROVIDER", "TYPE", "COMPANY", "REACHABLE", "CREDENTIALS", "MESSAGE", box=None)
-        # Those in trouble first: they are why somebody looks.
-        ordered = sorted(
-            report.providers, key=lambda p: (p["reachable"], p["credentials"]) == ("True", "True")
+    """Print the report for people."""
+    for note in report.notes:
+        say(console, f"Note: {note}", style="yellow")
+    say(console, f"Depth: {_depth(report.jobs.depth)}", style="bold")
+    say(console, f"Jobs:  {_counts(report.jobs)}", style="bold")
+    if report.pools:
+        _section(
+            console,
+            ("POOL", "QUEUE", "DEPTH", "READY", "BUSY", "DESIRED", "MIN–MAX", "LAST DECISION"),
+            [_pool_row(pool) for pool in report.pools],
         )
-        for provider in ordered[:MANY_PROVIDERS]:
-            providers.add_row(*(Text(str(value or "–")) for value in provider.values()))
-        console.print(providers)
-        if len(ordered) > MANY_PROVIDERS:
-            console.print(f"[dim]… and {len(ordered) - MANY_PROVIDERS} more providers[/]")
-    if report.last_errors:
-        errors = Table("LAST ERRORS", "COMPANY", "REASON", "MESSAGE", box=None)
-        for error in report.last_errors:
-            errors.add_row(*(Text(str(error[key] or "–")) for key in ("job", "company", "reason", "message")))
-        console.print(errors)
+    else:
+        say(console, "No WorkerPool: nothing runs jobs.", style="yellow")
+    if report.providers:
+        _show_providers(report.providers, console)
+    if report.jobs.last_errors:
+        _section(
+            console,
+            ("LAST ERRORS", "AT", "COMPANY", "REASON", "MESSAGE"),
+            [_error_row(error, report.namespace) for error in report.jobs.last_errors],
+        )
 
 
-async def _all(sources: Sources, kind: Kind) -> list[dict[str, Any]]:
-    return [item async for item in sources.kube.list(kind, sources.namespace)]
+def _section(console: Console, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    console.print()
+    print_table(console, headers, rows)
 
 
-def _pool(pool: dict[str, Any]) -> dict[str, Any]:
-    spec, status = pool["spec"], pool.get("status") or {}
-    scaling = spec.get("scaling") or {}
-    return {
-        "name": pool["metadata"]["name"],
-        "queue": spec.get("queue"),
-        "depth": status.get("queueDepth"),
-        "ready": status.get("readyReplicas"),
-        "busy": status.get("busyReplicas"),
-        "desired": status.get("desiredReplicas"),
-        "bounds": f"{scaling.get('minReplicas')}–{scaling.get('maxReplicas')}",
-        "reason": status.get("lastScaleReason"),
-    }
+def _show_providers(providers: Sequence[Provider], console: Console) -> None:
+    shown, rest = providers[:MANY_PROVIDERS], providers[MANY_PROVIDERS:]
+    _section(
+        console,
+        ("PROVIDER", "TYPE", "COMPANY", "REACHABLE", "CREDENTIALS", "MESSAGE"),
+        [(p.name, p.type, p.company, p.reachable, p.credentials, p.message) for p in shown],
+    )
+    if rest:
+        troubled = sum(provider.health == 0 for provider in rest)
+        say(console, f"… and {len(rest)} more, {troubled} of them in trouble", style="dim")
 
 
-def _provider(provider: dict[str, Any]) -> dict[str, Any]:
-    conditions = {c["type"]: c for c in (provider.get("status") or {}).get("conditions") or []}
-    reachable = conditions.get("Reachable", {}).get("status", "Unknown")
-    valid = conditions.get("CredentialsValid", {}).get("status", "Unknown")
-    healthy = reachable == valid == "True"
-    return {
-        "name": provider["metadata"]["name"],
-        "type": provider["spec"].get("type"),
-        "company": provider["spec"].get("companyId"),
-        "reachable": reachable,
-        "credentials": valid,
-        "message": None if healthy else (provider.get("status") or {}).get("message"),
-    }
+def _pool_row(pool: Pool) -> Sequence[object]:
+    return (
+        pool.name,
+        pool.queue,
+        _depth(Depth(pool.depth, (pool.depth or 0) >= DEPTH_CAP)),
+        pool.ready,
+        pool.busy,
+        pool.desired,
+        f"{pool.min_replicas}–{pool.max_replicas}",
+        pool.last_decision,
+    )
 
 
-def _errors_of_objects(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    failed = [job for job in objects if (job.get("status") or {}).get("phase") == "Failed"]
-    failed.sort(key=lambda job: str(job["status"].get("completedAt") or ""), reverse=True)
-    return [
-        {
-            "job": job["metadata"]["name"],
-            "company": job["spec"].get("companyId"),
-            "reason": _failed_reason(job),
-            "message": job["status"].get("message"),
-            "at": job["status"].get("completedAt"),
-        }
-        for job in failed[:LAST_ERRORS]
+def _error_row(error: LastError, namespace: str) -> Sequence[object]:
+    elsewhere = error.namespace not in {None, namespace}
+    name = f"{error.namespace}/{error.job}" if elsewhere else error.job
+    return (name, error.at, error.company, error.reason, error.message)
+
+
+def _depth(depth: Depth) -> str:
+    if depth.jobs is None:
+        return "unknown"
+    return f"over {DEPTH_CAP - 1:,}" if depth.capped else f"{depth.jobs:,}"
+
+
+def _counts(jobs: Jobs) -> str:
+    shown = [
+        f"over {STATE_CAP - 1:,} {phase}"
+        if jobs.counts[phase] >= STATE_CAP
+        else f"{jobs.counts[phase]:,} {phase}"
+        for phase in _ORDER
+        if jobs.counts.get(phase)
     ]
+    where = "rows of all namespaces" if jobs.counted_in == FROM_ROWS else "objects of this namespace"
+    return f"{', '.join(shown) or 'none'} ({where})"
 
 
-def _failed_reason(job: dict[str, Any]) -> str | None:
-    for condition in job["status"].get("conditions") or []:
-        if condition["type"] == "Failed":
-            return str(condition.get("reason"))
-    return None
+def _document(report: StatusReport) -> dict[str, Any]:
+    jobs = report.jobs
+    return {
+        "namespace": report.namespace,
+        "depth": jobs.depth.jobs,
+        "depthCapped": jobs.depth.capped,
+        "jobs": jobs.counts,
+        "jobsCapped": sorted(phase for phase, count in jobs.counts.items() if count >= STATE_CAP),
+        "jobsCountedIn": jobs.counted_in,
+        "pools": [_camel(asdict(pool)) for pool in report.pools],
+        "providers": [_camel(asdict(provider)) for provider in report.providers],
+        "lastErrors": [_camel(asdict(error)) for error in jobs.last_errors],
+        "notes": report.notes,
+    }
 
 
-def _capped(depth: int) -> str:
-    return f"{depth:,}" if depth < DEPTH_CAP else f"over {DEPTH_CAP - 1:,}"
+def _camel(values: Mapping[str, Any]) -> dict[str, Any]:
+    def name(key: str) -> str:
+        first, *rest = key.split("_")
+        return first + "".join(word.capitalize() for word in rest)
+
+    return {name(key): value for key, value in values.items()}

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
+import yaml
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.core.async_client import AsyncClient
 from lightkube.core.exceptions import ApiError, ConfigError
@@ -44,8 +45,13 @@ def load_configuration() -> KubeConfig:
     try:
         named = os.environ.get("KUBECONFIG")
         return KubeConfig.from_file(named) if named else KubeConfig.from_env()
-    except (ConfigError, OSError, KeyError) as error:
+    except (ConfigError, OSError) as error:
         raise KubernetesUnavailableError(f"No usable Kubernetes configuration: {error}") from error
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError) as error:
+        # Not the parser's text: it quotes the file, and so its token.
+        raise KubernetesUnavailableError(
+            f"No usable Kubernetes configuration: {named or 'the file found'} is no kubeconfig"
+        ) from error
 
 
 class KubeClient:
@@ -58,12 +64,16 @@ class KubeClient:
     def __init__(
         self, configuration: KubeConfig | None = None, *, timeout: float = REQUEST_TIMEOUT_SECONDS
     ) -> None:
-        config = (configuration or load_configuration()).get()
-        if config is None:
-            raise KubernetesUnavailableError("The Kubernetes configuration names no context")
-        self._client = AsyncClient(
-            config, timeout=httpx2.Timeout(timeout), field_manager=FIELD_MANAGER, trust_env=False
-        )
+        try:
+            config = (configuration or load_configuration()).get()
+            if config is None:
+                raise KubernetesUnavailableError("The Kubernetes configuration names no context")
+            self._client = AsyncClient(
+                config, timeout=httpx2.Timeout(timeout), field_manager=FIELD_MANAGER, trust_env=False
+            )
+        except (ConfigError, OSError, LookupError, ValueError) as error:
+            reason = str(error) if isinstance(error, ConfigError | OSError) else type(error).__name__
+            raise KubernetesUnavailableError(f"No usable Kubernetes configuration: {reason}") from error
 
     async def __aenter__(self) -> KubeClient:
         return self

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from import_core.adapters.postgres.pool import Database
+import psycopg
 
-# All by (status, "createdAt"): newest rows first, never the whole history.
+from import_core.adapters.postgres.pool import Database
+from import_core.domain.errors import DatabaseUnavailableError, SchemaMismatchError
+
+STATE_CAP = 100_001
+"""Rows of a state are counted up to here."""
+RECENT = 500
+NAMED = 10_000
+REASONS = 50
+
+# All by (status, "createdAt"): newest rows first, never the whole history. Of the newest jobs those that
+# failed last: a job may have waited long before it failed.
 RECENT_FAILURES = """
-SELECT id, namespace, "objectName", "companyId", provider, "failureReason", "errorMessage", "completedAt"
-FROM "ProductImportJob" WHERE status = 'FAILED' ORDER BY "createdAt" DESC LIMIT %s
+SELECT * FROM (
+    SELECT id, namespace, "objectName", "companyId", provider, "failureReason", "errorMessage", "completedAt"
+    FROM "ProductImportJob" WHERE status = 'FAILED' ORDER BY "createdAt" DESC LIMIT %s) newest
+ORDER BY "completedAt" DESC NULLS LAST LIMIT %s
 """
 AVERAGE_DURATION = """
 SELECT extract(epoch FROM avg("completedAt" - "startedAt"))::float8 FROM (
@@ -21,12 +35,19 @@ STATES = """
 SELECT s.state, (SELECT count(*) FROM (SELECT FROM "ProductImportJob" WHERE status = s.state LIMIT %s) n)
 FROM unnest(%s::text[]) AS s (state)
 """
+NEWEST_FINISHED = """
+SELECT newest.id FROM unnest(ARRAY['FAILED', 'COMPLETED', 'CANCELLED']) AS s (state), LATERAL (
+    SELECT id, namespace, "objectName", "createdAt" FROM "ProductImportJob"
+    WHERE status = s.state ORDER BY "createdAt" DESC LIMIT %s) newest
+WHERE newest.namespace = %s AND newest."objectName" = %s ORDER BY newest."createdAt" DESC LIMIT 1
+"""
 ITEM_ERRORS = """
 SELECT external_id, stage, url, reason, message, created_at FROM imports.item_error
 WHERE job_id = %s ORDER BY created_at, external_id, stage, url LIMIT %s
 """
 ITEM_ERROR_REASONS = """
-SELECT stage, reason, count(*) FROM imports.item_error WHERE job_id = %s GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 50
+SELECT sum(count(*)) OVER ()::bigint, stage, reason, count(*) FROM imports.item_error
+WHERE job_id = %s GROUP BY stage, reason ORDER BY 4 DESC, stage, reason LIMIT %s
 """
 
 
@@ -56,6 +77,41 @@ class ItemFailure:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class ReasonCount:
+    """How many items of a job failed at a stage for a reason."""
+
+    stage: str
+    reason: str
+    count: int
+
+
+@asynccontextmanager
+async def readable() -> AsyncIterator[None]:
+    """Turn a database's refusals into errors that a person can act on.
+
+    Raises SchemaMismatchError where our tables are missing, DatabaseUnavailableError where reading them is
+    not allowed or the address is not understood.
+    """
+    try:
+        yield
+    except (
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.UndefinedColumn,
+        psycopg.errors.InvalidSchemaName,
+    ) as error:
+        raise SchemaMismatchError(
+            "The database has not the tables of the import operator: another one is meant, or it is not migrated"
+        ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise DatabaseUnavailableError(f"PostgreSQL refuses: {error.diag.message_primary}") from error
+    except psycopg.ProgrammingError as error:
+        if error.sqlstate is not None:
+            raise
+        # Not the driver's text: it quotes the address, and so the password.
+        raise DatabaseUnavailableError("PostgreSQL's driver does not understand the address") from error
+
+
 class ReportStore:
     """Reports from PostgreSQL. Methods raise DatabaseUnavailableError when it is away."""
 
@@ -63,9 +119,9 @@ class ReportStore:
         self._database = database
 
     async def recent_failures(self, *, limit: int = 5) -> list[Failure]:
-        """The newest failed jobs."""
+        """Of the newest jobs that failed, those that did so last, the latest first."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(RECENT_FAILURES, (limit,))
+            cursor = await connection.execute(RECENT_FAILURES, (RECENT, limit))
             return [Failure(*row) for row in await cursor.fetchall()]
 
     async def average_duration(self, *, of: int = 200) -> float | None:
@@ -75,11 +131,18 @@ class ReportStore:
             row = await cursor.fetchone()
             return row[0] if row else None
 
-    async def states(self, states: list[str], *, cap: int = 100_000) -> dict[str, int]:
+    async def states(self, states: list[str], *, cap: int = STATE_CAP) -> dict[str, int]:
         """Rows by state, each counted up to `cap`."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(STATES, (cap, states))
             return {row[0]: row[1] for row in await cursor.fetchall()}
+
+    async def newest_finished(self, namespace: str, name: str, *, among: int = NAMED) -> str | None:
+        """Id of the newest finished job of an object's name, among the newest of each final state, or None."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(NEWEST_FINISHED, (among, namespace, name))
+            row = await cursor.fetchone()
+            return row[0] if row else None
 
     async def item_failures(self, job_id: str, *, limit: int = 100) -> list[ItemFailure]:
         """A job's failed items, oldest first."""
@@ -87,8 +150,11 @@ class ReportStore:
             cursor = await connection.execute(ITEM_ERRORS, (job_id, limit))
             return [ItemFailure(*row) for row in await cursor.fetchall()]
 
-    async def item_failure_reasons(self, job_id: str) -> list[tuple[str, str, int]]:
-        """(stage, reason, count) of a job's failed items, most frequent first."""
+    async def item_failure_reasons(
+        self, job_id: str, *, limit: int = REASONS
+    ) -> tuple[int, list[ReasonCount]]:
+        """How many items of a job failed, and why: the most frequent reasons first."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(ITEM_ERROR_REASONS, (job_id,))
-            return [(row[0], row[1], row[2]) for row in await cursor.fetchall()]
+            cursor = await connection.execute(ITEM_ERROR_REASONS, (job_id, limit))
+            rows = await cursor.fetchall()
+            return (rows[0][0] if rows else 0), [ReasonCount(*row[1:]) for row in rows]
