@@ -53,14 +53,14 @@ check: $(INSTALLED) ## Lint, format, types, import rules, drift of generated fil
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m import_core.generate --check
+	@$(BIN)/python -m import_local.generate --check
 
 format: $(INSTALLED) ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
 generate: $(INSTALLED) ## Write crds/ and the generated reference pages from the models
-	@$(BIN)/python -m import_core.generate
+	@$(BIN)/python -m import_local.generate
 
 bench: $(INSTALLED) ## Benchmarks, as ratios against bare references in the same run
 	@$(BIN)/import-local build

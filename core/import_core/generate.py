@@ -152,14 +152,16 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Write or check the generated files; the exit code is 1 where --check finds a difference."""
-    parser = argparse.ArgumentParser(prog="import_core.generate", description=__doc__)
+def run(files: Mapping[Path, str], arguments: list[str] | None = None, *, program: str) -> int:
+    """Write or check generated files; the exit code is 1 where --check finds a difference."""
+    parser = argparse.ArgumentParser(
+        prog=program, description="Writes the files that are derived from the code."
+    )
     parser.add_argument("--check", action="store_true", help="change nothing; fail with a diff on drift")
     parser.add_argument("--root", type=Path, default=PROJECT_ROOT, help="the project's root folder")
     options = parser.parse_args(arguments)
     drifted = False
-    for relative, text in generated_files().items():
+    for relative, text in files.items():
         path = options.root / relative
         current = path.read_text(encoding="utf-8") if path.exists() else ""
         if current == text:
@@ -179,6 +181,11 @@ def main(arguments: list[str] | None = None) -> int:
     if drifted:
         sys.stderr.write("Generated files differ from their source: run `make generate`.\n")
     return int(drifted)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check the definitions and their reference page."""
+    return run(generated_files(), arguments, program="import_core.generate")
 
 
 if __name__ == "__main__":
