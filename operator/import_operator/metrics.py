@@ -37,6 +37,7 @@ VANISHED_GUARD = Counter(
     "imports_vanished_guard_total",
     "Times that cancelling jobs without object was refused as too many at once",
 )
+EVENTS = Counter("imports_events_total", "Kubernetes Events by what became of them", ["result"])
 WATCH_RESTARTS = Counter(
     "imports_watch_restarts_total", "Times that watching the API server was started anew"
 )

@@ -33,6 +33,7 @@ from import_operator.loops.reconcile import ReconcileLoop
 from import_operator.loops.record import RecordLoop
 from import_operator.loops.runner import Loop, run_loops
 from import_operator.loops.scale import ScaleLoop
+from import_operator.loops.tell import TellLoop
 from import_operator.settings import OperatorSettings
 from import_operator.state import OperatorState
 from import_operator.watching import Watcher
@@ -111,16 +112,18 @@ class OperatorProcess:
     def _loops(self) -> list[Loop]:
         state, database, kube = self._state, self._database, self._kube
         jobs, claims, workers = JobStore(database), ClaimStore(database), WorkerStore(database)
-        scale = ScaleLoop(state, jobs, kube, self._settings)
+        tell = TellLoop(kube, namespace=self._settings.namespace, instance=self._settings.pod_name)
+        scale = ScaleLoop(state, jobs, kube, tell, settings=self._settings)
         dispatch = DispatchLoop(state, DispatchStore(database), queue=self.queue, capacities=scale.capacities)
         return [
             RecordLoop(state, jobs).loop(),
             dispatch.loop(),
             ReapLoop(state, claims, workers).loop(),
             ListenLoop(state, database).loop(),
-            ProjectLoop(state, jobs, kube).loop(),
+            ProjectLoop(state, jobs, kube, tell).loop(),
             ProviderStatusLoop(state, ConnectionStore(database), kube).loop(),
             scale.loop(),
+            tell.loop(),
         ]
 
     def _reconcile_loop(self) -> ReconcileLoop:

@@ -74,6 +74,7 @@ def test_fields_without_effect_are_noted() -> None:
             "spec.fieldMapping",
             "product fields",
         ),
+        (job(fieldMapping={"title": "'a\0b'"}), provider(), "InvalidSpec", "spec", "NUL"),
         (job(), provider(baseUrl="ftp://acme"), "InvalidProvider", "spec.providerRef.name", "baseUrl"),
     ],
 )

@@ -58,11 +58,22 @@ def admit(body: Mapping[str, Any], provider: Mapping[str, Any] | None) -> Admiss
         job = parse_import_job(body)
     except InvalidResourceError as error:
         return _refused(generation, Refusal(INVALID_SPEC, str(error), error.field))
+    if _holds_nul(body["spec"]):
+        reason = "holds a NUL character, which PostgreSQL can't store"
+        return _refused(generation, Refusal(INVALID_SPEC, f"spec: {reason}", "spec"))
     unenforced = tuple(f"spec.{path}" for path in not_yet_enforced(job.spec))
     refusal = _refusal(job, provider)
     if refusal is not None:
         return _refused(generation, refusal, unenforced)
     return Admission(Verdict(generation, None, unenforced), _request(job, body))
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, Mapping):
+        return any(_holds_nul(key) or _holds_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(map(_holds_nul, value))
 
 
 def _refused(generation: int, refusal: Refusal, unenforced: tuple[str, ...] = ()) -> Admission:

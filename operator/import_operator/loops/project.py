@@ -20,10 +20,12 @@ from import_core.domain.errors import (
 )
 from import_core.domain.jobs import JobRow, JobState
 from import_core.domain.projection import PatchSchedule, is_final, project
+from import_core.domain.resources.import_job import JobPhase
 from import_core.observability.logs import get_logger
 from import_operator import metrics
 from import_operator.loops.runner import Loop
-from import_operator.state import OperatorState, generation_of, name_of
+from import_operator.loops.tell import TellLoop
+from import_operator.state import Body, OperatorState, generation_of, name_of
 
 log = get_logger(__name__)
 
@@ -36,8 +38,15 @@ class ProjectLoop:
     """Reads the rows of jobs that changed, and patches objects when it is their turn."""
 
     def __init__(
-        self, state: OperatorState, jobs: JobStore, kube: KubeClient, schedule: PatchSchedule | None = None
+        self,
+        state: OperatorState,
+        jobs: JobStore,
+        kube: KubeClient,
+        events: TellLoop,
+        *,
+        schedule: PatchSchedule | None = None,
     ) -> None:
+        self._events = events
         self._state = state
         self._jobs = jobs
         self._kube = kube
@@ -71,7 +80,12 @@ class ProjectLoop:
                     self._want(uid, None)
             raise
         for uid in dirty:
-            self._want(uid, rows.get(uid))
+            try:
+                self._want(uid, rows.get(uid))
+            except Exception as error:
+                # One object that can't be shown must not keep the others from it.
+                log.exception("status.failed", jobId=uid)
+                metrics.LOOP_ERRORS.labels("project", type(error).__name__).inc()
 
     def _want(self, uid: str, row: JobRow | None) -> None:
         body = self._state.jobs.get(uid)
@@ -126,6 +140,7 @@ class ProjectLoop:
             metrics.STATUS_PATCHES.labels("ImportJob", "conflict").inc()
         except ObjectNotFoundError:
             metrics.STATUS_PATCHES.labels("ImportJob", "gone").inc()
+            self._state.forget_job(uid)
             self._state.reconcile_wanted.set()
         except (ObjectRefusedError, ObjectForbiddenError) as error:
             metrics.STATUS_PATCHES.labels("ImportJob", "refused").inc()
@@ -139,11 +154,16 @@ class ProjectLoop:
             if "phase" in patch.status:
                 self._tell(uid, body, patch.status, row)
 
-    def _tell(self, uid: str, body: object, status: dict[str, object], row: JobRow | None) -> None:
+    def _tell(self, uid: str, body: Body, status: dict[str, object], row: JobRow | None) -> None:
+        message = str(status.get("message") or "")
+        phase = str(status["phase"])
+        if phase in {JobPhase.FAILED, JobPhase.PENDING}:
+            reason = "Failed" if phase == JobPhase.FAILED else "Refused"
+            self._events.tell(IMPORT_JOB, body, reason=reason, action="Import", note=message, warning=True)
         log.info(
-            f"job.{str(status['phase']).lower()}",
+            f"job.{phase.lower()}",
             jobId=uid,
             companyId=row.company_id if row else None,
             attempt=row.attempt if row else None,
-            message=status.get("message"),
+            message=message,
         )

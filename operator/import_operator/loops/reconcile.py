@@ -81,6 +81,7 @@ class ReconcileLoop:
         state = self._state
         # Rows first: see `vanished`. An error in the list ends the round, so it is complete or not used.
         unfinished = await self._origins.unfinished(state.namespace)
+        known = set(state.jobs.uids())
         listed: set[str] = set()
         unrecorded: list[str] = []
         async for body in self._kube.list(IMPORT_JOB, state.namespace):
@@ -98,9 +99,8 @@ class ReconcileLoop:
                 message="Too many objects are gone at once; their jobs are not cancelled",
             )
         state.to_cancel.update(found.cancel)
-        for uid in state.jobs.uids():
-            if uid not in listed and uid not in found.withheld and uid in unfinished:
-                state.forget_job(uid)
+        for uid in known - listed:
+            state.forget_job(uid)
         await self._record_missing(unrecorded)
         if found.cancel:
             state.to_record.wake.set()

@@ -69,7 +69,11 @@ class RecordLoop:
             body = self._state.jobs.get(uid)
             if body is None or is_final(body):
                 continue
-            admission = admit(body, self._state.providers.named(_provider_name(body)))
+            try:
+                admission = admit(body, self._state.providers.named(_provider_name(body)))
+            except Exception as error:  # noqa: BLE001 - logged and counted there
+                self._give_up(uid, error)
+                continue
             if admission.request is None:
                 self._refuse(uid, body, admission.verdict)
             else:
@@ -92,6 +96,14 @@ class RecordLoop:
                     self._state.to_project.add(uid)
             self._state.to_record.update(accepted)
             raise
+        except Exception as error:  # noqa: BLE001 - logged and counted there
+            # Something about one of them; alone each of the others gets through.
+            for uid, admission in accepted.items():
+                if len(accepted) > 1:
+                    await self._write({uid: admission})
+                else:
+                    self._give_up(uid, error)
+            return
         metrics.JOBS_RECORDED.inc(len(requests))
         for uid, admission in accepted.items():
             if self._state.jobs.get(uid) is not None:
@@ -100,6 +112,11 @@ class RecordLoop:
         self._state.dispatch_wanted.set()
         companies = Counter(request.company_id for request in requests)
         log.info("jobs.recorded", jobs=len(requests), companies=len(companies))
+
+    def _give_up(self, uid: str, error: Exception) -> None:
+        """Leave an object for the reconcile loop, or a change of its own."""
+        log.exception("job.not_recorded", jobId=uid, exc_info=error)
+        metrics.LOOP_ERRORS.labels("record", type(error).__name__).inc()
 
     def _refuse(self, uid: str, body: Body, verdict: Verdict) -> None:
         before = self._state.verdicts.get(uid)

@@ -33,6 +33,7 @@ from import_operator.deployments import (
 )
 from import_operator.loops.dispatch import Capacity
 from import_operator.loops.runner import Loop
+from import_operator.loops.tell import TellLoop
 from import_operator.pool_status import PoolObservation, get_pool_status
 from import_operator.settings import OperatorSettings
 from import_operator.state import Body, OperatorState, generation_of, name_of, uid_of
@@ -76,8 +77,15 @@ class ScaleLoop:
     """Measures all queues by one statement, decides for each pool, and acts where something differs."""
 
     def __init__(
-        self, state: OperatorState, jobs: JobStore, kube: KubeClient, settings: OperatorSettings
+        self,
+        state: OperatorState,
+        jobs: JobStore,
+        kube: KubeClient,
+        events: TellLoop,
+        *,
+        settings: OperatorSettings,
     ) -> None:
+        self._events = events
         self._state = state
         self._jobs = jobs
         self._kube = kube
@@ -168,6 +176,10 @@ class ScaleLoop:
             pool.refused_until = seen_at + REFUSED_SECONDS
             return _Look(depth, None, None, pool.refusal)
         decision = await self._scale(pool, parsed, deployment, depth, seen_at)
+        if decision.replicas != int((deployment.get("spec") or {}).get("replicas") or 0):
+            self._events.tell(
+                WORKER_POOL, body, reason="Scaled", action="Scale", note=pool.scaled_reason or ""
+            )
         # Seen again: setting replicas has changed it.
         deployment = self._state.deployments.get(uid_of(deployment)) or deployment
         return _Look(depth, deployment, decision, None)

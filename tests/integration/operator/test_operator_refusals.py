@@ -1,7 +1,7 @@
 """Objects that can't be served: a clear message on the object, nothing changed elsewhere."""
 
 import pytest
-from operator_world import Cluster, Operators, TakingWorker
+from operator_world import Cluster, Operators, TakingWorker, eventually
 
 from import_core.adapters.kube.resources import DEPLOYMENT, IMPORT_JOB, WORKER_POOL
 from import_core.adapters.postgres import Database
@@ -31,6 +31,11 @@ async def test_refused_jobs_say_why_and_have_no_row(
         assert words in status["message"]
     uids = [body["metadata"]["uid"] for body in made.values()]
     assert await JobStore(database).read(uids) == {}
+
+    async def described() -> bool:
+        return "belongs to another company" in await cluster.kubectl("describe", IMPORT_JOB.plural, "foreign")
+
+    await eventually(described, what="the Event in kubectl describe")
 
 
 async def test_job_waits_for_its_provider(

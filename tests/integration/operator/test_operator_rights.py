@@ -11,6 +11,7 @@ from import_local.kubectl import KubectlError, run_kubectl
 OPERATOR = {
     "deployments.apps": {"create", "list", "patch", "watch"},
     "deployments.apps/scale": {"patch"},
+    "events.events.k8s.io": {"create"},
     "importjobs.imports.avnz.io": {"list", "watch"},
     "importjobs.imports.avnz.io/status": {"patch"},
     "importproviders.imports.avnz.io": {"list", "watch"},

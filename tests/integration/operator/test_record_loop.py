@@ -1,0 +1,134 @@
+"""Recording in batches: one bad object does not keep the others from being recorded."""
+
+from typing import Any
+
+import pytest
+
+from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.jobs import JobStore
+from import_core.domain.admission import DATABASE_UNAVAILABLE
+from import_core.domain.errors import DatabaseUnavailableError
+from import_core.domain.jobs import JobState
+from import_operator.loops import record
+from import_operator.loops.record import RecordLoop
+from import_operator.state import OperatorState
+
+
+def job(uid: str, *, generation: int = 1, **spec: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": uid,
+            "namespace": "imports",
+            "uid": uid,
+            "generation": generation,
+            "resourceVersion": str(generation),
+        },
+        "spec": {"companyId": "acme", "providerRef": {"name": "acme-shopify"}, **spec},
+    }
+
+
+PROVIDER = {
+    "metadata": {"name": "acme-shopify", "namespace": "imports", "uid": "p", "resourceVersion": "1"},
+    "spec": {
+        "companyId": "acme",
+        "type": "shopify",
+        "baseUrl": "https://acme.myshopify.com",
+        "credentialsSecretRef": {"name": "acme-shopify"},
+    },
+}
+
+
+@pytest.fixture
+def state() -> OperatorState:
+    state = OperatorState("imports")
+    state.providers.put(PROVIDER)
+    return state
+
+
+def submit(state: OperatorState, *bodies: dict[str, Any]) -> None:
+    for body in bodies:
+        state.jobs.put(body)
+        state.to_record.add(body["metadata"]["uid"])
+
+
+async def test_batch_is_recorded_and_told(state: OperatorState, database: Database) -> None:
+    submit(state, *(job(f"job-{number:03}") for number in range(501)))
+    loop = RecordLoop(state, JobStore(database))
+    await loop.round()
+    assert len(state.to_record) == 1, "one batch a round"
+    await loop.round()
+    rows = await JobStore(database).read([f"job-{number:03}" for number in range(501)])
+    assert len(rows) == 501
+    assert len(state.to_project) == 501
+    assert state.dispatch_wanted.is_set()
+
+
+async def test_newer_spec_replaces_that_of_a_waiting_job(state: OperatorState, database: Database) -> None:
+    loop = RecordLoop(state, JobStore(database))
+    submit(state, job("a"))
+    await loop.round()
+    submit(state, job("a", generation=2, images={"enabled": False}))
+    await loop.round()
+    row = (await JobStore(database).read(["a"]))["a"]
+    assert (row.generation, row.spec["images"]) == (2, {"enabled": False})
+
+
+async def test_object_that_breaks_the_code_is_left_out(
+    state: OperatorState, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = record.admit
+
+    def admit(body: Any, provider: Any) -> Any:
+        if body["metadata"]["uid"] == "bad":
+            raise ZeroDivisionError
+        return judge(body, provider)
+
+    monkeypatch.setattr(record, "admit", admit)
+    submit(state, job("a"), job("bad"), job("b"))
+    await RecordLoop(state, JobStore(database)).round()
+    assert set(await JobStore(database).read(["a", "bad", "b"])) == {"a", "b"}
+
+
+async def test_object_that_the_database_refuses_is_left_out(
+    state: OperatorState, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if admission had let it pass.
+    monkeypatch.setattr("import_core.domain.admission._holds_nul", lambda _value: False)
+    submit(state, job("a"), job("bad", fieldMapping={"title": "'x\0y'"}), job("b"))
+    await RecordLoop(state, JobStore(database)).round()
+    assert set(await JobStore(database).read(["a", "bad", "b"])) == {"a", "b"}
+
+
+async def test_database_away_keeps_what_it_did_not_take(state: OperatorState) -> None:
+    away = Database("postgresql://nobody@127.0.0.1:1/none", application="tests")
+    submit(state, job("a"))
+    state.to_cancel.add("gone")
+    loop = RecordLoop(state, JobStore(away))
+    with pytest.raises(DatabaseUnavailableError):
+        await loop.round()
+    assert state.to_cancel.take(9) == ["gone"]
+    with pytest.raises(DatabaseUnavailableError):
+        await loop.round()
+    assert state.to_record.take(9) == ["a"]
+    refusal = state.verdicts["a"].refusal
+    assert refusal is not None
+    assert refusal.reason == DATABASE_UNAVAILABLE
+    assert state.to_project.take(9) == ["a"]
+
+
+async def test_deleted_before_it_was_recorded(state: OperatorState, database: Database) -> None:
+    submit(state, job("a"))
+    state.forget_job("a")
+    state.to_cancel.add("a")
+    await RecordLoop(state, JobStore(database)).round()
+    assert await JobStore(database).read(["a"]) == {}
+
+
+async def test_deleted_after_it_was_recorded(state: OperatorState, database: Database) -> None:
+    loop = RecordLoop(state, JobStore(database))
+    submit(state, job("a"))
+    await loop.round()
+    state.to_cancel.add("a")
+    await loop.round()
+    row = (await JobStore(database).read(["a"]))["a"]
+    assert (row.state, row.message) == (JobState.CANCELLED, "The ImportJob was deleted")
