@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import signal
 import uuid
+from collections.abc import Coroutine
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -36,6 +38,7 @@ from import_operator.loops.scale import ScaleLoop
 from import_operator.loops.tell import TellLoop
 from import_operator.settings import OperatorSettings
 from import_operator.state import OperatorState
+from import_operator.tasks import end_tasks
 from import_operator.watching import Watcher
 
 log = get_logger(__name__)
@@ -156,14 +159,13 @@ async def _watch_over(watcher: Watcher) -> None:
     raise WatchEndedError
 
 
-async def _first_of(*coroutines: object) -> None:
+async def _first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
     """Run until one of them ends or fails; the others are cancelled and waited for."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]  # type: ignore[call-overload]
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # Longer than it takes the loops to end theirs.
+        await end_tasks(tasks, again_seconds=STOP_SECONDS)
     for task in done:
         task.result()

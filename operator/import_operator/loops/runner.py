@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from import_core.domain.errors import ImportOperatorError
 from import_core.observability.logs import get_logger
 from import_operator import metrics
+from import_operator.tasks import end_tasks
 
 log = get_logger(__name__)
 
@@ -33,10 +34,14 @@ class Loop:
 
 
 async def run_loops(loops: Sequence[Loop]) -> None:
-    """Run all loops until cancelled, or until one of them ends, which raises."""
-    async with asyncio.TaskGroup() as group:
-        for loop in loops:
-            group.create_task(_run(loop), name=f"loop-{loop.name}")
+    """Run all loops until cancelled, or until one of them ends, which raises what it ended with."""
+    tasks = [asyncio.create_task(_run(loop), name=f"loop-{loop.name}") for loop in loops]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end_tasks(tasks)
+    for task in done:
+        task.result()
 
 
 async def _run(loop: Loop) -> None:

@@ -22,6 +22,7 @@ from import_local.kubectl import run_kubectl
 from import_local.ports import free_port
 
 Json = dict[str, Any]
+STOP_SECONDS = 30.0  # its terminationGracePeriodSeconds
 
 
 async def eventually(
@@ -127,7 +128,11 @@ class Operator:
     async def stop(self) -> int:
         if self.process.returncode is None:
             self.process.terminate()
-        return await self.process.wait()
+        try:
+            return await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            self.process.kill()
+            raise AssertionError(f"the operator did not stop in {STOP_SECONDS} s ({self.log})") from None
 
 
 @dataclass
