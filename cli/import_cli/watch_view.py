@@ -33,7 +33,7 @@ class WatchView:
         self._outlook = ""
         self._problem = ""
         self._said = ""
-        self._printed: tuple[int, str, bool] | None = None
+        self._printed: tuple[int, str, bool, bool] | None = None
         self._line = ""
         self._printed_at = 0.0
         self.deleted = False
@@ -97,7 +97,7 @@ class WatchView:
         if self._console.is_terminal:
             return
         key, line, now = (
-            (percent, facts, bool(outlook)),
+            (percent, facts, bool(outlook), bool(self._problem)),
             f"{self._name} {percent}% {detail}",
             time.monotonic(),
         )

@@ -103,9 +103,7 @@ class CliWorld:
         screen = Screen()
         console = Console(file=screen, force_terminal=terminal, width=160)
         async with Sources(self.namespace) as sources:
-            task = asyncio.create_task(
-                watch_command.run(sources, console, job=job, timeout_seconds=timeout)
-            )
+            task = asyncio.create_task(watch_command.run(sources, console, job=job, timeout_seconds=timeout))
             try:
                 yield Watching(screen, task)
             finally:
@@ -140,7 +138,10 @@ class CliWorld:
             "credentialsSecretRef": {"name": name},
         }
         states = {"Ready": "True", "Reachable": "True", "CredentialsValid": "True", **conditions}
-        status = {"message": message, "conditions": [condition(kind, state) for kind, state in states.items()]}
+        status = {
+            "message": message,
+            "conditions": [condition(kind, state) for kind, state in states.items()],
+        }
         await self._create(IMPORT_PROVIDER, name, spec, status)
 
     async def pool(self, name: str = "workers", status: Json | None = None, **spec: Any) -> None:
@@ -150,14 +151,22 @@ class CliWorld:
     async def row(self, job_id: str, name: str | None = None, **values: Any) -> None:
         """Record a job; with a name it came from that object."""
         origin = ObjectReference(self.namespace, name, job_id) if name else None
-        request = {"company_id": "acme", "provider": "shop", "namespace": self.namespace, "spec": {}, **values}
+        request = {
+            "company_id": "acme",
+            "provider": "shop",
+            "namespace": self.namespace,
+            "spec": {},
+            **values,
+        }
         await self.jobs.record([JobRequest(id=job_id, origin=origin, generation=1, **request)])
 
     async def sql(self, statement: str, *parameters: Any) -> None:
         async with self.database.connection() as connection:
             await connection.execute(statement, parameters or None)
 
-    async def finish(self, job_id: str, state: str = "FAILED", *, reason: str = "", message: str = "") -> None:
+    async def finish(
+        self, job_id: str, state: str = "FAILED", *, reason: str = "", message: str = ""
+    ) -> None:
         await self.sql(
             """UPDATE "ProductImportJob" SET status = %s, "failureReason" = %s, "errorMessage" = %s,
             "startedAt" = now() - interval '1 minute', "completedAt" = clock_timestamp() WHERE id = %s""",
@@ -190,7 +199,7 @@ def condition(kind: str, state: str, *, reason: str = "Checked") -> Json:
 @asynccontextmanager
 async def database_away(server_url: str, database_url: str) -> AsyncIterator[None]:
     """Have the server refuse the database to everybody, ending all sessions in it."""
-    name = database_url.rsplit("/", 1)[1].split("?")[0]
+    name = database_url.rsplit("/", 1)[1].split("?", maxsplit=1)[0]
     async with await psycopg.AsyncConnection.connect(server_url, autocommit=True) as connection:
         await connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'.encode())
         await connection.execute(

@@ -41,9 +41,7 @@ async def cli(
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def wire(
-    cli: CliWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Wire]:
+async def wire(cli: CliWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Wire]:
     """Return a wire that the commands use from now on."""
     wire = Wire(cli.kubeconfig, tmp_path)
     monkeypatch.setenv("KUBECONFIG", str(await wire.open()))

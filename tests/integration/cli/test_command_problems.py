@@ -49,7 +49,14 @@ async def test_a_user_without_rights(
 
 @pytest.mark.parametrize(
     "content",
-    [f"users: [1\ntoken: {SECRET}", f"users: {SECRET}", f"- {SECRET}", "", f"current-context: {SECRET}x", None],
+    [
+        f"users: [1\ntoken: {SECRET}",
+        f"users: {SECRET}",
+        f"- {SECRET}",
+        "",
+        f"current-context: {SECRET}x",
+        None,
+    ],
 )
 def test_a_kubeconfig_that_is_none(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "config"
@@ -148,7 +155,13 @@ def test_a_namespace_that_can_not_be(control_plane: Path, command: tuple[str, ..
 
 @pytest.mark.parametrize(
     "arguments",
-    [["watch"], ["errors", "x", "--limit", "0"], ["watch", "x", "--timeout", "-1"], ["status", "-o", "xml"], ["no"]],
+    [
+        ["watch"],
+        ["errors", "x", "--limit", "0"],
+        ["watch", "x", "--timeout", "-1"],
+        ["status", "-o", "xml"],
+        ["no"],
+    ],
 )
 def test_wrong_words(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2

@@ -50,11 +50,34 @@ async def test_one_screen_answers_the_first_questions(cli: CliWorld) -> None:
     lines = result.stdout.splitlines()
     assert lines[0] == "Depth: 1"
     assert lines[1] == "Jobs:  1 Queued, 2 Failed (rows of all namespaces)"
-    assert lines[3].split() == "POOL QUEUE DEPTH READY BUSY DESIRED MIN–MAX LAST DECISION".split()
-    assert lines[4].split() == "workers product-imports 7 3 2 4 1–9 7 jobs need 4 workers".split()
+    assert lines[3].split() == [
+        "POOL",
+        "QUEUE",
+        "DEPTH",
+        "READY",
+        "BUSY",
+        "DESIRED",
+        "MIN–MAX",
+        "LAST",
+        "DECISION",
+    ]
+    assert lines[4].split() == [
+        "workers",
+        "product-imports",
+        "7",
+        "3",
+        "2",
+        "4",
+        "1–9",
+        "7",
+        "jobs",
+        "need",
+        "4",
+        "workers",
+    ]
     broken, well = lines[7:9]
-    assert broken.split(maxsplit=5) == "broken shopify acme True False".split() + ["The token is wrong"]
-    assert well.split() == "well shopify acme True True –".split()
+    assert broken.split(maxsplit=5) == ["broken", "shopify", "acme", "True", "False"] + ["The token is wrong"]
+    assert well.split() == ["well", "shopify", "acme", "True", "True", "–"]
     assert lines[11].startswith("new ")
     assert lines[11].endswith("EveryProductFailed  No product could be imported")
     assert lines[12].startswith("failed-first ")
@@ -88,7 +111,15 @@ async def test_programs_get_the_same_as_json(cli: CliWorld) -> None:
 async def test_a_terminal_gets_the_same_in_its_width(cli: CliWorld) -> None:
     await busy_world(cli)
     shown = await text_on_terminal(cli, width=100)
-    for word in ("Depth: 1", "2 Failed", "workers", "1–9", "broken", "The token is wrong", "EveryProductFailed"):
+    for word in (
+        "Depth: 1",
+        "2 Failed",
+        "workers",
+        "1–9",
+        "broken",
+        "The token is wrong",
+        "EveryProductFailed",
+    ):
         assert word in shown
     assert "\x1b[1m" in shown
 

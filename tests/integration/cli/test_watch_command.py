@@ -17,7 +17,13 @@ from import_local.parts.postgres import PostgresServer
 
 RUNNING: dict[str, Any] = {
     "phase": "Running",
-    "progress": {"productsTotal": 8, "productsImported": 1, "productsUnchanged": 1, "imagesImported": 3, "percent": 25},
+    "progress": {
+        "productsTotal": 8,
+        "productsImported": 1,
+        "productsUnchanged": 1,
+        "imagesImported": 3,
+        "percent": 25,
+    },
     "message": "2 of 8 products done",
 }
 DONE: dict[str, Any] = {
@@ -171,14 +177,16 @@ async def test_a_database_away_meanwhile_costs_only_the_estimate(
     async with cli.watching("acme-autumn", terminal=terminal) as watching:
         await watching.screen.until("next in the queue")
         async with database_away(postgres_server.url(), database_url):
-            await watching.screen.until("No estimate for now. PostgreSQL is not available", "estimate unknown")
+            await watching.screen.until(
+                "No estimate for now. PostgreSQL is not available", "estimate unknown"
+            )
             await cli.job_status("acme-autumn", **RUNNING)
             await watching.screen.until("2/8 products")
             await cli.job_status("acme-autumn", **DONE)
             code, shown = await watching.ends()
     assert code == 0
     assert shown.count("No estimate for now") == 1
-    assert database_url.split("@")[0].rsplit(":", 1)[1] not in shown
+    assert database_url.split("@", maxsplit=1)[0].rsplit(":", 1)[1] not in shown
 
 
 async def test_an_api_server_away_meanwhile_is_waited_for(cli: CliWorld, wire: Wire) -> None:
