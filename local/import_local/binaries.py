@@ -109,7 +109,10 @@ async def ensure_binaries(module: GoModule, progress: Progress = silent) -> Path
 
 
 async def ensure_kubernetes(progress: Progress = silent) -> Path:
-    """Return a folder with etcd, kube-apiserver, -controller-manager and -scheduler (design §7's order)."""
+    """Return a folder with etcd, kube-apiserver, -controller-manager and -scheduler.
+
+    They are looked for in KUBEBUILDER_ASSETS, on the PATH and in the cache, and else built.
+    """
     return find_kubernetes_binaries() or await ensure_binaries(KUBERNETES, progress)
 
 

@@ -34,7 +34,7 @@ _CLEAN_UP_SECONDS = 40.0
 
 
 class Installation:
-    """Everything of design §7, running as children of this process, with its data in one state folder.
+    """A whole installation, running as children of this process, with its data in one state folder.
 
     Use it as `async with Installation(folder) as installation`, or `start` and `stop`. LocalError and its
     kinds say what keeps it from starting; nothing is left running then.

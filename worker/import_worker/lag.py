@@ -1,4 +1,4 @@
-"""Measures how late the event loop wakes up: a blocked loop renews no leases (invariant 10)."""
+"""Measures how late the event loop wakes up: a blocked loop renews no leases (docs/reference/lifecycle.md)."""
 
 from __future__ import annotations
 

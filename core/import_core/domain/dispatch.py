@@ -13,7 +13,7 @@ from import_core.domain.jobs import Tier
 WINDOW_LIMIT = 2000
 WINDOW_SECONDS = 2.0
 TIER_STEP_SECONDS = 600.0
-"""A row rises one tier for each of these it has waited (design, section 2), so BASIC never starves."""
+"""A row rises one tier for each of these it has waited, so BASIC never starves (docs/reference/lifecycle.md)."""
 _RANK = {Tier.BASIC: 0, Tier.PRO: 1, Tier.ENTERPRISE: 2}
 _TOP_RANK = max(_RANK.values())
 

@@ -15,11 +15,11 @@ from import_core.domain.errors import (
 from import_core.domain.jobs import WaitingReason
 
 RETRY_DELAYS_SECONDS = (5.0, 25.0, 125.0)
-"""One try, plus a retry after each of these (design, section 5)."""
+"""One try, plus a retry after each of these (docs/reference/lifecycle.md)."""
 JITTER = 0.2
 """Delays are spread by up to this share either way, so that jobs which failed together don't return together."""
 DEATHS_UNTIL_SUSPECTED = 3
-"""A job on board of this many workers that died is suspected and runs alone (design, section 2)."""
+"""A job on board of this many workers that died is suspected and runs alone (docs/reference/lifecycle.md)."""
 MESSAGE_LIMIT = 1000
 
 

@@ -15,7 +15,7 @@ MESSAGE_VERSION = 1
 
 
 class JobState(StrEnum):
-    """State of a row in "ProductImportJob" (design, section 3)."""
+    """State of a row in "ProductImportJob" (docs/reference/lifecycle.md)."""
 
     PENDING = "PENDING"
     IN_PROGRESS = "IN_PROGRESS"

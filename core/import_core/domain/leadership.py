@@ -55,8 +55,8 @@ def decide(candidacy: Candidacy, now: float) -> LeaseAction:
     """Decide after a look at the Lease.
 
     A leader steps down only when another replica holds the Lease: an API server that can't be reached
-    changes nothing (design, section 2). A standby takes a Lease that was given back or whose holder has not
-    renewed it for its time.
+    changes nothing (docs/reference/lifecycle.md). A standby takes a Lease that was given back or whose
+    holder has not renewed it for its time.
     """
     lease = candidacy.seen
     if lease is None:

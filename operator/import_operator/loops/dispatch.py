@@ -1,4 +1,4 @@
-"""Hands due rows to Redis, and hands over again what Redis lost (design, rules of the hand-over)."""
+"""Hands due rows to Redis, and hands over again what Redis lost (docs/reference/lifecycle.md)."""
 
 from __future__ import annotations
 

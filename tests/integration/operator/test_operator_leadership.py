@@ -29,7 +29,7 @@ async def test_one_of_two_leads_and_the_other_takes_over_after_a_kill(
     await first.process.wait()
     killed_at = asyncio.get_running_loop().time()
     await second.wait_leading()
-    # The design's number for the takeover; the test machine's own slowness is inside it.
+    # The promised time of a takeover (docs/reference/lifecycle.md); the machine's own slowness is inside it.
     assert asyncio.get_running_loop().time() - killed_at < 15
     await worker.finish(claim)
     await cluster.phase("one", "Succeeded")

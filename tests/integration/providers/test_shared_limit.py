@@ -1,4 +1,4 @@
-"""Two workers on one connection: the provider never sees more calls in its window than allowed (invariant 4)."""
+"""Two workers on one connection: the provider never sees more calls in its window than allowed."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The models accept and refuse what the API server does, fill the design's defaults, and name what is wrong."""
+"""The models accept and refuse what the API server does, fill defaults, and name what is wrong."""
 
 from datetime import UTC, datetime
 from pathlib import Path

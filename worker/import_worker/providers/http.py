@@ -28,7 +28,7 @@ LONGEST_MESSAGE = 300
 GRANT_LIFETIME = 0.25
 """Seconds in which a granted call must leave; well under the limiter's margin. A later one asks again."""
 PARSE_IN_THREAD_ABOVE = 256 * 1024
-"""Bytes above which JSON is parsed in a thread, so that the event loop is not blocked (invariant 10)."""
+"""Bytes above which JSON is parsed in a thread, so that the event loop is not blocked."""
 
 
 @dataclass(frozen=True, slots=True)

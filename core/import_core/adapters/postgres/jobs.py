@@ -89,7 +89,7 @@ class Depth:
 
     @property
     def total(self) -> int:
-        """The one definition of depth, for scaling, health and admission (design, section 3)."""
+        """The one definition of depth, for scaling, health and admission (docs/reference/lifecycle.md)."""
         return self.due + self.claimed
 
 

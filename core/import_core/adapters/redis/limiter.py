@@ -1,4 +1,4 @@
-"""Sliding-window limiter of one connection's API calls, shared by all workers through Redis (invariant 4)."""
+"""Sliding-window limiter of one connection's API calls, shared by all workers through Redis."""
 
 from __future__ import annotations
 

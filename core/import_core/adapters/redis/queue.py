@@ -22,7 +22,7 @@ CALL_TIMEOUT_SECONDS = 10.0
 ADD_BATCH = 500
 MESSAGE_NAME = "import"
 
-# BullMQ never retries, delays or keeps anything: PostgreSQL does (design, section 2).
+# BullMQ never retries, delays or keeps anything: PostgreSQL does (docs/reference/lifecycle.md).
 MESSAGE_OPTIONS = {"attempts": 1, "removeOnComplete": True, "removeOnFail": True}
 
 

@@ -30,9 +30,9 @@ from import_core.domain.resources.common import (
 )
 
 RETRY_ANNOTATION = f"{GROUP}/retry"
-"""Any new value of this annotation runs a finished job again."""
+"""Any new value of this annotation is to run a finished job again; nothing reads it yet."""
 CONFIRM_REMOVALS_ANNOTATION = f"{GROUP}/confirm-removals"
-"""The job's generation as its value confirms removals above `removed.maxPercent`."""
+"""The job's generation as its value is to confirm removals above `removed.maxPercent`; not read yet."""
 
 DEFAULT_TTL_SECONDS = 86_400
 
@@ -210,7 +210,7 @@ class ImportJobStatus(ResourceModel):
 
 class ImportJob(ResourceModel):
     """One run that copies a company's products, with their images, from a provider account into the platform.
-    The annotation imports.avnz.io/retry with any new value runs a finished job again."""
+    A finished job never runs again: apply a job of another name."""
 
     metadata: ObjectMeta
     spec: ImportJobSpec

@@ -61,7 +61,7 @@ DEFAULT_RATE_LIMITS: Mapping[ProviderType, RateLimit] = {
     ProviderType.SHOPIFY: RateLimit(requests=120),
     ProviderType.ROASTIFY: RateLimit(requests=100),
 }
-"""Used where a provider names no limit (design, section 5)."""
+"""Used where a provider names no limit (docs/reference/lifecycle.md)."""
 
 
 class CircuitBreaker(ResourceModel):
