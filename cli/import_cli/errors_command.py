@@ -13,6 +13,7 @@ from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.adapters.postgres.reports import ItemFailure, ReasonCount
 from import_core.domain.jobs import JobRow
 from import_core.domain.projection import PHASES
+from import_core.domain.projection import message as message_of
 from import_core.domain.resources.import_job import JobPhase
 
 MAX_ITEMS = 10_000
@@ -61,13 +62,16 @@ async def collect(sources: Sources, job: str, limit: int) -> ErrorReport:
             items = await stores.reports.item_failures(job_id, limit=limit)
     except NoDatabaseError as error:
         raise UsageError("Failed items are kept in PostgreSQL: set DATABASE_URL") from error
-    status = (found or {}).get("status") or {}
-    # The row is authoritative; the object follows it, and alone knows why a job was not recorded.
+    phase, message = _standing(row, found or {})
+    return ErrorReport(job, job_id, phase, message, reasons, total, items)
+
+
+def _standing(row: JobRow | None, found: dict[str, Any]) -> tuple[str, str | None]:
+    """Phase and message. The row is authoritative; the object alone knows why a job was not recorded."""
     if row is not None:
-        phase, message = PHASES[row.state], row.message or status.get("message")
-    else:
-        phase, message = status.get("phase") or JobPhase.PENDING, status.get("message")
-    return ErrorReport(job, job_id, str(phase), message, reasons, total, items)
+        return PHASES[row.state].value, message_of(row)
+    status = found.get("status") or {}
+    return str(status.get("phase") or JobPhase.PENDING.value), status.get("message")
 
 
 async def _row(stores: Stores, namespace: str, job: str, found: dict[str, Any] | None) -> JobRow | None:

@@ -15,6 +15,7 @@ from import_core.adapters.postgres.jobs import DEPTH_CAP
 from import_core.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 from import_core.domain.jobs import DEFAULT_QUEUE, JobState
 from import_core.domain.projection import PHASES
+from import_core.domain.resources.common import format_timestamp
 from import_core.domain.resources.conditions import get_condition
 from import_core.domain.resources.import_job import JobPhase
 
@@ -157,7 +158,9 @@ async def _jobs_of_rows(sources: Sources, queues: Sequence[str]) -> Jobs:
                 failure.company_id,
                 failure.reason,
                 failure.message,
-                failure.completed_at.isoformat(timespec="seconds") if failure.completed_at else None,
+                format_timestamp(failure.completed_at.replace(microsecond=0))
+                if failure.completed_at
+                else None,
             )
             for failure in failures
         ],

@@ -16,6 +16,7 @@ from import_cli.watch_view import WatchView, outlook
 from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 from import_core.domain.jobs import JobState
+from import_core.domain.projection import PHASES
 from import_core.domain.resources.import_job import JobPhase
 
 REFRESH_SECONDS = 2.0
@@ -81,7 +82,7 @@ async def _estimate(sources: Sources, view: WatchView) -> None:
     while True:
         try:
             if view.job_id is not None:
-                view.estimate(await _outlook(sources, view.job_id))
+                await _estimate_once(sources, view, view.job_id)
         except NoDatabaseError:
             view.estimate("", problem="Without DATABASE_URL there is no place in the queue and no estimate")
         except (DatabaseUnavailableError, SchemaMismatchError) as error:
@@ -90,17 +91,16 @@ async def _estimate(sources: Sources, view: WatchView) -> None:
         await asyncio.sleep(REFRESH_SECONDS)
 
 
-async def _outlook(sources: Sources, job_id: str) -> str:
+async def _estimate_once(sources: Sources, view: WatchView, job_id: str) -> None:
     async with sources.stores() as stores:
         row = (await stores.jobs.read([job_id])).get(job_id)
         if row is None:
-            return ""
-        if row.state is not JobState.PENDING:
-            return outlook(row, now=datetime.now(UTC))
-        return outlook(
-            row,
-            now=datetime.now(UTC),
-            place=await stores.jobs.place(row),
-            running=(await stores.jobs.depth([row.queue]))[row.queue].claimed,
-            average_seconds=await stores.reports.average_duration(),
-        )
+            view.estimate("")
+            return
+        place, running, average = 0, 0, None
+        if row.state is JobState.PENDING:
+            place = await stores.jobs.place(row)
+            running = (await stores.jobs.depth([row.queue]))[row.queue].claimed
+            average = await stores.reports.average_duration()
+    text = outlook(row, now=datetime.now(UTC), place=place, running=running, average_seconds=average)
+    view.estimate(text, phase=PHASES[row.state].value)

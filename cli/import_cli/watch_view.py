@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
+from time import monotonic
 from typing import Any
 
 from rich.console import Console
@@ -31,6 +31,7 @@ class WatchView:
         self._task = bar.add_task(name, total=100, detail="")
         self._status: dict[str, Any] = {}
         self._outlook = ""
+        self._outlook_phase: str | None = None
         self._problem = ""
         self._said = ""
         self._printed: tuple[int, str, bool, bool] | None = None
@@ -74,12 +75,15 @@ class WatchView:
             self.notice(self.message)
         self._draw()
 
-    def estimate(self, text: str, *, problem: str = "") -> None:
-        """Take in an estimate, or why there is none; a problem is said once until it has passed."""
+    def estimate(self, text: str, *, phase: str | None = None, problem: str = "") -> None:
+        """Take in an estimate that holds during `phase`, or why there is none.
+
+        The row is ahead of the object or behind it for a moment. A problem is said once until it has passed.
+        """
         if problem and not self._problem:
             self.notice(problem)
         self._problem = problem
-        self._outlook = text
+        self._outlook, self._outlook_phase = text, phase
         self._draw()
 
     def notice(self, text: str) -> None:
@@ -91,16 +95,15 @@ class WatchView:
     def _draw(self) -> None:
         percent = (self._status.get("progress") or {}).get("percent") or 0
         facts = printable(" · ".join(self._facts()))
-        outlook = "" if self.ended else self._outlook
+        fits = not self.ended and self._outlook_phase in {None, self.phase}
+        outlook = self._outlook if fits else ""
         detail = f"{facts} · {outlook}" if outlook else facts
         self._bar.update(self._task, completed=percent, detail=detail)
         if self._console.is_terminal:
             return
-        key, line, now = (
-            (percent, facts, bool(outlook), bool(self._problem)),
-            f"{self._name} {percent}% {detail}",
-            time.monotonic(),
-        )
+        # What a reader of the log must not miss; the estimate's value changes all the time.
+        key = (percent, facts, bool(outlook), bool(self._problem))
+        line, now = f"{self._name} {percent}% {detail}", monotonic()
         if key != self._printed or (line != self._line and now - self._printed_at >= QUIET_SECONDS):
             self._printed, self._line, self._printed_at = key, line, now
             say(self._console, line)

@@ -45,7 +45,7 @@ async def test_status_shows_depth_workers_providers_and_errors(world: World) -> 
     assert report["pools"][0]["name"] == "product-imports"
     assert report["pools"][0]["ready"] >= 2
     assert "shown" in {provider["name"] for provider in report["providers"]}
-    assert "shown" in {error["job"] for error in report["last_errors"]}
+    assert "shown" in {error["job"] for error in report["lastErrors"]}
     text = await world.imports("status")
     assert text.code == 0
     assert "product-imports" in text.out

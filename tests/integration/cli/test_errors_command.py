@@ -18,8 +18,13 @@ async def failed_job(cli: CliWorld, name: str = "acme-autumn") -> str:
     await cli.item_error(job_id, "p-1")
     await cli.item_error(job_id, "p-2", stage="download", url=IMAGE_URL, reason="NotAnImage", message="HTML")
     await cli.item_error(job_id, "p-3", message="price: [bold]-1[/] \x1b[2J")
+    await cli.sql(
+        "INSERT INTO imports.checkpoint (job_id, version, progress, pages) VALUES (%s, 1, %s, 1)",
+        job_id,
+        json.dumps({"products_total": 3, "products_imported": 1, "products_failed": 2, "images_failed": 1}),
+    )
     await cli.finish(job_id, "COMPLETED")
-    await cli.job_status(name, phase="Succeeded", jobId=job_id, message="3 products imported; failed: 3")
+    await cli.job_status(name, phase="Running", jobId=job_id, message="The object may be behind")
     return job_id
 
 
@@ -28,7 +33,10 @@ async def test_every_failed_item_is_a_line_with_its_reason(cli: CliWorld) -> Non
     result = await cli.invoke("errors", "acme-autumn")
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0] == "acme-autumn: Succeeded. 3 products imported; failed: 3"
+    assert (
+        lines[0]
+        == "acme-autumn: Succeeded. 1 product imported, 0 unchanged, 0 images; failed: 2 products, 1 image"
+    )
     assert lines[1] == "2 map/InvalidPrice, 1 download/NotAnImage"
     assert lines[2].split() == ["PRODUCT", "STAGE", "REASON", "IMAGE", "MESSAGE"]
     assert lines[3].split(maxsplit=4) == ["p-1", "map", "InvalidPrice", "–", "price: no number"]

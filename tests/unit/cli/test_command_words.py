@@ -147,9 +147,24 @@ def test_counts_beyond_the_cap_are_shown_as_such() -> None:
     assert "Jobs:  over 100,000 Succeeded, 1,234 Failed (" in output.getvalue()
 
 
+def test_an_estimate_of_another_phase_is_not_shown() -> None:
+    console, output = piped()
+    view = WatchView(Progress(console=console, disable=True), console, "job")
+    view.show({"status": {"phase": "Queued", "jobId": "id"}})
+    view.estimate("next in the queue", phase="Queued")
+    view.show({"status": {"phase": "Running", "jobId": "id"}})
+    view.estimate("about 9 s to go", phase="Running")
+    assert output.getvalue().splitlines() == [
+        "job 0% Queued",
+        "job 0% Queued · next in the queue",
+        "job 0% Running",
+        "job 0% Running · about 9 s to go",
+    ]
+
+
 def test_a_pipe_gets_new_facts_at_once_and_estimates_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(watch_view.time, "monotonic", lambda: now)
+    monkeypatch.setattr(watch_view, "monotonic", lambda: now)
     console, output = piped()
     view = WatchView(Progress(console=console, disable=True), console, "job")
     view.show({"status": {"phase": "Running", "jobId": "id"}})
