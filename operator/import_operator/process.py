@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import uuid
 from collections.abc import Coroutine
@@ -45,6 +44,7 @@ log = get_logger(__name__)
 
 DATABASE_CONNECTIONS = 8
 STOP_SECONDS = 10.0
+PRIME_SECONDS = 15.0
 
 
 class WatchEndedError(ImportOperatorError):
@@ -98,16 +98,22 @@ class OperatorProcess:
 
     async def _lead(self) -> None:
         await self._leadership.acquire()
-        await self._check_queue()
+        # The Lease is renewed from the first moment: getting ready may take longer than it lasts.
+        await _first_of(self._leadership.keep(), self._work())
+
+    async def _work(self) -> None:
         reconcile = self._reconcile_loop()
         watcher = Watcher(Inbox(self._state), self._settings.namespace)
         try:
-            with contextlib.suppress(ImportOperatorError):
+            try:
+                async with asyncio.timeout(PRIME_SECONDS):
+                    await reconcile.prime()
+            except (ImportOperatorError, TimeoutError) as error:
                 # The reconcile loop does it again; without it some jobs only look refused for a moment.
-                await reconcile.prime()
+                log.warning("reconcile.not_primed", message=str(error))
             watcher.start()
             await _first_of(
-                self._leadership.keep(), run_loops([*self._loops(), reconcile.loop()]), _watch_over(watcher)
+                run_loops([*self._loops(), reconcile.loop()]), _watch_over(watcher), self._check_queue()
             )
         finally:
             await watcher.stop()
@@ -135,12 +141,14 @@ class OperatorProcess:
         )
 
     async def _check_queue(self) -> None:
+        """Say once what is wrong with Redis' settings; then wait for the others."""
         try:
             problem = await self.queue(DEFAULT_QUEUE).check()
         except QueueUnavailableError as error:
             problem = error.message
         if problem is not None:
             log.error("queue.problem", message=problem)
+        await asyncio.Event().wait()
 
     async def _close(self) -> None:
         try:

@@ -9,8 +9,13 @@ from import_core.domain.errors import (
     DatabaseUnavailableError,
     HandBackError,
     InvalidResourceError,
+    KubernetesUnavailableError,
+    ObjectForbiddenError,
     ProviderThrottledError,
     ProviderUnavailableError,
+    QueueUnavailableError,
+    RetryableError,
+    StorageUnavailableError,
 )
 from import_core.domain.failures import (
     JITTER,
@@ -55,6 +60,28 @@ def test_bug_counts_as_passing() -> None:
 def test_hand_back_uses_up_no_try() -> None:
     error = HandBackError(retry_after=7.0, waiting_reason="ProviderLimit")
     assert decide_after_error(error, attempt=3, spread=0.0) == Retry(7.0, 0, "ProviderLimit", None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DatabaseUnavailableError("away"),
+        StorageUnavailableError("away"),
+        QueueUnavailableError("away"),
+        KubernetesUnavailableError("away"),
+        ObjectForbiddenError("away"),
+    ],
+)
+def test_an_outage_of_the_platform_uses_up_no_try_however_often(error: RetryableError) -> None:
+    decision = decide_after_error(error, attempt=3, spread=0.5)
+    assert decision == Retry(20.0, 0, "Retry", "away")
+
+
+@pytest.mark.parametrize(("asked", "delay"), [(None, 30.0), (5.0, 30.0), (90.0, 90.0)])
+def test_a_providers_limit_uses_up_no_try(asked: float | None, delay: float) -> None:
+    error = ProviderThrottledError("slow down", retry_after=asked)
+    decision = decide_after_error(error, attempt=3, spread=0.5)
+    assert decision == Retry(delay, 0, "ProviderLimit", "slow down")
 
 
 def test_provider_that_names_a_time_is_obeyed() -> None:

@@ -123,12 +123,12 @@ class LeaseKeeper:
         request = [(lease.claim.job.id, claim_id, lease.live()) for claim_id, lease in leases.items()]
         try:
             async with asyncio.timeout(RENEWAL_TIMEOUT_SECONDS):
-                standing = await self._claims.renew(request)
+                renewal = await self._claims.renew(request)
         except (DatabaseUnavailableError, TimeoutError) as error:
             self._metrics.lease_renewals.labels("failed").inc(len(leases))
             log.warning("lease.renewal_failed", leases=len(leases), detail=str(error) or "timeout")
             return
-        outcome = sort_renewal(leases, standing)
+        outcome = sort_renewal(leases, renewal.confirmed, renewal.busy)
         for claim_id in outcome.confirmed:
             if claim_id in self._held:
                 leases[claim_id].confirm(sent_at, self._limit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 
 import structlog
 
@@ -62,6 +63,7 @@ class Worker:
     """One worker process. `directory` is where ImportProviders and Secrets are read."""
 
     def __init__(self, settings: WorkerSettings, directory: ProviderDirectory, stop: StopSignal) -> None:
+        self._started_at = datetime.now(UTC)
         self.worker_id = uuid.uuid4().hex
         self.metrics = WorkerMetrics()
         self._settings = settings
@@ -208,6 +210,7 @@ class Worker:
                 settings.pod_name,
                 settings.pod_uid,
                 settings.concurrency,
+                self._started_at,
             )
         )
 

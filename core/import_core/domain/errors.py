@@ -65,25 +65,31 @@ class ProviderThrottledError(RetryableError):
         super().__init__(message)
 
 
-class StorageUnavailableError(RetryableError):
+class DependencyUnavailableError(RetryableError):
+    """Something that the platform itself provides does not answer; no job's fault."""
+
+    reason = "DependencyUnavailable"
+
+
+class StorageUnavailableError(DependencyUnavailableError):
     """The object store does not answer."""
 
     reason = "StorageUnavailable"
 
 
-class DatabaseUnavailableError(RetryableError):
+class DatabaseUnavailableError(DependencyUnavailableError):
     """The database does not answer."""
 
     reason = "DatabaseUnavailable"
 
 
-class QueueUnavailableError(RetryableError):
+class QueueUnavailableError(DependencyUnavailableError):
     """Redis does not answer."""
 
     reason = "QueueUnavailable"
 
 
-class KubernetesUnavailableError(RetryableError):
+class KubernetesUnavailableError(DependencyUnavailableError):
     """The Kubernetes API server does not answer."""
 
     reason = "KubernetesUnavailable"
@@ -97,8 +103,10 @@ class ObjectConflictError(ImportOperatorError):
     """The Kubernetes object exists already, or has changed meanwhile."""
 
 
-class ObjectForbiddenError(ImportOperatorError):
+class ObjectForbiddenError(DependencyUnavailableError):
     """The Kubernetes API server refuses the request to this user."""
+
+    reason = "KubernetesForbidden"
 
 
 class ObjectRefusedError(ImportOperatorError):

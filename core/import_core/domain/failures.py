@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from import_core.domain.errors import (
+    DependencyUnavailableError,
     HandBackError,
     ImportOperatorError,
     InvalidInputError,
@@ -18,6 +19,10 @@ RETRY_DELAYS_SECONDS = (5.0, 25.0, 125.0)
 """One try, plus a retry after each of these (docs/reference/lifecycle.md)."""
 JITTER = 0.2
 """Delays are spread by up to this share either way, so that jobs which failed together don't return together."""
+DEPENDENCY_DELAY_SECONDS = 20.0
+"""A job waits this long while the database, Redis, the object store or the API server is away."""
+THROTTLED_DELAY_SECONDS = 30.0
+"""A job waits at least this long for a provider that keeps asking to slow down."""
 DEATHS_UNTIL_SUSPECTED = 3
 """A job on board of this many workers that died is suspected and runs alone (docs/reference/lifecycle.md)."""
 MESSAGE_LIMIT = 1000
@@ -44,13 +49,14 @@ class Retry:
 def decide_after_error(error: BaseException, *, attempt: int, spread: float) -> Fail | Retry:
     """Decide on a try that ended with `error`, when `attempt` tries had failed before it.
 
-    `spread` in [0, 1) is the caller's random number. An unknown exception counts as passing: a bug in
-    one version must not fail jobs for good while tries are left.
+    Tries count the job's own failures: an outage of the platform's own parts and a provider's limit give
+    the job back without using one up. `spread` in [0, 1) is the caller's random number. An unknown
+    exception counts as passing: a bug in one version must not fail jobs for good while tries are left.
     """
     message = describe(error)
-    if isinstance(error, HandBackError):
-        delay = error.retry_after
-        return Retry(delay, 0, error.waiting_reason or WaitingReason.RETRY, None)
+    handed_back = _hand_back(error, message, spread)
+    if handed_back is not None:
+        return handed_back
     if isinstance(error, PermanentError):
         return Fail(error.reason, message)
     if isinstance(error, InvalidInputError):
@@ -58,16 +64,28 @@ def decide_after_error(error: BaseException, *, attempt: int, spread: float) -> 
     reason = error.reason if isinstance(error, RetryableError) else "UnexpectedError"
     if attempt >= len(RETRY_DELAYS_SECONDS):
         return Fail(reason, f"{message} (after {attempt + 1} tries)")
-    delay = retry_delay(attempt, spread)
-    if isinstance(error, ProviderThrottledError) and error.retry_after is not None:
-        delay = max(delay, error.retry_after)
-    return Retry(delay, 1, WaitingReason.RETRY, message)
+    return Retry(retry_delay(attempt, spread), 1, WaitingReason.RETRY, message)
+
+
+def _hand_back(error: BaseException, message: str, spread: float) -> Retry | None:
+    """What costs the job no try: none of it is the job's own failure."""
+    if isinstance(error, HandBackError):
+        return Retry(error.retry_after, 0, error.waiting_reason or WaitingReason.RETRY, None)
+    if isinstance(error, DependencyUnavailableError):
+        return Retry(_spread(DEPENDENCY_DELAY_SECONDS, spread), 0, WaitingReason.RETRY, message)
+    if isinstance(error, ProviderThrottledError):
+        delay = max(error.retry_after or 0.0, _spread(THROTTLED_DELAY_SECONDS, spread))
+        return Retry(delay, 0, WaitingReason.PROVIDER_LIMIT, message)
+    return None
 
 
 def retry_delay(attempt: int, spread: float) -> float:
     """Seconds until the retry after `attempt` failed tries, within JITTER of the table's value."""
-    base = RETRY_DELAYS_SECONDS[min(attempt, len(RETRY_DELAYS_SECONDS) - 1)]
-    return base * (1 - JITTER + 2 * JITTER * spread)
+    return _spread(RETRY_DELAYS_SECONDS[min(attempt, len(RETRY_DELAYS_SECONDS) - 1)], spread)
+
+
+def _spread(seconds: float, spread: float) -> float:
+    return seconds * (1 - JITTER + 2 * JITTER * spread)
 
 
 def describe(error: BaseException) -> str:

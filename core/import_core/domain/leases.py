@@ -18,7 +18,7 @@ class RenewalOutcome:
     lost: frozenset[str]
 
 
-def sort_renewal(asked: Iterable[str], standing: Set[str]) -> RenewalOutcome:
-    """Sort the claims that were asked for by whether they still stand; claims made meanwhile are neither."""
+def sort_renewal(asked: Iterable[str], confirmed: Set[str], busy: Set[str]) -> RenewalOutcome:
+    """Sort the claims that were asked for; claims made meanwhile, and those in use right now, are neither."""
     asked = frozenset(asked)
-    return RenewalOutcome(confirmed=asked & standing, lost=asked - standing)
+    return RenewalOutcome(confirmed=asked & confirmed, lost=asked - confirmed - busy)

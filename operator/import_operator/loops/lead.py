@@ -11,7 +11,6 @@ from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import LEASE
 from import_core.domain.errors import (
     ImportOperatorError,
-    KubernetesUnavailableError,
     ObjectConflictError,
     ObjectNotFoundError,
 )
@@ -86,7 +85,11 @@ class Leadership:
         except (ObjectConflictError, ObjectNotFoundError):
             # Somebody else wrote first; the next look tells who.
             return
-        except (KubernetesUnavailableError, TimeoutError) as error:
+        except SupersededError:
+            raise
+        except (ImportOperatorError, TimeoutError) as error:
+            # Also a refusal: an API server that has just started may not know its users' rights yet, and
+            # only another holder of the Lease is a reason to end.
             log.warning("lease.unreachable", leading=self.leading, message=str(error))
 
     async def _round(self) -> None:

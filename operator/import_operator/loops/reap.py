@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
-from import_core.adapters.postgres.claims import ClaimStore, EndedClaim
+from import_core.adapters.postgres.claims import LEASE_SECONDS, ClaimStore, EndedClaim
 from import_core.adapters.postgres.workers import WorkerStore
 from import_core.domain.errors import DatabaseUnavailableError
 from import_core.domain.worker_ends import KnownWorker, ended_workers
@@ -17,6 +18,10 @@ log = get_logger(__name__)
 
 REAP_SECONDS = 1.0
 REAP_LIMIT = 500
+LONGEST_GAP_SECONDS = 5.0
+WATCHED_SECONDS = LEASE_SECONDS + 10.0
+"""A lease that ran out counts as its worker's death only when the database was there all the time: after an
+outage of its own nobody could renew."""
 
 
 class ReapLoop:
@@ -26,6 +31,8 @@ class ReapLoop:
         self._state = state
         self._claims = claims
         self._workers = workers
+        self._last_round: float | None = None
+        self._watching_since = 0.0
 
     def loop(self) -> Loop:
         """The loop."""
@@ -34,7 +41,13 @@ class ReapLoop:
     async def round(self) -> None:
         """End claims of processes seen to end, then those whose lease has run out."""
         await self._end_seen()
-        expired = await self._claims.end_expired(limit=REAP_LIMIT)
+        now = time.monotonic()
+        if self._last_round is None or now - self._last_round > LONGEST_GAP_SECONDS:
+            self._watching_since = now
+        expired = await self._claims.end_expired(
+            limit=REAP_LIMIT, count_deaths=now - self._watching_since > WATCHED_SECONDS
+        )
+        self._last_round = now
         self._tell(expired, cause="LeaseExpired")
         if len(expired) == REAP_LIMIT:
             self._state.workers_ended.set()

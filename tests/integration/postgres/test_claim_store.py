@@ -7,7 +7,7 @@ import pytest
 
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.catalogue import CatalogueStore, PageWrite
-from import_core.adapters.postgres.claims import ClaimStore
+from import_core.adapters.postgres.claims import ClaimStore, lock_claim
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.workers import WorkerProcess, WorkerStore
 from import_core.domain.errors import ClaimLostError
@@ -99,7 +99,7 @@ async def test_renewal_prolongs_and_carries_the_live_counters(database: Database
     claim = await claimed("job-1", lease_seconds=5)
     store = ClaimStore(database)
     live = Progress(products_total=9, images_imported=4)
-    assert await store.renew([("job-1", claim.claim_id, live)]) == {claim.claim_id}
+    assert (await store.renew([("job-1", claim.claim_id, live)])).confirmed == {claim.claim_id}
     assert (await JobStore(database).read(["job-1"]))["job-1"].progress == live
     async with database.connection() as connection:
         row = await (
@@ -116,7 +116,28 @@ async def test_an_expired_claim_is_never_revived(database: Database, claimed: An
     await expire(database, claim)
     store = ClaimStore(database)
     renewed = await store.renew([(c.job.id, c.claim_id, Progress()) for c in (claim, other)])
-    assert renewed == {other.claim_id}
+    assert renewed.confirmed == {other.claim_id}
+    assert not renewed.busy
+
+
+async def test_a_page_in_its_transaction_holds_up_no_other_renewal(database: Database, claimed: Any) -> None:
+    claim, other = await claimed("job-1"), await claimed("job-2")
+    async with database.transaction() as page:
+        await lock_claim(page, claim)
+        async with asyncio.timeout(5):
+            renewed = await ClaimStore(database).renew(
+                [(c.job.id, c.claim_id, Progress()) for c in (claim, other)]
+            )
+    assert renewed.confirmed == {other.claim_id}
+    assert renewed.busy == {claim.claim_id}
+
+
+async def test_a_lease_that_ran_out_in_an_outage_is_no_death(database: Database, claimed: Any) -> None:
+    await expire(database, await claimed("job-1"))
+    ended = await ClaimStore(database).end_expired(count_deaths=False)
+    assert [claim.job_id for claim in ended] == ["job-1"]
+    row = (await JobStore(database).read(["job-1"]))["job-1"]
+    assert (row.state, row.deaths, row.dispatched_at) == (JobState.PENDING, 0, None)
 
 
 async def test_counters_of_an_older_renewal_do_not_hide_the_checkpoint(

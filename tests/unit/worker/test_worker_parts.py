@@ -127,7 +127,7 @@ async def test_other_errors_are_not_repeated() -> None:
 
 
 def test_a_renewal_sorts_what_was_asked_for() -> None:
-    outcome = sort_renewal(["a", "b"], {"b", "made-meanwhile"})
+    outcome = sort_renewal(["a", "b", "busy"], {"b", "made-meanwhile"}, {"busy"})
     assert (outcome.confirmed, outcome.lost) == ({"b"}, {"a"})
 
 

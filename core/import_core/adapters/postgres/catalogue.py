@@ -33,10 +33,11 @@ FROM "ProductImage" WHERE "productId" = ANY(%s)
 UPSERT_PRODUCTS = """
 INSERT INTO "Product" AS p
     (id, "companyId", "externalId", "importSource", title, description, handle, sku, barcode, price,
-     "compareAtPrice", currency, vendor, "productType", status, tags, "inventoryQuantity", variants, "contentHash")
+     "compareAtPrice", currency, vendor, "productType", status, tags, "inventoryQuantity", variants, "contentHash",
+     "createdAt", "updatedAt")
 SELECT r.id, %(company)s, r.external_id, %(source)s, r.title, r.description, r.handle, r.sku, r.barcode, r.price,
        r.compare_at_price, r.currency, r.vendor, r.product_type, r.status, r.tags, r.inventory_quantity,
-       r.variants, r.content_hash
+       r.variants, r.content_hash, now(), now()
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (
     id text, external_id text, title text, description text, handle text, sku text, barcode text, price numeric,
     compare_at_price numeric, currency text, vendor text, product_type text, status text, tags text[],
@@ -53,9 +54,9 @@ WHERE p."contentHash" IS DISTINCT FROM excluded."contentHash"
 UPSERT_IMAGES = """
 INSERT INTO "ProductImage" AS i
     (id, "productId", position, "sourceUrl", "altText", etag, "lastModified", key, sha256, "contentType", width,
-     height, bytes, thumbnails)
+     height, bytes, thumbnails, "createdAt", "updatedAt")
 SELECT r.id, p.id, r.position, r.source_url, r.alt_text, r.etag, r.last_modified, r.key, r.sha256, r.content_type,
-       r.width, r.height, r.bytes, r.thumbnails
+       r.width, r.height, r.bytes, r.thumbnails, now(), now()
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (
     id text, external_id text, position integer, source_url text, alt_text text, etag text, last_modified text,
     key text, sha256 text, content_type text, width integer, height integer, bytes bigint, thumbnails jsonb)

@@ -56,12 +56,22 @@ UPDATE imports.claim SET suspected = true
 WHERE job_id = %s AND claim_id = %s AND expires_at > clock_timestamp() RETURNING 1
 """
 
-# An expired claim is never revived: the reaper may be about to hand the job to somebody else.
+# An expired claim is never revived: the reaper may be about to hand the job to somebody else. A row that a
+# page's transaction holds is passed over, not waited for: one slow page must not hold up the other leases.
 RENEW = """
-UPDATE imports.claim c SET expires_at = clock_timestamp() + %s * interval '1 second', live_progress = t.progress
-FROM unnest(%s::text[], %s::uuid[], %s::jsonb[]) AS t (job_id, claim_id, progress)
-WHERE c.job_id = t.job_id AND c.claim_id = t.claim_id AND c.expires_at > clock_timestamp()
-RETURNING c.claim_id
+WITH asked AS (
+    SELECT * FROM unnest(%s::text[], %s::uuid[], %s::jsonb[]) AS t (job_id, claim_id, progress)
+), free AS (
+    SELECT c.job_id FROM imports.claim c JOIN asked t USING (job_id, claim_id)
+    WHERE c.expires_at > clock_timestamp() FOR UPDATE OF c SKIP LOCKED
+), renewed AS (
+    UPDATE imports.claim c
+    SET expires_at = clock_timestamp() + %s * interval '1 second', live_progress = t.progress
+    FROM asked t JOIN free USING (job_id)
+    WHERE c.job_id = t.job_id AND c.claim_id = t.claim_id RETURNING c.claim_id
+)
+SELECT c.claim_id, EXISTS (SELECT FROM renewed r WHERE r.claim_id = c.claim_id)
+FROM asked t JOIN imports.claim c USING (job_id, claim_id) WHERE c.expires_at > clock_timestamp()
 """
 
 # The fence: every write of a worker happens behind this lock.
@@ -110,7 +120,7 @@ UPDATE "ProductImportJob" j SET
         THEN 'the job ran alone on a worker and the worker ' || %s || ', after ' || coalesce(j.deaths, 0)
             || ' deaths before'
         END,
-    "notBefore" = NULL, "updatedAt" = now(), deaths = coalesce(j.deaths, 0) + 1,
+    "notBefore" = NULL, "updatedAt" = now(), deaths = coalesce(j.deaths, 0) + %s,
     dispatch = coalesce(j.dispatch, 0) + 1, "dispatchedAt" = NULL
 FROM unnest(%s::text[], %s::boolean[]) AS t (job_id, suspected)
 WHERE j.id = t.job_id AND j.status = 'IN_PROGRESS'
@@ -120,6 +130,14 @@ WHERE j.id = t.job_id AND j.status = 'IN_PROGRESS'
 # Failure reason of a suspected job, and what happened to its worker.
 _DIED = ("WorkerKilled", "died")
 _OUT_OF_MEMORY = ("OutOfMemory", "was killed because it ran out of memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """Claim ids that were renewed, and those that stand but are held by a page's transaction right now."""
+
+    confirmed: frozenset[str]
+    busy: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,19 +193,23 @@ class ClaimStore:
 
     async def renew(
         self, claims: Sequence[tuple[str, str, Progress]], *, lease_seconds: float = LEASE_SECONDS
-    ) -> set[str]:
-        """Renew (job id, claim id, live counters); returns the claim ids that still stand."""
+    ) -> Renewal:
+        """Renew (job id, claim id, live counters)."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 RENEW,
                 (
-                    lease_seconds,
                     [job_id for job_id, _, _ in claims],
                     [UUID(claim_id) for _, claim_id, _ in claims],
                     [Jsonb(progress_to_json(progress)) for _, _, progress in claims],
+                    lease_seconds,
                 ),
             )
-            return {str(row[0]) for row in await cursor.fetchall()}
+            rows = await cursor.fetchall()
+        return Renewal(
+            confirmed=frozenset(str(claim_id) for claim_id, renewed in rows if renewed),
+            busy=frozenset(str(claim_id) for claim_id, renewed in rows if not renewed),
+        )
 
     async def finish(self, claim: Claim, state: JobState, *, reason: str | None, message: str | None) -> None:
         """End the job as `state`. Raises ClaimLostError when the claim has ended before."""
@@ -217,9 +239,13 @@ class ClaimStore:
             if await cursor.fetchone() is None:
                 raise ClaimLostError
 
-    async def end_expired(self, *, limit: int = 500) -> list[EndedClaim]:
-        """End claims whose lease has run out and make their jobs due again; at most `limit` a call."""
-        return await self._end(END_EXPIRED, (limit,), _DIED)
+    async def end_expired(self, *, limit: int = 500, count_deaths: bool = True) -> list[EndedClaim]:
+        """End claims whose lease has run out and make their jobs due again; at most `limit` a call.
+
+        `count_deaths` False: the database itself was away, so a lease that ran out says nothing of its
+        worker, and no job is suspected or blamed for it.
+        """
+        return await self._end(END_EXPIRED, (limit,), _DIED, count_deaths=count_deaths)
 
     async def end_of_workers(
         self, worker_ids: Sequence[str], *, out_of_memory: bool = False
@@ -232,14 +258,25 @@ class ClaimStore:
         return await self._end(END_OF_WORKERS, (list(worker_ids),), cause)
 
     async def _end(
-        self, statement: str, parameters: tuple[object, ...], cause: tuple[str, str]
+        self,
+        statement: str,
+        parameters: tuple[object, ...],
+        cause: tuple[str, str],
+        *,
+        count_deaths: bool = True,
     ) -> list[EndedClaim]:
         async with self._database.transaction() as connection:
             cursor = await connection.execute(statement, parameters)
             ended = [EndedClaim(*row) for row in await cursor.fetchall()]
             if ended:
                 await connection.execute(
-                    AFTER_DEATH, (*cause, [e.job_id for e in ended], [e.suspected for e in ended])
+                    AFTER_DEATH,
+                    (
+                        *cause,
+                        int(count_deaths),
+                        [e.job_id for e in ended],
+                        [e.suspected and count_deaths for e in ended],
+                    ),
                 )
             return ended
 
@@ -251,4 +288,4 @@ async def lock_claim(connection: Connection, claim: Claim) -> None:
         raise ClaimLostError
 
 
-__all__ = ["LEASE_SECONDS", "ClaimStore", "EndedClaim", "lock_claim"]
+__all__ = ["LEASE_SECONDS", "ClaimStore", "EndedClaim", "Renewal", "lock_claim"]

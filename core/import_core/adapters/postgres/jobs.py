@@ -20,8 +20,9 @@ BATCH = 500
 RECORD = """
 INSERT INTO "ProductImportJob" AS j
     (id, "companyId", provider, status, namespace, "objectName", "objectUid", generation, spec, queue, suspended,
-     attempt, deaths, dispatch)
-SELECT id, company, provider, 'PENDING', namespace, object_name, object_uid, generation, spec, queue, suspended, 0, 0, 0
+     attempt, deaths, dispatch, "createdAt", "updatedAt")
+SELECT id, company, provider, 'PENDING', namespace, object_name, object_uid, generation, spec, queue, suspended,
+    0, 0, 0, now(), now()
 FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::jsonb[],
             %s::text[], %s::boolean[])
     AS t (id, company, provider, namespace, object_name, object_uid, generation, spec, queue, suspended)

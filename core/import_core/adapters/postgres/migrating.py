@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import sqlalchemy
@@ -10,10 +11,13 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import NullPool, create_engine, text
 
+from import_core.adapters.postgres.indexes import build_indexes
 from import_core.adapters.postgres.platform import check_platform_tables
 from import_core.domain.errors import DatabaseUnavailableError
 
 MIGRATION_LOCK = 0x696D706F7274  # "import"; two migrating processes wait for each other
+TURN_TIMEOUT_SECONDS = 1800
+TURN_POLL_SECONDS = 0.2
 LOCK_TIMEOUT_SECONDS = 30
 
 
@@ -35,17 +39,35 @@ def _migrate(database_url: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     try:
-        with engine.begin() as connection:
-            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"))
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
-            connection.execute(text("CREATE SCHEMA IF NOT EXISTS imports"))
-            # Before anything is created that refers to the platform's tables, and after.
-            check_platform_tables(connection, absent_is_fine=True)
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            check_platform_tables(connection)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as guard:
+            _take_turn(guard)
+            with engine.begin() as connection:
+                # A busy table is not waited for longer: whoever comes after us would wait as well.
+                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"))
+                connection.execute(text("CREATE SCHEMA IF NOT EXISTS imports"))
+                # Before anything is created that refers to the platform's tables, and after.
+                check_platform_tables(connection, absent_is_fine=True)
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                check_platform_tables(connection)
+            build_indexes(guard)
     except sqlalchemy.exc.OperationalError as error:
         detail = str(error.orig).strip().splitlines()[0]
         raise DatabaseUnavailableError(f"The database could not be migrated: {detail}") from error
     finally:
         engine.dispose()
+
+
+def _take_turn(guard: sqlalchemy.Connection) -> None:
+    """Wait for the migration lock, which lasts as long as the connection.
+
+    It is asked for again and again rather than waited for: a statement that waits holds a snapshot, and
+    building an index without locks waits for every older snapshot, so the two would wait for each other.
+    """
+    deadline = time.monotonic() + TURN_TIMEOUT_SECONDS
+    while not guard.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK}).scalar():
+        if time.monotonic() > deadline:
+            raise DatabaseUnavailableError(
+                f"another process has been migrating the database for over {TURN_TIMEOUT_SECONDS} s"
+            )
+        time.sleep(TURN_POLL_SECONDS)

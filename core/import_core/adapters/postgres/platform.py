@@ -65,6 +65,39 @@ GROUP BY i.indexrelid, t.relname
 """
 
 
+# Columns that our statements fill beside those of REQUIRED.
+_FILLED = frozenset(
+    {
+        "handle",
+        "barcode",
+        "compareAtPrice",
+        "currency",
+        "vendor",
+        "productType",
+        "status",
+        "tags",
+        "inventoryQuantity",
+        "contentHash",
+        "altText",
+        "etag",
+        "lastModified",
+        "sha256",
+        "contentType",
+        "width",
+        "height",
+        "bytes",
+        "thumbnails",
+        "createdAt",
+        "updatedAt",
+    }
+)
+_MUST_BE_FILLED = """
+SELECT table_name, column_name FROM information_schema.columns
+WHERE table_schema = current_schema() AND table_name IN ('ProductImportJob', 'Product', 'ProductImage')
+  AND is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO' AND is_generated = 'NEVER'
+"""
+
+
 def check_platform_tables(connection: Connection, *, absent_is_fine: bool = False) -> None:
     """Raise SchemaMismatchError listing every difference between the platform's tables and our needs.
 
@@ -90,6 +123,11 @@ def check_platform_tables(connection: Connection, *, absent_is_fine: bool = Fals
         f'"{table}" lacks a unique index on {", ".join(sorted(key))}'
         for table, key in UNIQUE_KEYS
         if table in looked_at and (table, key) not in unique
+    ]
+    problems += [
+        f'"{table}"."{column}" may not be null and has no default, but no import fills it'
+        for table, column in connection.execute(text(_MUST_BE_FILLED))
+        if column not in _FILLED and column not in REQUIRED[table]
     ]
     if problems:
         raise SchemaMismatchError("The platform's tables differ from what is needed: " + "; ".join(problems))

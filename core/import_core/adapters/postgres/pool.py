@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,8 +18,17 @@ Connection = AsyncConnection[TupleRow]
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 10
 CHECKOUT_TIMEOUT_SECONDS = 10.0
-KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-"""A half-open connection is noticed after 25 s, half a lease (libpq connection parameters)."""
+BORROW_TIMEOUT_SECONDS = 40.0
+"""A whole use of a connection, checkout included: the last resort where a host is gone without a word."""
+KEEPALIVE = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""A half-open connection is noticed after 25 s when idle, and after 20 s while something that was sent is
+not acknowledged: keepalives alone are not sent then (libpq connection parameters; RFC 5482)."""
 
 
 class Database:
@@ -68,8 +78,11 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Borrow a connection. Raises DatabaseUnavailableError for everything that passes by itself."""
-        with_errors = _translated()
-        async with with_errors, self._pool.connection() as connection:
+        async with (
+            _translated(),
+            asyncio.timeout(BORROW_TIMEOUT_SECONDS),
+            self._pool.connection() as connection,
+        ):
             yield connection
 
     @asynccontextmanager
@@ -108,6 +121,7 @@ _PASSING = (
     psycopg.errors.TransactionTimeout,
     psycopg.errors.ReadOnlySqlTransaction,  # a connection to the old primary after a failover
     PoolTimeout,
+    TimeoutError,
 )
 
 

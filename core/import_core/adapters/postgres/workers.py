@@ -9,8 +9,8 @@ from datetime import datetime
 from import_core.adapters.postgres.pool import Database
 
 REGISTER = """
-INSERT INTO imports.worker (worker_id, queue, namespace, pod_name, pod_uid, concurrency)
-VALUES (%s, %s, %s, %s, %s, %s)
+INSERT INTO imports.worker (worker_id, queue, namespace, pod_name, pod_uid, concurrency, started_at)
+VALUES (%s, %s, %s, %s, %s, %s, coalesce(%s, clock_timestamp()))
 ON CONFLICT (worker_id) DO UPDATE SET seen_at = clock_timestamp(), state = 'ready'
 """
 SEEN = "UPDATE imports.worker SET seen_at = clock_timestamp(), state = %s WHERE worker_id = %s"
@@ -38,6 +38,8 @@ class WorkerProcess:
     pod_name: str
     pod_uid: str
     concurrency: int
+    started_at: datetime | None = None
+    """By the node's clock: it is compared with the container's times in the pod's status, never with ours."""
 
 
 class WorkerStore:
@@ -58,6 +60,7 @@ class WorkerStore:
                     worker.pod_name,
                     worker.pod_uid,
                     worker.concurrency,
+                    worker.started_at,
                 ),
             )
 

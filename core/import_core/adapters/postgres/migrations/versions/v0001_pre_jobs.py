@@ -95,24 +95,6 @@ ALTER TABLE "ProductImage"
     ADD COLUMN IF NOT EXISTS sha256 text;
 """
 
-# "suspended IS NOT TRUE" and the coalesced keys appear letter by letter in the queries: the planner
-# matches partial and expression indexes by their expression.
-INDEXES = """
-CREATE INDEX IF NOT EXISTS import_job_company_status ON "ProductImportJob" ("companyId", status);
-CREATE INDEX IF NOT EXISTS import_job_status_created ON "ProductImportJob" (status, "createdAt");
-CREATE INDEX IF NOT EXISTS import_job_due ON "ProductImportJob"
-    (coalesce(queue, 'product-imports'), coalesce("notBefore", timestamptz '-infinity'))
-    WHERE status = 'PENDING' AND suspended IS NOT TRUE;
-CREATE INDEX IF NOT EXISTS import_job_undispatched ON "ProductImportJob"
-    (coalesce(queue, 'product-imports'), "companyId", "createdAt", id)
-    WHERE status = 'PENDING' AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL;
-CREATE INDEX IF NOT EXISTS import_job_dispatched ON "ProductImportJob"
-    (coalesce(queue, 'product-imports'), "dispatchedAt")
-    WHERE status = 'PENDING' AND "dispatchedAt" IS NOT NULL;
-CREATE INDEX IF NOT EXISTS import_job_in_progress ON "ProductImportJob" ("companyId")
-    WHERE status = 'IN_PROGRESS';
-"""
-
 OUR_TABLES = """
 CREATE TABLE imports.claim (
     job_id text PRIMARY KEY,
@@ -177,5 +159,5 @@ CREATE TABLE imports.connection (
 
 def upgrade() -> None:
     """Apply."""
-    for statements in (PLATFORM_TABLES, OUR_COLUMNS, INDEXES, OUR_TABLES):
+    for statements in (PLATFORM_TABLES, OUR_COLUMNS, OUR_TABLES):
         op.execute(statements)
