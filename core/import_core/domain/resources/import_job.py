@@ -29,11 +29,6 @@ from import_core.domain.resources.common import (
     parse,
 )
 
-RETRY_ANNOTATION = f"{GROUP}/retry"
-"""Any new value of this annotation is to run a finished job again; nothing reads it yet."""
-CONFIRM_REMOVALS_ANNOTATION = f"{GROUP}/confirm-removals"
-"""The job's generation as its value is to confirm removals above `removed.maxPercent`; not read yet."""
-
 DEFAULT_TTL_SECONDS = 86_400
 
 
