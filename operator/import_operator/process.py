@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Coroutine
 from typing import Any
 
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from import_core.adapters.kube.client import KubeClient
@@ -21,8 +22,8 @@ from import_core.adapters.postgres.workers import WorkerStore
 from import_core.adapters.redis.queue import JobQueue, connect
 from import_core.domain.errors import ImportOperatorError, QueueUnavailableError
 from import_core.domain.jobs import DEFAULT_QUEUE
+from import_core.observability.health import HealthServer
 from import_core.observability.logs import get_logger
-from import_operator.health import HealthServer
 from import_operator.inbox import Inbox
 from import_operator.loops.dispatch import DispatchLoop
 from import_operator.loops.lead import Leadership
@@ -65,7 +66,12 @@ class OperatorProcess:
         self._kube = KubeClient()
         self._queues: dict[str, JobQueue] = {}
         self._standing_by = False
-        self._health = HealthServer(settings.pod_ip, settings.health_port, ready=lambda: self._standing_by)
+        self._health = HealthServer(
+            settings.pod_ip,
+            settings.health_port,
+            registry=REGISTRY,
+            not_ready=lambda: None if self._standing_by else "starting",
+        )
         self._leadership = Leadership(
             self._kube,
             namespace=settings.namespace,
@@ -81,11 +87,10 @@ class OperatorProcess:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         try:
-            await self._health.start()
             await self._database.open()
             self._standing_by = True
             log.info("operator.started", namespace=self._settings.namespace)
-            await _first_of(self._lead(), stop.wait())
+            await _first_of(self._lead(), stop.wait(), self._health.run())
             log.info("operator.stopped")
         finally:
             await self._close()
@@ -157,7 +162,6 @@ class OperatorProcess:
                 await self._kube.close()
                 await self._redis.aclose()
                 await self._database.close()
-                await self._health.stop()
         except TimeoutError:
             log.warning("operator.stop_timeout", seconds=STOP_SECONDS)
 

@@ -17,11 +17,11 @@ from import_core.adapters.redis.limiter import declare_no_recent_calls
 from import_core.adapters.redis.queue import connect
 from import_core.adapters.s3.store import ObjectStore
 from import_core.domain.errors import DatabaseUnavailableError
+from import_core.observability.health import HealthServer
 from import_core.observability.metrics import WorkerMetrics
 from import_worker.checks import ProviderChecks
 from import_worker.connections import ConnectionOpener, ProviderDirectory
 from import_worker.consumer import QueueConsumer
-from import_worker.health import HealthServer
 from import_worker.importing import CatalogueImporter
 from import_worker.jobs import JobRunner
 from import_worker.lag import measure_lag
@@ -117,6 +117,7 @@ class Worker:
             namespace=settings.pod_namespace,
             wait_seconds=settings.provider_wait_seconds,
             clock_scale=settings.limiter_clock_scale,
+            allow=settings.allowed_providers,
         )
         notifier = ProgressNotifier(self._database)
         claims = ClaimStore(self._database)

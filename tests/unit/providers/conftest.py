@@ -10,8 +10,11 @@ import pytest
 import pytest_asyncio
 from shopify_shop import SETTINGS, TOKEN, Shop, product
 
+from import_core.domain.addresses import parse_allow_list
 from import_worker.providers.base import CatalogueFilter, Connection
 from import_worker.providers.shopify import ShopifyProvider
+
+LOOPBACK = parse_allow_list("127.0.0.1")
 
 
 @dataclass
@@ -126,6 +129,7 @@ def connect(server: ScriptedServer) -> Callable[..., Connection]:
             base_url=server.url,
             credentials=credentials,
             timeout_seconds=timeout_seconds,
+            allow=LOOPBACK,
         )
 
     return build

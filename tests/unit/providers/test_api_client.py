@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from import_core.domain.addresses import parse_allow_list
 from import_core.domain.errors import (
     CredentialsError,
     HandBackError,
@@ -57,7 +58,12 @@ async def test_an_answer_cut_off_is_tried_again(client, server, reply):
 
 async def test_nobody_there(limiter, unused_tcp_port):
     connection = Connection(
-        key="k", type="t", company_id="c", base_url=f"http://127.0.0.1:{unused_tcp_port}", credentials={}
+        key="k",
+        type="t",
+        company_id="c",
+        base_url=f"http://127.0.0.1:{unused_tcp_port}",
+        credentials={},
+        allow=parse_allow_list("127.0.0.1"),
     )
     api = ApiClient(connection, limiter, policy=POLICY)
     with pytest.raises(ProviderUnavailableError, match="can't be reached"):
@@ -85,7 +91,7 @@ async def test_throttling_without_a_time_waits_longer_each_time_and_gives_up(cli
     with pytest.raises(ProviderThrottledError) as raised:
         await client.send(CALL)
     assert limiter.blocks == [0.5, 1, 2, 4, 8]
-    assert raised.value.retry_after == 8
+    assert raised.value.retry_after == 15
     assert limiter.acquired == 1 + POLICY.throttle_retries
 
 
@@ -185,8 +191,54 @@ async def test_cancelling_closes_the_connection(connect, server, reply, limiter)
     await api.aclose()
 
 
-@pytest.mark.parametrize("base_url", ["", "ftp://x", "acme.myshopify.com", "http://"])
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "",
+        "ftp://x",
+        "acme.myshopify.com",
+        "http://",
+        "http://999.1.1.1",
+        "http://[1:2]",
+        "http://[::1",
+        "http://acme.example:99999",
+        "http://acme.example:port",
+    ],
+)
 def test_a_base_address_must_be_http(base_url, limiter):
     connection = Connection(key="k", type="t", company_id="c", base_url=base_url, credentials={})
-    with pytest.raises(ProviderRejectedError, match="baseUrl"):
+    with pytest.raises(ProviderRejectedError, match=r"spec\.baseUrl"):
         ApiClient(connection, limiter)
+
+
+@pytest.mark.parametrize("host", ["acme..example", "a" * 64 + ".example"])
+async def test_a_host_that_is_no_name_can_not_be_reached(host, limiter):
+    connection = Connection(key="k", type="t", company_id="c", base_url=f"http://{host}", credentials={})
+    api = ApiClient(connection, limiter, policy=POLICY)
+    with pytest.raises(ProviderUnavailableError, match="can't be reached"):
+        await api.send(CALL)
+    await api.aclose()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
+async def test_an_address_that_is_not_public_is_refused_unless_allowed(host, server, reply, limiter):
+    server.script(reply({"ok": True}))
+    address = f"http://{host}:{server.url.rpartition(':')[2]}"
+    connection = Connection(key="k", type="t", company_id="c", base_url=address, credentials={})
+    api = ApiClient(connection, limiter, policy=POLICY)
+    with pytest.raises(ProviderRejectedError, match=r"spec\.baseUrl: .* loopback .* PROVIDER_ALLOW"):
+        await api.send(CALL)
+    await api.aclose()
+    assert server.requests == []
+
+
+async def test_a_delay_asked_for_is_kept_and_bounded(client, server, reply, limiter):
+    server.script(reply(status=429, headers={"Retry-After": "99999999"}))
+    with pytest.raises(ProviderThrottledError) as raised:
+        await client.send(CALL)
+    assert raised.value.retry_after == 3600
+    assert set(limiter.blocks) == {3600}
+
+
+def test_the_providers_words_can_be_stored(connect, limiter):
+    assert ApiClient(connect({}), limiter).quote("a\x00b\ud800c\x1bd") == " It says: a\ufffdb\ufffdc\ufffdd"

@@ -1,4 +1,4 @@
-"""The worker's HTTP face for the kubelet and Prometheus: /healthz, /readyz, /metrics."""
+"""A process's HTTP face for the kubelet and Prometheus: /healthz, /readyz, /metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ CLOSE_SECONDS = 3
 
 
 class HealthServer:
-    """Serves on one address; `not_ready` says why the worker takes no jobs, None: it does."""
+    """Serves on one address; `not_ready` says why the process is not ready, None: it is.
+
+    Making one takes the address: raises OSError when that can't be had.
+    """
 
     def __init__(
         self, host: str, port: int, *, registry: CollectorRegistry, not_ready: Callable[[], str | None]
@@ -73,5 +76,5 @@ class HealthServer:
 class _QuietServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the worker, which has more to stop than this server."""
+        """Leave signals to the process, which has more to stop than this server."""
         yield

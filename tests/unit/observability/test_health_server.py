@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest_asyncio
+from prometheus_client import REGISTRY
 
-from import_operator.health import HealthServer
+from import_core.observability.health import HealthServer
 
 
 class Readiness:
@@ -16,10 +17,13 @@ class Readiness:
 @pytest_asyncio.fixture(loop_scope="session")
 async def server() -> AsyncIterator[tuple[HealthServer, Readiness]]:
     readiness = Readiness()
-    running = HealthServer("127.0.0.1", 0, ready=lambda: readiness.ready)
-    await running.start()
+    running = HealthServer(
+        "127.0.0.1", 0, registry=REGISTRY, not_ready=lambda: None if readiness.ready else "starting"
+    )
+    serving = asyncio.create_task(running.run())
     yield running, readiness
-    await running.stop()
+    running.stop()
+    await serving
 
 
 async def get(server: HealthServer, path: str) -> httpx2.Response:
@@ -30,7 +34,8 @@ async def get(server: HealthServer, path: str) -> httpx2.Response:
 async def test_probes_tell_the_truth(server: tuple[HealthServer, Readiness]) -> None:
     running, readiness = server
     assert (await get(running, "/healthz")).status_code == 200
-    assert (await get(running, "/readyz")).status_code == 503
+    refused = await get(running, "/readyz")
+    assert (refused.status_code, refused.json()["reason"]) == (503, "starting")
     readiness.ready = True
     assert (await get(running, "/readyz?verbose")).status_code == 200
     assert (await get(running, "/secrets")).status_code == 404
@@ -43,8 +48,7 @@ async def test_metrics_are_served(server: tuple[HealthServer, Readiness]) -> Non
 
 
 async def test_rubbish_is_refused(server: tuple[HealthServer, Readiness]) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", server[0].port)
-    writer.write(b"POST /healthz HTTP/1.1\r\n\r\n")
-    assert (await reader.readline()).startswith(b"HTTP/1.1 405")
-    writer.close()
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        answer = await client.post(f"http://127.0.0.1:{server[0].port}/healthz")
+    assert answer.status_code == 405
     assert (await get(server[0], "/healthz")).status_code == 200
