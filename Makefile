@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Most tests wait for processes to start or end, so more of them than cores run side by side.
+TEST_PROCESSES ?= 4
 SOURCES := core operator worker gateway cli local tests bench
 
 .PHONY: help demo up down status test test-unit test-integration test-e2e check format generate bench lock clean
@@ -35,7 +37,7 @@ status: $(INSTALLED) ## What runs
 
 test: $(INSTALLED) ## All tests, on real parts (builds the Kubernetes binaries once)
 	@$(BIN)/import-local build
-	@$(BIN)/python -m pytest tests --cov --cov-report=term:skip-covered --cov-fail-under=85
+	@$(BIN)/python -m pytest tests -n $(TEST_PROCESSES) --dist loadgroup --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 test-unit: $(INSTALLED) ## The tests that need nothing but Python
 	@$(BIN)/python -m pytest tests/unit

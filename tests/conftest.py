@@ -146,3 +146,16 @@ async def installation(servers_folder: Path) -> AsyncIterator[Installation]:
     ) as running:
         yield running
     await asyncio.to_thread(delete_data, running.state)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of one folder below `tests/integration`, and all end-to-end tests, in one process.
+
+    They share a session's servers; with `-n` the folders run side by side. Long folders come first.
+    """
+    for item in items:
+        parts = item.path.relative_to(_PROJECT / "tests").parts
+        group = "/".join(parts[:2]) if parts[0] == "integration" else parts[0]
+        if parts[0] == "unit":
+            group = "/".join(parts[:3])
+        item.add_marker(pytest.mark.xdist_group(group))

@@ -5,6 +5,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
 
 from import_core.adapters.postgres import Database, migrate
@@ -241,6 +242,54 @@ async def test_tables_of_the_platform_are_checked_and_not_altered(empty_database
     assert '"Product"."price" is text' in caught.value.message
     assert '"Product" lacks a unique index on companyId, externalId, importSource' in caught.value.message
     assert await execute(database, "SELECT 1 FROM pg_tables WHERE tablename = 'ProductImportJob'") == []
+    await database.close()
+
+
+PLATFORM_PRODUCT = """
+CREATE TABLE "Product" (
+    id text PRIMARY KEY, "companyId" text NOT NULL, "externalId" text NOT NULL, "importSource" text NOT NULL,
+    title text NOT NULL, description text, sku text, price numeric, variants jsonb NOT NULL,
+    "createdAt" timestamptz NOT NULL, "updatedAt" timestamptz NOT NULL {more},
+    UNIQUE ("companyId", "externalId", "importSource"))
+"""
+
+
+async def test_a_platform_table_gets_what_it_lacks_as_nullable_columns(empty_database_url: str) -> None:
+    database = Database(empty_database_url, application="tests")
+    await database.open(wait_seconds=10)
+    await execute(database, PLATFORM_PRODUCT.format(more=""))
+    await migrate(empty_database_url)
+    added = await execute(
+        database,
+        """SELECT column_name FROM information_schema.columns WHERE table_name = 'Product' AND is_nullable = 'YES'""",
+    )
+    assert {"vendor", "tags", "contentHash", "compareAtPrice"} <= {row[0] for row in added}
+    await database.close()
+
+
+async def test_a_column_that_no_import_fills_is_named(empty_database_url: str) -> None:
+    database = Database(empty_database_url, application="tests")
+    await database.open(wait_seconds=10)
+    await execute(database, PLATFORM_PRODUCT.format(more=", slug text NOT NULL"))
+    with pytest.raises(SchemaMismatchError, match=r'"Product"\."slug" may not be null and has no default'):
+        await migrate(empty_database_url)
+    await database.close()
+
+
+async def test_an_index_that_was_left_half_built_is_built_anew(empty_database_url: str) -> None:
+    await migrate(empty_database_url)
+    database = Database(empty_database_url, application="tests")
+    await database.open(wait_seconds=10)
+    await JobStore(database).record([request("a"), request("b")])
+    await execute(database, "DROP INDEX import_job_due")
+    # A build that fails half way leaves an invalid index of that name.
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        await execute(
+            database, 'CREATE UNIQUE INDEX CONCURRENTLY import_job_due ON "ProductImportJob" (status)'
+        )
+    await migrate(empty_database_url)
+    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'import_job_due'::regclass"
+    assert await execute(database, valid) == [(True,)]
     await database.close()
 
 

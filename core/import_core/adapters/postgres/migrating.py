@@ -46,7 +46,7 @@ def _migrate(database_url: str) -> None:
                 connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"))
                 connection.execute(text("CREATE SCHEMA IF NOT EXISTS imports"))
                 # Before anything is created that refers to the platform's tables, and after.
-                check_platform_tables(connection, absent_is_fine=True)
+                check_platform_tables(connection, before=True)
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
                 check_platform_tables(connection)

@@ -10,6 +10,8 @@ from import_core.domain.errors import SchemaMismatchError
 _TEXT = frozenset({"text", "character varying"})
 _TIME = frozenset({"timestamp with time zone"})
 _NUMBER = frozenset({"numeric", "double precision", "integer", "bigint"})
+_COUNT = frozenset({"integer", "bigint"})
+_JSON = frozenset({"jsonb"})
 REQUIRED: dict[str, dict[str, frozenset[str]]] = {
     "Company": {"id": _TEXT, "tier": _TEXT},
     "ProductImportJob": {
@@ -32,17 +34,40 @@ REQUIRED: dict[str, dict[str, frozenset[str]]] = {
         "description": _TEXT,
         "sku": _TEXT,
         "price": _NUMBER,
-        "variants": frozenset({"jsonb"}),
+        "handle": _TEXT,
+        "barcode": _TEXT,
+        "compareAtPrice": _NUMBER,
+        "currency": _TEXT,
+        "vendor": _TEXT,
+        "productType": _TEXT,
+        "status": _TEXT,
+        "tags": frozenset({"ARRAY"}),
+        "inventoryQuantity": _COUNT,
+        "variants": _JSON,
         "createdAt": _TIME,
         "updatedAt": _TIME,
     },
     "ProductImage": {
         "id": _TEXT,
         "productId": _TEXT,
-        "position": frozenset({"integer", "bigint"}),
+        "position": _COUNT,
         "sourceUrl": _TEXT,
+        "altText": _TEXT,
         "key": _TEXT,
+        "contentType": _TEXT,
+        "width": _COUNT,
+        "height": _COUNT,
+        "bytes": _COUNT,
+        "thumbnails": _JSON,
     },
+}
+# Added as nullable columns where they are missing (migration 0001).
+ADDED = {
+    "Product": frozenset(
+        {"handle", "barcode", "compareAtPrice", "currency", "vendor", "productType", "status", "tags"}
+        | {"inventoryQuantity"}
+    ),
+    "ProductImage": frozenset({"altText", "contentType", "width", "height", "bytes", "thumbnails"}),
 }
 UNIQUE_KEYS = (
     ("ProductImportJob", {"id"}),
@@ -65,32 +90,8 @@ GROUP BY i.indexrelid, t.relname
 """
 
 
-# Columns that our statements fill beside those of REQUIRED.
-_FILLED = frozenset(
-    {
-        "handle",
-        "barcode",
-        "compareAtPrice",
-        "currency",
-        "vendor",
-        "productType",
-        "status",
-        "tags",
-        "inventoryQuantity",
-        "contentHash",
-        "altText",
-        "etag",
-        "lastModified",
-        "sha256",
-        "contentType",
-        "width",
-        "height",
-        "bytes",
-        "thumbnails",
-        "createdAt",
-        "updatedAt",
-    }
-)
+# Columns of ours that are filled beside those of REQUIRED.
+_OURS = frozenset({"contentHash", "etag", "lastModified", "sha256", "createdAt", "updatedAt"})
 _MUST_BE_FILLED = """
 SELECT table_name, column_name FROM information_schema.columns
 WHERE table_schema = current_schema() AND table_name IN ('ProductImportJob', 'Product', 'ProductImage')
@@ -98,22 +99,24 @@ WHERE table_schema = current_schema() AND table_name IN ('ProductImportJob', 'Pr
 """
 
 
-def check_platform_tables(connection: Connection, *, absent_is_fine: bool = False) -> None:
+def check_platform_tables(connection: Connection, *, before: bool = False) -> None:
     """Raise SchemaMismatchError listing every difference between the platform's tables and our needs.
 
-    With `absent_is_fine` only tables that exist are looked at.
+    `before` the migrations only what exists is looked at, and what they add is not missed.
     """
     found: dict[tuple[str, str], str] = {
         (table, column): kind
         for table, column, kind in connection.execute(text(_COLUMNS), {"tables": list(REQUIRED)})
     }
-    looked_at = {table for table, _ in found} if absent_is_fine else set(REQUIRED)
+    looked_at = {table for table, _ in found} if before else set(REQUIRED)
     problems = []
     for table, columns in REQUIRED.items():
         if table not in looked_at:
             continue
         for column, kinds in columns.items():
             kind = found.get((table, column))
+            if kind is None and before and column in ADDED.get(table, ()):
+                continue
             if kind is None:
                 problems.append(f'"{table}"."{column}" is missing')
             elif kind not in kinds:
@@ -127,7 +130,7 @@ def check_platform_tables(connection: Connection, *, absent_is_fine: bool = Fals
     problems += [
         f'"{table}"."{column}" may not be null and has no default, but no import fills it'
         for table, column in connection.execute(text(_MUST_BE_FILLED))
-        if column not in _FILLED and column not in REQUIRED[table]
+        if column not in _OURS and column not in REQUIRED[table]
     ]
     if problems:
         raise SchemaMismatchError("The platform's tables differ from what is needed: " + "; ".join(problems))

@@ -88,8 +88,24 @@ ALTER TABLE "ProductImportJob"
     ADD COLUMN IF NOT EXISTS suspended boolean,
     ADD COLUMN IF NOT EXISTS "waitingReason" text,
     ADD COLUMN IF NOT EXISTS "failureReason" text;
-ALTER TABLE "Product" ADD COLUMN IF NOT EXISTS "contentHash" text;
+ALTER TABLE "Product"
+    ADD COLUMN IF NOT EXISTS "contentHash" text,
+    ADD COLUMN IF NOT EXISTS handle text,
+    ADD COLUMN IF NOT EXISTS barcode text,
+    ADD COLUMN IF NOT EXISTS "compareAtPrice" numeric,
+    ADD COLUMN IF NOT EXISTS currency text,
+    ADD COLUMN IF NOT EXISTS vendor text,
+    ADD COLUMN IF NOT EXISTS "productType" text,
+    ADD COLUMN IF NOT EXISTS status text,
+    ADD COLUMN IF NOT EXISTS tags text[],
+    ADD COLUMN IF NOT EXISTS "inventoryQuantity" bigint;
 ALTER TABLE "ProductImage"
+    ADD COLUMN IF NOT EXISTS "altText" text,
+    ADD COLUMN IF NOT EXISTS "contentType" text,
+    ADD COLUMN IF NOT EXISTS width integer,
+    ADD COLUMN IF NOT EXISTS height integer,
+    ADD COLUMN IF NOT EXISTS bytes bigint,
+    ADD COLUMN IF NOT EXISTS thumbnails jsonb,
     ADD COLUMN IF NOT EXISTS etag text,
     ADD COLUMN IF NOT EXISTS "lastModified" text,
     ADD COLUMN IF NOT EXISTS sha256 text;
