@@ -110,8 +110,9 @@ class Installation:
             "AWS_ACCESS_KEY_ID": self._choices.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self._choices.secret_access_key,
             "AWS_REGION": REGION,
-            # The sample stores' images come from this machine, which workers refuse unless told.
+            # The sample stores and their images are on this machine, which workers refuse unless told.
             "IMAGE_ALLOW": urlsplit(self.shopify_url).netloc,
+            "PROVIDER_ALLOW": urlsplit(self.shopify_url).netloc,
         }
 
     @property

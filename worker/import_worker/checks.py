@@ -58,6 +58,10 @@ class ProviderChecks:
             except DatabaseUnavailableError as error:
                 log.warning("checks.database_unavailable", detail=error.message)
                 found = False
+            except Exception:
+                # One connection's oddity must not end a worker with everybody's jobs: the log has the rest.
+                log.exception("checks.failed")
+                found = False
             if not found:
                 await asyncio.sleep(self._look_every * random.uniform(0.7, 1.3))  # noqa: S311 - spreads load
 
@@ -94,6 +98,11 @@ class ProviderChecks:
             return None
         except (ImportOperatorError, TimeoutError) as error:
             result = judge(error, asked=asked)
+        except Exception as error:
+            log.exception("provider.check_failed", connection=name)
+            kind = type(error).__name__
+            message = f"the check failed unexpectedly ({kind}); the worker's log says where"
+            result = CheckResult(None, None, "UnexpectedError", message)
         outcome = "ok" if result.reachable and result.credentials_valid else "failed"
         self._metrics.provider_checks.labels(outcome, provider_type).inc()
         log.info("provider.checked", connection=name, outcome=outcome, reason=result.reason)

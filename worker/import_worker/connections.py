@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from redis.asyncio import Redis
 
 from import_core.adapters.redis.limiter import SlidingWindowLimiter
+from import_core.domain.addresses import AllowedNetwork
 from import_core.domain.errors import CredentialsError, ProviderNotFoundError
 from import_core.domain.resources.import_provider import ImportProvider, parse_import_provider
 from import_worker.providers.base import CatalogueFilter, Connection, Provider, RateLimiter
@@ -30,7 +31,8 @@ class ProviderDirectory(Protocol):
 class ConnectionOpener:
     """Opens connections of the worker's own namespace.
 
-    `wait_seconds` bounds the wait for a connection's call limit; `clock_scale` is the limiter's.
+    `wait_seconds` bounds the wait for a connection's call limit; `clock_scale` is the limiter's; `allow` are
+    networks that may be called although they are not public.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class ConnectionOpener:
         namespace: str,
         wait_seconds: float,
         clock_scale: float = 1.0,
+        allow: Sequence[AllowedNetwork] = (),
     ) -> None:
         self.namespace = namespace
         self._directory = directory
         self._redis = redis
         self._wait_seconds = wait_seconds
         self._clock_scale = clock_scale
+        self._allow = tuple(allow)
 
     async def find(self, name: str) -> ImportProvider:
         """The ImportProvider. Raises ProviderNotFoundError and InvalidResourceError."""
@@ -56,7 +60,10 @@ class ConnectionOpener:
         return parse_import_provider(body)
 
     async def open(self, found: ImportProvider, catalogue_filter: CatalogueFilter) -> Provider:
-        """A provider ready to be called; the caller closes it. Raises CredentialsError."""
+        """A provider ready to be called; the caller closes it.
+
+        Raises CredentialsError, and ProviderRejectedError for an address that can't be called.
+        """
         secret_name = found.spec.credentials_secret_ref.name
         credentials = await self._directory.get_secret(self.namespace, secret_name)
         if credentials is None:
@@ -68,6 +75,7 @@ class ConnectionOpener:
             base_url=found.spec.base_url,
             credentials=credentials,
             timeout_seconds=float(found.spec.timeout_seconds),
+            allow=self._allow,
         )
         return PROVIDERS[connection.type](connection, self._limiter(found, connection.key), catalogue_filter)
 

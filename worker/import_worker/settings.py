@@ -27,6 +27,11 @@ class WorkerSettings(ConnectionSettings, PodSettings):
         validation_alias="IMAGE_ALLOW",
         description="Networks that images may be fetched from although they are not public: 127.0.0.1:8080,…",
     )
+    provider_allow: str = Field(
+        default="",
+        validation_alias="PROVIDER_ALLOW",
+        description="Networks that providers may be called at although they are not public: 127.0.0.1:8080,…",
+    )
     image_concurrency: int = Field(
         default=12,
         validation_alias="IMAGE_CONCURRENCY",
@@ -77,7 +82,7 @@ class WorkerSettings(ConnectionSettings, PodSettings):
         description="Makes the limiter's windows pass so many times faster; for tests only",
     )
 
-    @field_validator("image_allow")
+    @field_validator("image_allow", "provider_allow")
     @classmethod
     def _check_allow_list(cls, value: str) -> str:
         try:
@@ -90,6 +95,11 @@ class WorkerSettings(ConnectionSettings, PodSettings):
     def allowed_networks(self) -> tuple[AllowedNetwork, ...]:
         """The allow-list of images, parsed."""
         return parse_allow_list(self.image_allow)
+
+    @property
+    def allowed_providers(self) -> tuple[AllowedNetwork, ...]:
+        """The allow-list of providers, parsed."""
+        return parse_allow_list(self.provider_allow)
 
 
 def describe_settings() -> str:

@@ -1,6 +1,6 @@
-"""Where images may be fetched from: which URLs are well-formed and which addresses are out of bounds.
+"""Which servers may be asked: which image URLs are well-formed and which addresses are out of bounds.
 
-A merchant's catalogue names the URLs, so they are untrusted: without these rules a catalogue could make
+Merchants name image URLs and provider addresses, so they are untrusted: without these rules one could make
 a worker read the cloud's metadata service, the cluster's own services or the worker's loopback
 (server-side request forgery). The rules are decided on resolved addresses, never on names.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from import_core.domain.errors import InvalidInputError
+from import_core.domain.errors import ImportOperatorError, InvalidInputError
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -64,9 +64,13 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
 
 
+class ForbiddenAddressError(ImportOperatorError):
+    """A host has an address that must not be connected to."""
+
+
 @dataclass(frozen=True, slots=True)
 class AllowedNetwork:
-    """One entry of the allow-list: a network that may be fetched from although it is not public.
+    """One entry of an allow-list: a network that may be connected to although it is not public.
 
     Without a port every port of it is open, else only that one.
     """

@@ -6,6 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from import_core.adapters.redis.limiter import SlidingWindowLimiter, declare_no_recent_calls
+from import_core.domain.addresses import parse_allow_list
 from import_core.domain.errors import HandBackError
 from import_local.samples.app import serve_samples
 from import_local.samples.settings import SampleSettings
@@ -29,6 +30,7 @@ def opened(running, redis, *, max_wait):
         company_id="acme",
         base_url=f"{running.roastify_url}/tiny-70-0/v1",
         credentials={"apiKey": "rty_test_example"},
+        allow=parse_allow_list("127.0.0.1"),
     )
     limiter = SlidingWindowLimiter(
         redis,

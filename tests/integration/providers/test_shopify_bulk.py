@@ -6,6 +6,7 @@ from contextlib import aclosing
 import httpx2
 import pytest
 
+from import_core.domain.addresses import parse_allow_list
 from import_core.domain.errors import ProviderUnavailableError
 from import_local.samples.catalogue import expected_products
 from import_local.samples.control import FaultOrder, set_faults
@@ -35,6 +36,7 @@ async def shop(samples, limiter_type):
             company_id="acme",
             base_url=f"{samples.shopify_url}/{catalogue}",
             credentials={"accessToken": "shpat_example"},
+            allow=parse_allow_list("127.0.0.1"),
         )
         chosen = ShopifySettings(**(FAST | {"bulk_above": 100} | settings))
         provider = ShopifyProvider(

@@ -1,5 +1,6 @@
 """Checks of connections: what the operator asks for and learns."""
 
+import asyncio
 from contextlib import aclosing
 
 import pytest
@@ -15,12 +16,21 @@ from import_worker.checks import ProviderChecks
 from import_worker.connections import ConnectionOpener
 
 
+def open_connections(stage):
+    return ConnectionOpener(
+        stage.directory,
+        stage.queue._client,
+        namespace="imports",
+        wait_seconds=0,
+        allow=stage.settings.allowed_providers,
+    )
+
+
 @pytest.fixture
 async def check(stage):
     """Check one connection and return what is recorded of it."""
-    redis = stage.queue._client
-    await declare_no_recent_calls(redis)
-    opener = ConnectionOpener(stage.directory, redis, namespace="imports", wait_seconds=0)
+    await declare_no_recent_calls(stage.queue._client)
+    opener = open_connections(stage)
     checks = ProviderChecks(stage.database, opener, WorkerMetrics(CollectorRegistry()))
     store = ConnectionStore(stage.database)
 
@@ -81,10 +91,79 @@ async def test_a_check_within_a_used_up_call_limit_is_left_for_later(stage, chec
     assert (await check(name)).reachable
     await stage.rows("UPDATE imports.connection SET check_due_at = now(), reachable = NULL")
     checked = await stage.rows("SELECT checked_at FROM imports.connection")
-    redis = stage.queue._client
-    opener = ConnectionOpener(stage.directory, redis, namespace="imports", wait_seconds=0)
+    opener = open_connections(stage)
     assert await ProviderChecks(stage.database, opener, WorkerMetrics(CollectorRegistry())).check_one()
     assert await stage.rows("SELECT checked_at FROM imports.connection") == checked
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("rty_é", "printable ASCII"),
+        ("rty_live_1\n", "ends in a line break"),
+        ("rty_\x7f1", "printable ASCII"),
+    ],
+)
+async def test_credentials_that_can_not_be_sent_are_named(stage, check, key, words) -> None:
+    name = stage.connect("roastify", "tiny-1-0")
+    stage.directory.secrets[name] = {"apiKey": key}
+    result = await check(name)
+    assert (result.reachable, result.credentials_valid, result.reason) == (None, False, "InvalidCredentials")
+    assert "apiKey" in result.message
+    assert words in result.message
+    assert key.strip() not in result.message
+
+
+@pytest.mark.parametrize("base_url", ["http://999.1.1.1", "http://[1:2]", "http://a..b.invalid"])
+async def test_an_address_that_is_none_is_named(stage, check, base_url) -> None:
+    result = await check(stage.connect("roastify", "tiny-1-0", baseUrl=base_url))
+    assert (result.reachable, result.credentials_valid, result.reason) == (None, None, "InvalidProvider")
+    assert "baseUrl" in result.message
+
+
+async def test_an_address_that_is_not_public_is_not_called(stage, check) -> None:
+    result = await check(stage.connect("roastify", "tiny-1-0", baseUrl="http://169.254.169.254/v1"))
+    assert (result.reachable, result.credentials_valid, result.reason) == (None, None, "ProviderRejected")
+    assert "spec.baseUrl" in result.message
+    assert "PROVIDER_ALLOW" in result.message
+
+
+async def test_what_nobody_expected_is_recorded_too(stage, check, monkeypatch) -> None:
+    def broken(*_):
+        raise LookupError("a bug")
+
+    monkeypatch.setattr("import_worker.connections.PROVIDERS", {"roastify": broken})
+    result = await check(stage.connect("roastify", "tiny-1-0"))
+    assert (result.reachable, result.credentials_valid, result.reason) == (None, None, "UnexpectedError")
+    assert "LookupError" in result.message
+
+
+async def test_no_check_ends_the_worker(stage, monkeypatch) -> None:
+    """Whatever goes wrong around one check, the next ones are made."""
+    await declare_no_recent_calls(stage.queue._client)
+    name, store = stage.connect("roastify", "tiny-1-0"), ConnectionStore(stage.database)
+    checks = ProviderChecks(
+        stage.database,
+        open_connections(stage),
+        WorkerMetrics(CollectorRegistry()),
+        look_every_seconds=0.01,
+    )
+    take = checks.check_one
+    failures = iter([LookupError("a bug")])
+
+    async def broken_once() -> bool:
+        if (error := next(failures, None)) is not None:
+            raise error
+        return await take()
+
+    monkeypatch.setattr(checks, "check_one", broken_once)
+    async with aclosing(listen(stage.database, [CONNECTION_CHANNEL])) as hints:
+        await anext(hints)
+        await store.request_check("imports", name, "uid", 1)
+        running = asyncio.create_task(checks.run())
+        assert (await asyncio.wait_for(anext(hints), 20)).payload == f"imports/{name}"
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_running_worker_makes_checks_by_itself(stage) -> None:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import httpcore2
 import httpx2
 
-from import_core.domain.addresses import AllowedNetwork, display_url, parse_image_url
+from import_core.domain.addresses import AllowedNetwork, ForbiddenAddressError, display_url, parse_image_url
 from import_core.domain.errors import InvalidInputError, ItemError
 from import_core.domain.images import MAX_BYTES, SNIFF_BYTES, Fetch, ImageFormat, sniff
-from import_worker.pipeline.connecting import CheckedNetworkBackend, Resolver, resolve
+from import_worker.network import CheckedNetworkBackend, Resolver, resolve, tls_context
 from import_worker.pipeline.limits import ByteBudget, HostLimits
 
 MAX_REDIRECTS = 5
@@ -98,7 +98,7 @@ class ImageDownloader:
         self._hosts = HostLimits(per_host_concurrency)
         self._backoff = tuple(backoff)
         self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=ssl_context or httpx2.create_ssl_context(trust_env=False),
+            ssl_context=ssl_context or tls_context(),
             max_connections=200,
             max_keepalive_connections=40,
             keepalive_expiry=30.0,
@@ -148,6 +148,8 @@ class ImageDownloader:
         for _ in range(MAX_REDIRECTS + 1):
             try:
                 answer = await self._request(target, conditions, held)
+            except ForbiddenAddressError as error:
+                raise ItemError("download", "ForbiddenAddress", f"{error.message}{via}") from error
             except ItemError as error:
                 raise ItemError(error.stage, error.reason, f"{error.message}{via}") from error
             if not isinstance(answer, str):

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from import_core.domain.addresses import AllowedNetwork
+from import_core.domain.errors import CredentialsError
 from import_core.domain.products import Page
 
 
@@ -33,6 +35,28 @@ class Connection:
     base_url: str
     credentials: Mapping[str, str] = field(repr=False)
     timeout_seconds: float = 30.0
+    allow: tuple[AllowedNetwork, ...] = ()
+    """Networks that may be called although they are not public."""
+
+    def credential(self, key: str) -> str | None:
+        """One of the Secret's values; None where it is absent or empty.
+
+        Raises CredentialsError naming the key where the value can't be sent in an HTTP header.
+        """
+        value = self.credentials.get(key)
+        if not value:
+            return None
+        if value.endswith(("\n", "\r")):
+            raise CredentialsError(
+                f"The value of {key} in the provider's Secret ends in a line break; make the Secret without it"
+                " (printf instead of echo)."
+            )
+        if not (value.isascii() and value.isprintable()) or value != value.strip():
+            raise CredentialsError(
+                f"The value of {key} in the provider's Secret has a character that no credential has: only"
+                " printable ASCII characters, without blanks around them, can be sent."
+            )
+        return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,18 +13,22 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from import_core.domain.addresses import ForbiddenAddressError
 from import_core.domain.errors import (
     CredentialsError,
     ProviderRejectedError,
     ProviderThrottledError,
     ProviderUnavailableError,
 )
-from import_core.domain.limits import growing_delay, retry_after_seconds
+from import_core.domain.limits import LONGEST_RETRY_AFTER, growing_delay, retry_after_seconds
+from import_worker.network import CheckedTransport
 from import_worker.providers.base import Connection, RateLimiter
 
 USER_AGENT = "import-operator (+https://imports.avnz.io)"
 LONGEST_MESSAGE = 300
 """Characters of a provider's own words that are kept in an error."""
+SHORTEST_HAND_BACK = 15.0
+"""Seconds after which a job that kept being throttled comes back at the earliest."""
 GRANT_LIFETIME = 0.25
 """Seconds in which a granted call must leave; well under the limiter's margin. A later one asks again."""
 PARSE_IN_THREAD_ABOVE = 256 * 1024
@@ -85,8 +89,8 @@ class ApiClient:
     """Calls one provider account. Every request sent has been granted by the limiter exactly once.
 
     Raises ProviderUnavailableError (network, timeout, 5xx), ProviderThrottledError, ProviderRejectedError
-    (answer too large, redirect) and HandBackError (limiter). Answers below 500 are the caller's to judge,
-    with `refusal` for those that are not a success.
+    (answer too large, redirect, forbidden address) and HandBackError (limiter). Answers below 500 are the
+    caller's to judge, with `refusal` for those that are not a success.
     """
 
     def __init__(
@@ -97,25 +101,14 @@ class ApiClient:
         throttled: ThrottleReader = throttled_by_status,
         policy: CallPolicy | None = None,
     ) -> None:
-        parts = urlsplit(connection.base_url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ProviderRejectedError("The provider's baseUrl is not an http(s) address.")
-        self.host = parts.netloc.rpartition("@")[2]
+        self.host = _host_of(connection.base_url)
         self._base_url = connection.base_url.rstrip("/")
         self._timeout = connection.timeout_seconds
         self._secrets = tuple(value for value in connection.credentials.values() if len(value) >= 4)
         self._limiter = limiter
         self._throttled = throttled
         self._policy = policy or CallPolicy()
-        self._client = httpx2.AsyncClient(
-            timeout=httpx2.Timeout(connection.timeout_seconds),
-            limits=httpx2.Limits(
-                max_connections=self._policy.connections, max_keepalive_connections=self._policy.connections
-            ),
-            headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
-            follow_redirects=False,
-            trust_env=False,
-        )
+        self._client = checked_client(connection, connections=self._policy.connections)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -131,6 +124,11 @@ class ApiClient:
                 # Not tried again here: it has already taken the whole time that one call may take.
                 raise ProviderUnavailableError(
                     f"{self.host} did not answer within {self._timeout:g} s."
+                ) from error
+            except ForbiddenAddressError as error:
+                raise ProviderRejectedError(
+                    f"spec.baseUrl: {error.message}; the worker's setting PROVIDER_ALLOW opens addresses that are"
+                    " not public."
                 ) from error
             except httpx2.RequestError as error:
                 problem = f"{self.host} can't be reached ({type(error).__name__})."
@@ -164,7 +162,7 @@ class ApiClient:
             )
         if 300 <= answer.status < 400:
             return ProviderRejectedError(
-                f"{self.host} redirects elsewhere (HTTP {answer.status}); check the provider's baseUrl."
+                f"{self.host} redirects elsewhere (HTTP {answer.status}); check spec.baseUrl."
             )
         if answer.status < 300:
             return ProviderUnavailableError(f"{self.host} gave an answer that can't be read.")
@@ -174,7 +172,7 @@ class ApiClient:
         """The provider's own words for an error: one line, cut, without any of our secrets; may be empty."""
         if not isinstance(message, str) or not message.strip():
             return ""
-        text = " ".join(message.split())
+        text = "".join(char if char.isprintable() else "\ufffd" for char in " ".join(message.split()))
         for secret in self._secrets:
             text = text.replace(secret, "***")
         if len(text) > LONGEST_MESSAGE:
@@ -186,9 +184,12 @@ class ApiClient:
         seconds = delay or growing_delay(
             throttles, first=self._policy.first_throttle_delay, longest=self._policy.longest_delay
         )
+        seconds = min(seconds, LONGEST_RETRY_AFTER)
         await self._limiter.block(seconds)
         if throttles >= self._policy.throttle_retries:
-            raise ProviderThrottledError(f"{self.host} asks us to slow down.", retry_after=seconds)
+            raise ProviderThrottledError(
+                f"{self.host} asks us to slow down.", retry_after=max(seconds, SHORTEST_HAND_BACK)
+            )
 
     async def _once(self, call: Call) -> Answer:
         async with self._request(call) as response:
@@ -230,6 +231,31 @@ class ApiClient:
                     f"{self.host} gave an answer of more than {self._policy.longest_answer} bytes."
                 )
         return bytes(body)
+
+
+def checked_client(connection: Connection, *, connections: int) -> httpx2.AsyncClient:
+    """A client that reaches public addresses and those that the connection allows, and no other."""
+    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+    return httpx2.AsyncClient(
+        transport=CheckedTransport(connection.allow, limits),
+        timeout=httpx2.Timeout(connection.timeout_seconds),
+        headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
+        follow_redirects=False,
+        trust_env=False,
+    )
+
+
+def _host_of(base_url: str) -> str:
+    """Host and port for messages; raises ProviderRejectedError where it is no address that can be called."""
+    try:
+        parts = urlsplit(base_url)
+        # Both readers must accept it: the client has rules of its own.
+        port, host = parts.port, httpx2.URL(base_url).host
+    except (ValueError, httpx2.InvalidURL) as error:
+        raise ProviderRejectedError(f"spec.baseUrl: is not a valid address: {error}.") from error
+    if parts.scheme not in {"http", "https"} or not host or port == 0:
+        raise ProviderRejectedError("spec.baseUrl: is not an http(s) address.")
+    return parts.netloc.rpartition("@")[2]
 
 
 async def parse_json(body: bytes) -> Any:

@@ -100,7 +100,7 @@ class RoastifyProvider:
         settings: RoastifySettings | None = None,
     ) -> None:
         del catalogue_filter
-        key = connection.credentials.get("apiKey")
+        key = connection.credential("apiKey")
         if not key:
             raise CredentialsError("The provider's Secret has no key apiKey.")
         self._headers = {"x-api-key": key}

@@ -43,9 +43,28 @@ class BreakerState(StrEnum):
     HALF_OPEN = "HalfOpen"
 
 
-_HOST = r"([A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+# A last label of digits would make it an IPv4 address, and there are no other forms of those here.
+_NAME = rf"({_LABEL}\.)*[A-Za-z]([A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?"
+_OCTET = r"(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = rf"({_OCTET}\.){{3}}{_OCTET}"
+_GROUP = r"[0-9A-Fa-f]{1,4}"
+_IPV6 = "|".join(
+    (
+        rf"({_GROUP}:){{7}}{_GROUP}",
+        rf"({_GROUP}:){{1,7}}:",
+        *(rf"({_GROUP}:){{1,{7 - after}}}(:{_GROUP}){{1,{after}}}" for after in range(1, 7)),
+        rf":(:{_GROUP}){{1,7}}",
+        r"::",
+        rf"({_GROUP}:){{6}}{_IPV4}",
+        rf"(::([Ff]{{4}}:)?|64:[Ff]{{2}}9[Bb]::){_IPV4}",
+    )
+)
+_HOST = rf"({_NAME}|{_IPV4}|\[({_IPV6})\])"
 _PORT = r"(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
 BASE_URL = re.compile(rf"https?://{_HOST}{_PORT}(/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*)?")
+_LENGTH = re.compile(r"https?://(\[|[^:/]{1,253}([:/]|$)).*")
+"""A host name has at most 253 characters (RFC 1035)."""
 
 
 class RateLimit(ResourceModel):
@@ -86,9 +105,13 @@ class ImportProviderSpec(ResourceModel):
         Rule(
             field="baseUrl",
             # On the spec and not on the field, so that a refused URL's password is not repeated back.
-            cel=f"self.baseUrl.matches({_cel_regex(f'^{BASE_URL.pattern}$')})",
-            message="baseUrl: must be an http or https URL without user, password, query or fragment",
-            check=lambda spec: BASE_URL.fullmatch(spec.base_url) is not None,
+            cel=" && ".join(
+                f"self.baseUrl.matches({_cel_regex(f'^{pattern.pattern}$')})"
+                for pattern in (BASE_URL, _LENGTH)
+            ),
+            message="baseUrl: must be an http or https URL with a valid host and port, and without user, password,"
+            " query or fragment",
+            check=lambda spec: bool(BASE_URL.fullmatch(spec.base_url) and _LENGTH.fullmatch(spec.base_url)),
         ),
         not_yet("circuitBreaker", CircuitBreaker(), "the circuit breaker"),
     )

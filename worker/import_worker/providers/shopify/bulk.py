@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from import_core.domain.addresses import ForbiddenAddressError
 from import_core.domain.errors import ProviderRejectedError, ProviderUnavailableError
 from import_core.domain.limits import growing_delay
 from import_core.domain.products import Page
 from import_worker.providers.base import Connection
-from import_worker.providers.http import USER_AGENT
+from import_worker.providers.http import checked_client
 from import_worker.providers.shopify.client import GraphQLClient
 from import_worker.providers.shopify.queries import BULK_STATUS, CURRENT_BULK, RUN_BULK, bulk_query
 from import_worker.providers.shopify.settings import ShopifyCursor, ShopifySettings
@@ -147,6 +148,11 @@ class BulkReader:
                 async with asyncio.timeout(self._settings.download_timeout):
                     await self._download(spool, url)
                 return await asyncio.to_thread(spool.finish)
+            except ForbiddenAddressError as error:
+                raise BulkUnavailableError(
+                    f"The bulk operation's result must not be fetched: {error.message}; the worker's setting"
+                    " PROVIDER_ALLOW opens addresses that are not public."
+                ) from error
             except (httpx2.RequestError, TimeoutError, ValueError) as error:
                 problem = error
                 await asyncio.to_thread(spool.clear)
@@ -156,13 +162,8 @@ class BulkReader:
     async def _download(self, spool: Spool, url: str) -> None:
         # A client of its own: the address is signed, so our credentials don't belong in its requests.
         async with (
-            httpx2.AsyncClient(
-                timeout=httpx2.Timeout(self._connection.timeout_seconds),
-                headers={"User-Agent": USER_AGENT},
-                follow_redirects=False,
-                trust_env=False,
-            ) as client,
-            client.stream("GET", url) as response,
+            checked_client(self._connection, connections=1) as client,
+            client.stream("GET", url, headers={"Accept": "*/*"}) as response,
         ):
             if response.status_code >= 500:
                 raise httpx2.RemoteProtocolError(f"HTTP {response.status_code}", request=response.request)
@@ -200,7 +201,11 @@ class BulkReader:
 
 def is_allowed_download(url: str, base_url: str) -> bool:
     """Whether a result may be fetched from `url`: over https, or from the very server that named it."""
-    target, own = urlsplit(url), urlsplit(base_url)
+    try:
+        target, own = urlsplit(url), urlsplit(base_url)
+        httpx2.URL(url)
+    except (ValueError, httpx2.InvalidURL):
+        return False
     if target.scheme == "https" and target.hostname:
         return True
     return (target.scheme, target.netloc) == (own.scheme, own.netloc)

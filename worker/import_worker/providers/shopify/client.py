@@ -43,7 +43,7 @@ class GraphQLClient:
 
     def __init__(self, connection: Connection, limiter: RateLimiter, *, policy: CallPolicy) -> None:
         self.api = ApiClient(connection, limiter, throttled=self._throttled, policy=policy)
-        self._token = AccessToken(connection.credentials, self.api)
+        self._token = AccessToken(connection, self.api)
         self._bucket: CostBucket | None = None
         self._bucket_read_at = 0.0
         self._costs: dict[object, float] = {}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
 from import_core.domain.errors import CredentialsError, ProviderUnavailableError
+from import_worker.providers.base import Connection
 from import_worker.providers.http import ApiClient, Call
 from import_worker.providers.shopify.queries import TOKEN_PATH
 
@@ -17,10 +17,10 @@ SHORTEST_LIFE = 30.0
 class AccessToken:
     """The token of one account (credentials keys `accessToken`, or `clientId` and `clientSecret`)."""
 
-    def __init__(self, credentials: Mapping[str, str], api: ApiClient) -> None:
-        self._token = credentials.get("accessToken")
-        self._client_id = credentials.get("clientId")
-        self._client_secret = credentials.get("clientSecret")
+    def __init__(self, connection: Connection, api: ApiClient) -> None:
+        self._token = connection.credential("accessToken")
+        self._client_id = connection.credential("clientId")
+        self._client_secret = connection.credential("clientSecret")
         self._api = api
         self._renew_at: float | None = None
         self._lock = asyncio.Lock()
