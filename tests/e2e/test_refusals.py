@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 
+import httpx2
 import pytest
 
 from e2e.world import World, condition_of, job, provider, secret
@@ -66,10 +67,13 @@ async def test_a_provider_of_another_company_is_refused(world: World) -> None:
 
 
 async def test_a_provider_that_does_not_answer_is_retried_and_says_so(world: World) -> None:
+    shop = "tiny-4-0"
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        faults = f"{world.sample_root}/control/shopify/{shop}/faults"
+        (await client.put(faults, json={"api": {"outage": True}})).raise_for_status()
     await world.apply(
         secret("nobody", accessToken=SHOPIFY_TOKEN),
-        # Port 9 (discard) on loopback: nothing listens there.
-        provider("nobody", company="nobody", kind="shopify", url="http://127.0.0.1:9/shopify/none"),
+        provider("nobody", company="nobody", kind="shopify", url=f"{world.installation.shopify_url}/{shop}"),
         job("nobody", company="nobody", provider_name="nobody"),
     )
     version = await world.until(

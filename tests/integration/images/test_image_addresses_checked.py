@@ -87,6 +87,13 @@ async def test_name_that_does_not_resolve(downloading: Downloading) -> None:
     assert (error.reason, "can't be resolved" in error.message) == ("Unreachable", True)
 
 
+@pytest.mark.parametrize("host", ["a..b.invalid", "a" * 64 + ".invalid", "." + "a" * 300])
+async def test_host_that_can_not_be_a_name(downloading: Downloading, host: str) -> None:
+    async with downloading() as downloader:
+        error = await failure(downloader, f"https://{host}/a.jpg")
+    assert (error.stage, error.reason) == ("download", "Unreachable")
+
+
 async def test_proxies_of_the_environment_are_ignored(
     server: ImageServer, downloading: Downloading, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

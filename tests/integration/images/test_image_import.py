@@ -4,6 +4,7 @@ import asyncio
 import io
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ from import_core.domain.errors import StorageUnavailableError
 from import_core.domain.images import FailedImage, ImageResult, StoredImage, UnchangedImage
 from import_core.domain.products import SourceImage
 from import_local.parts.objectstore import Bucket
+from import_worker.pipeline import download
 from import_worker.pipeline.download import ImageDownloader
 from import_worker.pipeline.images import ImageImporter
 from import_worker.pipeline.thumbnails import Thumbnailer
@@ -238,6 +240,34 @@ async def test_a_store_that_is_away_fails_the_job_not_the_image(
             await importer.import_images("acme", "p1", images, {}, SIZES)
     assert downloader.memory.free == downloader.memory.total
     await downloader.aclose()
+
+
+@pytest.mark.parametrize("stage", ["download", "decode"])
+async def test_an_unexpected_error_is_that_images_own(
+    server: ImageServer, importer: ImageImporter, png: bytes, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise LookupError("a bug")
+
+    images = [SourceImage(server.serve(f"/{number}", png + bytes([number]))) for number in range(3)]
+    if stage == "download":
+        parse = download.parse_image_url
+        monkeypatch.setattr(
+            download, "parse_image_url", lambda url: broken() if url == images[1].url else parse(url)
+        )
+    else:
+        store_image = importer._store_image
+
+        async def store(company: str, position: int, *arguments: Any) -> Any:
+            return broken() if position == 1 else await store_image(company, position, *arguments)
+
+        monkeypatch.setattr(importer, "_store_image", store)
+    first, second, third = await importer.import_images("acme", "p1", images, {}, SIZES)
+    assert isinstance(first, StoredImage)
+    assert isinstance(third, StoredImage)
+    assert isinstance(second, FailedImage)
+    assert (second.stage, second.reason, second.position) == (stage, "UnexpectedError", 1)
+    assert "LookupError" in second.message
 
 
 async def test_images_in_work_are_bounded_over_all_products(

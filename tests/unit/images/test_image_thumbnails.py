@@ -3,6 +3,7 @@
 import asyncio
 import io
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image, ImageCms
 
 from import_core.domain.errors import InvalidInputError, ItemError
 from import_core.domain.images import ImageFormat, sniff
+from import_worker.pipeline import thumbnails
 from import_worker.pipeline.thumbnails import Dimensions, Thumbnailer
 
 RED, BLUE = (220, 30, 30), (30, 30, 220)
@@ -257,3 +259,76 @@ async def test_an_image_that_takes_too_long_is_given_up() -> None:
         await hasty.render(encoded(noise(2000, 2000), "PNG"), ImageFormat.PNG, [1024])
     assert (caught.value.stage, caught.value.reason) == ("decode", "TooSlow")
     hasty.close()
+
+
+class Gate:
+    """Work that goes on until it is let go, as an image does that takes very long."""
+
+    def __init__(self) -> None:
+        self.started = threading.Semaphore(0)
+        self.open = threading.Event()
+
+    def __call__(self, *_: object) -> dict[int, bytes]:
+        self.started.release()
+        assert self.open.wait(30)
+        return {}
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    gate = Gate()
+    monkeypatch.setattr(thumbnails, "render_thumbnails", gate)
+    yield gate
+    gate.open.set()
+
+
+async def test_waiting_for_a_thread_takes_none_of_an_images_time(gate: Gate) -> None:
+    busy = Thumbnailer(threads=1, timeout=0.2)
+    content = encoded(halves(), "PNG")
+    slow = asyncio.create_task(busy.render(content, ImageFormat.PNG, [256]))
+    await asyncio.to_thread(gate.started.acquire)
+    other = asyncio.create_task(busy.render(content, ImageFormat.PNG, [256]))
+    with pytest.raises(ItemError, match=r"more than 0\.2 s"):
+        await slow
+    assert await busy.inspect(content, ImageFormat.PNG) == Dimensions(600, 400)
+    assert not other.done(), "the image failed because of another one"
+    gate.open.set()
+    assert (await other).dimensions == Dimensions(600, 400)
+    busy.close()
+
+
+@pytest.mark.parametrize("how", ["timeout", "cancelled"])
+async def test_pixels_are_kept_until_the_thread_is_done(gate: Gate, how: str) -> None:
+    full = Thumbnailer(threads=2, pixels=600 * 400, timeout=0.05 if how == "timeout" else 30)
+    content = encoded(halves(), "PNG")
+    slow = asyncio.create_task(full.render(content, ImageFormat.PNG, [256]))
+    await asyncio.to_thread(gate.started.acquire)
+    if how == "cancelled":
+        slow.cancel()
+    await asyncio.wait({slow})
+    second = asyncio.create_task(full.render(content, ImageFormat.PNG, [256]))
+    await full.inspect(content, ImageFormat.PNG)
+    await full.inspect(content, ImageFormat.PNG)
+    assert not gate.started.acquire(blocking=False), "two images of the whole budget were decoded at once"
+    gate.open.set()
+    await second
+    assert full._budget.free == full._budget.total
+    full.close()
+
+
+async def test_an_image_given_up_before_its_turn_gives_its_pixels_back(gate: Gate) -> None:
+    busy = Thumbnailer(threads=1)
+    content = encoded(halves(), "PNG")
+    first = asyncio.create_task(busy.render(content, ImageFormat.PNG, [256]))
+    await asyncio.to_thread(gate.started.acquire)
+    free = busy._budget.free
+    second = asyncio.create_task(busy.render(content, ImageFormat.PNG, [256]))
+    while busy._budget.free == free:
+        await busy.inspect(content, ImageFormat.PNG)
+    second.cancel()
+    await asyncio.wait({second})
+    await asyncio.sleep(0)
+    assert busy._budget.free == free
+    gate.open.set()
+    await first
+    busy.close()

@@ -13,7 +13,7 @@ import structlog
 
 from import_core.adapters.s3.store import ObjectStore
 from import_core.domain.addresses import display_url
-from import_core.domain.errors import ItemError
+from import_core.domain.errors import ItemError, JobError
 from import_core.domain.images import (
     DEFAULT_THUMBNAIL_SIZES,
     THUMBNAIL_FORMAT,
@@ -66,7 +66,7 @@ class ImageImporter:
         `known` maps source URL to what its row says; `sizes` are the thumbnails' longest sides in pixels;
         `on_image` is called with the number of images done after each.
         Raises StorageUnavailableError or StorageRefusedError when the object store fails: that is the job's
-        failure, not an image's.
+        failure, not an image's. Whatever else happens to one image is that image's failure.
         """
         sizes = check_sizes(sizes)
         done = 0
@@ -105,8 +105,10 @@ class ImageImporter:
         known: KnownImage | None,
         sizes: Sequence[int],
     ) -> ImageResult:
+        stage = "download"
         try:
             async with self._downloader.fetch(image.url, decide_fetch(known, sizes)) as answer:
+                stage = "decode"
                 if isinstance(answer, Downloaded) and not is_same_content(known, answer.sha256, sizes):
                     return await self._store_image(company_id, position, image, answer, sizes)
                 if known is None:
@@ -117,6 +119,13 @@ class ImageImporter:
                 )
         except ItemError as error:
             return FailedImage(image.url, position, error.stage, error.reason, error.message)
+        except JobError:
+            raise
+        except Exception as error:
+            # One image's oddity must not end the job with all the others; the log has the rest.
+            log.exception("image.unexpected_error", companyId=company_id, stage=stage)
+            message = f"{display_url(image.url)} failed unexpectedly ({type(error).__name__})"
+            return FailedImage(image.url, position, stage, "UnexpectedError", message)
 
     async def _store_image(
         self, company_id: str, position: int, image: SourceImage, answer: Downloaded, sizes: Sequence[int]

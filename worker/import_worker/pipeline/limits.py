@@ -28,18 +28,23 @@ class ByteBudget:
     @asynccontextmanager
     async def reserve(self, size: int) -> AsyncIterator[None]:
         """Hold `size` bytes of the budget; one above the whole budget counts as the whole budget."""
-        size = min(size, self.total)
-        await self._acquire(size)
+        held = await self.acquire(size)
         try:
             yield
         finally:
-            self._free += size
-            self._wake()
+            self.release(held)
 
-    async def _acquire(self, size: int) -> None:
+    def release(self, held: int) -> None:
+        """Give back what `acquire` returned."""
+        self._free += held
+        self._wake()
+
+    async def acquire(self, size: int) -> int:
+        """Wait for `size` bytes; returns those to `release`, in the event loop's thread, once they are free."""
+        size = min(size, self.total)
         if not self._waiting and size <= self._free:
             self._free -= size
-            return
+            return size
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (size, turn)
         self._waiting.append(entry)
@@ -53,6 +58,7 @@ class ByteBudget:
                 self._free += size
             self._wake()
             raise
+        return size
 
     def _wake(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._free:

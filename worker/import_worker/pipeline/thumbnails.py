@@ -78,22 +78,27 @@ class Thumbnailer:
     """Decodes images in `threads` threads of its own; all images in work share one budget of pixels.
 
     `pixels` bounds what is decoded at the same time: one image of the largest size, or several smaller.
-    `timeout` (seconds) bounds how long one image is waited for.
+    An image is waited for at most `timeout` seconds after a thread took it. A thread can't be ended from
+    outside: it keeps its pixels until it is done, and other images wait for it rather than fail.
     """
 
     def __init__(self, *, threads: int = 2, pixels: int = MAX_PIXELS, timeout: float = 60.0) -> None:
         restrict_loaders()
         self._timeout = timeout
-        self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="thumbnails")
+        self._decoders = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="thumbnails")
+        # A header takes a millisecond, which must not wait for whole images.
+        self._readers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="image-headers")
         self._budget = ByteBudget(pixels * BYTES_PER_PIXEL)
 
     def close(self) -> None:
         """Wait for images in work and end the threads."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        for executor in (self._readers, self._decoders):
+            executor.shutdown(wait=True, cancel_futures=True)
 
     async def inspect(self, content: bytes, image_format: ImageFormat) -> Dimensions:
         """Read the header only; raises ItemError (stage "decode") for a broken or oversized image."""
-        return await self._run(functools.partial(read_dimensions, content, image_format))
+        work = functools.partial(read_dimensions, content, image_format)
+        return await self._run(self._readers, work, at_end=_nothing)
 
     async def render(
         self,
@@ -107,19 +112,40 @@ class Thumbnailer:
         """
         sizes = check_sizes(sizes)
         dimensions = await self.inspect(content, image_format)
-        async with self._budget.reserve(dimensions.width * dimensions.height * BYTES_PER_PIXEL):
-            thumbnails = await self._run(
-                functools.partial(render_thumbnails, content, image_format, dimensions, sizes)
-            )
-        return Rendered(dimensions, thumbnails)
+        held = await self._budget.acquire(dimensions.width * dimensions.height * BYTES_PER_PIXEL)
+        work = functools.partial(render_thumbnails, content, image_format, dimensions, sizes)
+        release = functools.partial(self._budget.release, held)
+        return Rendered(dimensions, await self._run(self._decoders, work, at_end=release))
 
-    async def _run(self, work: Callable[[], Result]) -> Result:
+    async def _run(
+        self, executor: ThreadPoolExecutor, work: Callable[[], Result], *, at_end: Callable[[], None]
+    ) -> Result:
+        """Run `work` in a thread; `at_end` is called when it has ended there, waited for or not."""
+        loop = asyncio.get_running_loop()
+        waiting = True
+
+        def start_clock() -> None:
+            if waiting:
+                clock.reschedule(loop.time() + self._timeout)
+
+        def timed_work() -> Result:
+            loop.call_soon_threadsafe(start_clock)
+            return work()
+
         try:
-            async with asyncio.timeout(self._timeout):
-                return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            async with asyncio.timeout(None) as clock:
+                running = executor.submit(timed_work)
+                running.add_done_callback(lambda _: loop.call_soon_threadsafe(at_end))
+                return await asyncio.wrap_future(running)
         except TimeoutError as error:
             message = f"the image took more than {self._timeout:g} s to decode"
             raise ItemError("decode", "TooSlow", message) from error
+        finally:
+            waiting = False
+
+
+def _nothing() -> None:
+    """There is nothing to give back."""
 
 
 @functools.cache
