@@ -35,12 +35,14 @@ class Page:
     `cursor` resumes *after* this page (JSON values only; None: it was the last).
     `total` is the number of products in the whole catalogue where the provider tells.
     `failures` are products of this page that the provider could not give: (external id, reason, message).
+    `restarted`: the catalogue starts over with this page, so what was counted before comes again.
     """
 
     products: tuple[SourceProduct, ...]
     cursor: Mapping[str, Any] | None
     total: int | None = None
     failures: tuple[tuple[str, str, str], ...] = ()
+    restarted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from hashlib import sha256
 
 import pytest
 import pyvips
+from psycopg.types.json import Jsonb
 
-from import_core.domain.jobs import JobState
+from import_core.domain.jobs import CHECKPOINT_VERSION, JobState
 from import_local.samples.catalogue import expected_products
 from import_local.samples.control import FaultOrder, ProductOrder, change_product, set_faults
 from import_local.samples.faults import FaultAction, FaultSettings
@@ -211,6 +212,31 @@ async def test_a_row_made_by_hand_is_imported(stage) -> None:
     async with stage.worker():
         job = await stage.finished("by-hand")
     assert (job.state, job.progress.products_imported) == (JobState.COMPLETED, 3)
+
+
+@pytest.mark.parametrize(
+    "cursor", [{"version": 1, "total": 30, "bulk": "gid://shopify/BulkOperation/424242"}, {"version": 99}]
+)
+async def test_a_catalogue_that_starts_over_is_counted_once(stage, cursor) -> None:
+    """A bulk operation that is forgotten, and a cursor of another version, lead back to the start."""
+    provider = stage.connect("shopify", "tiny-30-1")
+    message = await stage.submit("job-1", provider, images={"thumbnails": []})
+    counted = {"products_total": 30, "products_imported": 20, "images_total": 20, "images_imported": 20}
+    await stage.rows(
+        "INSERT INTO imports.checkpoint (job_id, version, cursor, progress, pages) VALUES (%s, %s, %s, %s, 4)",
+        message.job_id,
+        CHECKPOINT_VERSION,
+        Jsonb({"index": 20, **cursor}),
+        Jsonb(counted),
+    )
+    async with stage.worker(max_products=40):
+        job = await stage.finished("job-1")
+    assert (job.state, job.message) == (JobState.COMPLETED, None)
+    assert (job.progress.products_done, job.progress.products_total, job.progress.images_total) == (
+        30,
+        30,
+        30,
+    )
 
 
 async def test_two_companies_do_not_share_rows_or_objects(stage) -> None:

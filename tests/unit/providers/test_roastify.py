@@ -93,7 +93,15 @@ async def test_every_cursor_resumes_with_exactly_the_rest(provider, account):
 
 
 async def test_an_unknown_cursor_version_starts_over(provider, account):
-    assert len(ids(await collect(provider, {"version": 99, "pending": ["x"]}))) == 12
+    pages = await collect(provider, {"version": 99, "pending": ["x"]})
+    assert len(ids(pages)) == 12
+    assert [page.restarted for page in pages] == [True] + [False] * (len(pages) - 1)
+
+
+async def test_a_new_or_resumed_job_does_not_start_over(provider, account):
+    pages = await collect(provider)
+    pages += await collect(provider, pages[0].cursor)
+    assert not any(page.restarted for page in pages)
 
 
 async def test_one_missing_or_unreadable_product_does_not_end_the_job(provider, account, reply):

@@ -22,6 +22,10 @@ def spool():
     made.close()
 
 
+class _Unstorable:
+    """What no column can hold."""
+
+
 def line(**document) -> bytes:
     return json.dumps(document).encode()
 
@@ -54,6 +58,42 @@ def test_children_find_their_parents_wherever_they_stand(spool):
     assert one.images == (SourceImage("https://x/11", "Front"),)
     assert [variant["id"][-2:] for variant in two.document["variants"]] == ["21"]
     assert "__parentId" not in one.document["variants"][0]
+
+
+def test_text_that_is_no_unicode_is_stored_and_comes_back(spool):
+    spool.add(
+        [
+            line(id="gid://shopify/Product/\ud800", title="half \udc00"),
+            line(
+                id="gid://shopify/ProductVariant/1", title="\ud801", __parentId="gid://shopify/Product/\ud800"
+            ),
+        ]
+    )
+    assert spool.finish() == 1
+    (product,) = spool.page(0, 5)
+    assert product.document["title"] == "half \udc00"
+    assert product.document["variants"][0]["title"] == "\ud801"
+
+
+def test_a_batch_that_fails_leaves_nothing_and_the_next_one_goes_in(spool, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("import_worker.providers.shopify.spool._key", lambda value: _Unstorable())
+        with pytest.raises(sqlite3.Error):
+            spool.add([line(id="gid://shopify/Product/1")])
+    spool.add([line(id="gid://shopify/Product/2")])
+    assert spool.finish() == 1
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("ProductVariant", 2048), ("MediaImage", 1000)])
+def test_a_product_with_too_many_children_is_a_failure(spool, kind, limit):
+    large, small = "gid://shopify/Product/1", "gid://shopify/Product/2"
+    spool.add([line(id=large), line(id=small)])
+    spool.add([line(id=f"gid://shopify/{kind}/{number}", __parentId=large) for number in range(limit + 1)])
+    spool.add([line(id=f"gid://shopify/{kind}/{number}", __parentId=small) for number in range(limit)])
+    spool.finish()
+    failure, product = spool.page(0, 5)
+    assert failure[:2] == (large, "TooLarge")
+    assert product.external_id == small
 
 
 def test_pages_are_cut_from_any_place(spool):
@@ -91,6 +131,8 @@ def test_nothing_is_left_after_closing():
         ("http://169.254.169.254/latest", False),
         ("file:///etc/passwd", False),
         ("https://", False),
+        ("https://[1:2]/bulk", False),
+        ("https://999.1.1.1/bulk", False),
         ("bulk.jsonl", False),
     ],
 )

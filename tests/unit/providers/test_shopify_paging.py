@@ -101,6 +101,50 @@ async def test_a_product_that_can_not_be_read_is_a_failure_of_its_own(shopify, s
     )
 
 
+@pytest.fixture
+async def wide(connect, limiter, shop):
+    """A provider that reads many variants or media by one call."""
+    made = ShopifyProvider(
+        connect(TOKEN), limiter, CatalogueFilter(), settings=replace(SETTINGS, nested_page=250)
+    )
+    yield made
+    await made.aclose()
+
+
+@pytest.mark.parametrize(("name", "limit"), [("variants", 2048), ("media", 1000)])
+async def test_a_product_with_endless_parts_is_a_failure(wide, shop, name, limit):
+    shop.products = [product(1, **{name: 3 * limit}), product(2)]
+    (page,) = await collect(wide)
+    assert numbers([page]) == [2]
+    ((external_id, reason, message),) = page.failures
+    assert (external_id, reason) == (shop.products[0]["id"], "TooLarge")
+    assert f"more than {limit:,} {name}" in message
+    calls = sum(operation == name.capitalize() for operation, _ in shop.calls)
+    assert calls <= limit // 250 + 1
+
+
+async def test_the_largest_product_is_read_whole(wide, shop):
+    shop.products = [product(1, variants=2048)]
+    (page,) = await collect(wide)
+    assert len(page.products[0].document["variants"]) == 2048
+
+
+async def test_empty_pages_that_go_on_for_ever_are_a_failure(shopify, shop):
+    shop.products = [product(1, variants=9)]
+    shop.nested = lambda _variables, _name: shop.answer(
+        {
+            "product": {
+                "variants": {
+                    "edges": [],
+                    "pageInfo": {"hasNextPage": True, "endCursor": str(len(shop.calls))},
+                }
+            }
+        }
+    )
+    (page,) = await collect(shopify)
+    assert [failure[1] for failure in page.failures] == ["Malformed"]
+
+
 async def test_nested_pages_too_costly_shrink(shopify, shop, reply):
     shop.products = [product(1, variants=9, media=9)]
     answer = shop.nested
@@ -187,7 +231,36 @@ async def bulk_provider(connect, limiter):
 )
 async def test_paging_takes_over_where_a_bulk_operation_can_not_be_had(bulk_provider, shop, answers):
     shop.bulk_answers = answers
-    assert numbers(await collect(bulk_provider)) == list(range(10))
+    pages = await collect(bulk_provider)
+    assert numbers(pages) == list(range(10))
+    starts = [number for number, page in enumerate(pages) if page.restarted]
+    assert starts == [next(number for number, page in enumerate(pages) if page.products)]
+
+
+async def test_paging_after_a_resumed_bulk_operation_counts_anew(bulk_provider, shop):
+    shop.bulk_answers = {"BulkStatus": [{"node": None}]}
+    cursor = {"version": 1, "total": 10, "bulk": "b1", "index": 8}
+    pages = await collect(bulk_provider, cursor)
+    assert numbers(pages) == list(range(10))
+    assert [page.restarted for page in pages] == [True, False, False]
+
+
+@pytest.mark.parametrize("large", [False, True])
+async def test_an_unknown_cursor_version_starts_over(shopify, bulk_provider, shop, large):
+    shop.bulk_answers = {
+        "CurrentBulk": [NO_OPERATION],
+        "RunBulk": [STARTED],
+        "BulkStatus": [{"node": {"status": "COMPLETED", "url": None}}],
+    }
+    pages = await collect(bulk_provider if large else shopify, {"version": 99, "after": "p8"})
+    assert numbers(pages) == ([] if large else list(range(10)))
+    assert [page.restarted for page in pages] == [True] + [False] * (len(pages) - 1)
+
+
+async def test_a_new_or_resumed_job_does_not_start_over(shopify, shop):
+    pages = await collect(shopify)
+    pages += await collect(shopify, pages[0].cursor)
+    assert not any(page.restarted for page in pages)
 
 
 async def test_an_operation_started_by_another_worker_at_the_same_moment_is_adopted(bulk_provider, shop):

@@ -11,7 +11,7 @@ from import_core.domain.jobs import Checkpoint, Progress
 from import_core.domain.mapping import compile_mapping
 from import_core.domain.products import Page, SourceImage, SourceProduct
 from import_worker.pipeline.pages import one_ahead, summary
-from import_worker.pipeline.planning import ImportedItem, plan_page
+from import_worker.pipeline.planning import ImportedItem, counted_before, plan_page
 from import_worker.pipeline.products import ImageOptions, MappedPage, map_page
 
 MAPPING = compile_mapping("shopify")
@@ -145,6 +145,17 @@ async def test_counters_go_on_from_the_checkpoint() -> None:
     assert after.progress.products_total == 9
     assert {(e.external_id, e.stage) for e in write.errors} == {("2", "map"), ("3", "fetch")}
     assert sorted(write.external_ids) == ["1", "2", "3"]
+
+
+async def test_a_page_that_starts_the_catalogue_over_counts_anew() -> None:
+    before = Checkpoint(
+        cursor={"bulk": "b1"},
+        progress=Progress(products_total=9, products_imported=8, images_total=5, images_failed=5),
+        pages=2,
+    )
+    again = Page((), cursor={"after": "x"}, restarted=True)
+    assert counted_before(again, before) == replace(before, progress=Progress(products_total=9))
+    assert counted_before(replace(again, restarted=False), before) is before
 
 
 async def test_the_last_page_settles_the_total() -> None:

@@ -21,7 +21,7 @@ from import_core.domain.mapping import CompiledMapping
 from import_core.domain.products import Page, SourceImage
 from import_core.observability.metrics import WorkerMetrics
 from import_worker.outages import through_outages
-from import_worker.pipeline.planning import ImportedItem, count_images, plan_page
+from import_worker.pipeline.planning import ImportedItem, count_images, counted_before, plan_page
 from import_worker.pipeline.products import ImageOptions, MappedItem, MappedPage, map_page
 from import_worker.providers.base import Provider
 
@@ -83,7 +83,9 @@ class CatalogueImport:
         return await self._conclude(checkpoint)
 
     async def _import_page(self, page: Page, before: Checkpoint) -> Checkpoint:
+        before = counted_before(page, before)
         self._check_size(page, before.progress)
+        self.live.current = before.progress
         if page.total is not None:
             self.live.current = replace(before.progress, products_total=page.total)
         mapped = await map_page(page, self.mapping, self.options)

@@ -45,6 +45,13 @@ def count_images(before: Progress, results: Sequence[ImageResult]) -> Progress:
     )
 
 
+def counted_before(page: Page, before: Checkpoint) -> Checkpoint:
+    """The checkpoint that a page counts on from: nothing is counted yet where the catalogue starts over."""
+    if not page.restarted:
+        return before
+    return replace(before, progress=Progress(products_total=before.progress.products_total))
+
+
 def plan_page(
     *,
     import_source: str,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from import_core.domain.addresses import AllowedNetwork
@@ -78,6 +79,20 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Close connections."""
+
+
+def starts_over(cursor: Mapping[str, Any] | None, *, version: int) -> bool:
+    """Whether a stored cursor is of another version: it can't be read, so the catalogue starts over."""
+    return cursor is not None and cursor.get("version") != version
+
+
+async def restarted(pages: AsyncGenerator[Page, None]) -> AsyncGenerator[Page, None]:
+    """The same pages, of which the first says that the catalogue starts over."""
+    is_first = True
+    async with aclosing(pages):
+        async for page in pages:
+            yield replace(page, restarted=is_first or page.restarted)
+            is_first = False
 
 
 ProviderFactory = Callable[[Connection, RateLimiter, CatalogueFilter], Provider]

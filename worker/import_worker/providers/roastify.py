@@ -15,7 +15,7 @@ from import_core.domain.errors import (
     ProviderUnavailableError,
 )
 from import_core.domain.products import Page, SourceImage, SourceProduct
-from import_worker.providers.base import CatalogueFilter, Connection, RateLimiter
+from import_worker.providers.base import CatalogueFilter, Connection, RateLimiter, restarted, starts_over
 from import_worker.providers.http import Answer, ApiClient, Call, CallPolicy
 
 CURSOR_VERSION = 1
@@ -50,7 +50,7 @@ class RoastifyCursor:
     @classmethod
     def parse(cls, value: Mapping[str, Any] | None) -> Self:
         """Read a stored cursor; one of another version starts from the beginning (upserts repeat safely)."""
-        if value is None or value.get("version") != CURSOR_VERSION:
+        if value is None or starts_over(value, version=CURSOR_VERSION):
             return cls()
         return cls(tuple(value["pending"]), value["after"], value["more"], value["seen"])
 
@@ -115,9 +115,13 @@ class RoastifyProvider:
         """Close connections."""
         await self._api.aclose()
 
-    async def pages(self, cursor: Mapping[str, Any] | None) -> AsyncGenerator[Page, None]:
+    def pages(self, cursor: Mapping[str, Any] | None) -> AsyncGenerator[Page, None]:
         """Yield the catalogue; what was fetched before an error is yielded first, so no call is lost."""
-        place = stored = RoastifyCursor.parse(cursor)
+        pages = self._pages(RoastifyCursor.parse(cursor))
+        return restarted(pages) if starts_over(cursor, version=CURSOR_VERSION) else pages
+
+    async def _pages(self, place: RoastifyCursor) -> AsyncGenerator[Page, None]:
+        stored = place
         while True:
             if not place.pending and place.more:
                 place = await self._listed(place)

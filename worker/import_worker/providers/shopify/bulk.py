@@ -14,7 +14,7 @@ import httpx2
 from import_core.domain.addresses import ForbiddenAddressError
 from import_core.domain.errors import ProviderRejectedError, ProviderUnavailableError
 from import_core.domain.limits import growing_delay
-from import_core.domain.products import Page
+from import_core.domain.products import Page, SourceProduct
 from import_worker.providers.base import Connection
 from import_worker.providers.http import checked_client
 from import_worker.providers.shopify.client import GraphQLClient
@@ -75,10 +75,15 @@ class BulkReader:
     async def _spooled(self, spool: Spool, place: ShopifyCursor) -> AsyncGenerator[Page, None]:
         total = place.total or 0
         while True:
-            products = await asyncio.to_thread(spool.page, place.index, self._settings.bulk_page_size)
-            place = replace(place, index=place.index + len(products))
+            items = await asyncio.to_thread(spool.page, place.index, self._settings.bulk_page_size)
+            place = replace(place, index=place.index + len(items))
             at_end = place.index >= total
-            yield Page(tuple(products), None if at_end else place.to_json(), total)
+            yield Page(
+                products=tuple(item for item in items if isinstance(item, SourceProduct)),
+                cursor=None if at_end else place.to_json(),
+                total=total,
+                failures=tuple(item for item in items if not isinstance(item, SourceProduct)),
+            )
             if at_end:
                 return
 

@@ -6,7 +6,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from import_core.domain.errors import ItemError
+from import_core.domain.mapping import MAX_VARIANTS
 from import_core.domain.products import SourceImage, SourceProduct
+
+Failure = tuple[str, str, str]
+"""A product that can't be had, as in `Page.failures`."""
+
+MAX_MEDIA = 1_000
+"""Media of one product; Shopify itself allows 250."""
+_LONGEST = {"variants": MAX_VARIANTS, "media": MAX_MEDIA}
+
+
+def check_length(name: str, length: int) -> None:
+    """Bound a product's "variants" or "media"; raises ItemError."""
+    if length > _LONGEST[name]:
+        raise ItemError("fetch", "TooLarge", f"The product has more than {_LONGEST[name]:,} {name}.")
 
 
 @dataclass(frozen=True, slots=True)

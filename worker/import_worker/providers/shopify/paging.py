@@ -8,17 +8,22 @@ from typing import Any
 
 from import_core.domain.errors import (
     HandBackError,
+    ItemError,
     JobError,
     ProviderRejectedError,
     ProviderUnavailableError,
 )
 from import_core.domain.products import Page, SourceProduct
 from import_worker.providers.shopify.client import GraphQLClient, QueryTooCostlyError
-from import_worker.providers.shopify.documents import Connection, read_connection, source_product
+from import_worker.providers.shopify.documents import (
+    Connection,
+    Failure,
+    check_length,
+    read_connection,
+    source_product,
+)
 from import_worker.providers.shopify.queries import MEDIA, PRODUCTS, VARIANTS
 from import_worker.providers.shopify.settings import ShopifyCursor, ShopifySettings
-
-Failure = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,18 +136,21 @@ class Paging:
             media = await self._whole(external_id, "media", read_connection(node.get("media")))
         except ValueError as error:
             return (external_id, "Malformed", f"The product can't be read: {error}.")
-        except ProviderRejectedError as error:
+        except (ItemError, ProviderRejectedError) as error:
             return (external_id, error.reason, error.message)
         return source_product(node, variants, media)
 
     async def _whole(self, external_id: str, name: str, first: Connection) -> list[dict[str, Any]]:
+        """All nodes of a product's connection; raises ValueError, and ItemError where there are too many."""
         nodes = list(first.nodes)
+        check_length(name, len(nodes))
         cursor = first.next_cursor
         while cursor is not None:
             page = await self._more(external_id, name, cursor)
-            if page.next_cursor == cursor:
+            if page.next_cursor == cursor or (page.next_cursor is not None and not page.nodes):
                 raise ValueError(f"its {name} do not go on")
             nodes.extend(page.nodes)
+            check_length(name, len(nodes))
             cursor = page.next_cursor
         return nodes
 

@@ -11,12 +11,12 @@ import structlog
 
 from import_core.domain.errors import CredentialsError, ProviderRejectedError
 from import_core.domain.products import Page
-from import_worker.providers.base import CatalogueFilter, Connection, RateLimiter
+from import_worker.providers.base import CatalogueFilter, Connection, RateLimiter, restarted, starts_over
 from import_worker.providers.shopify.bulk import BulkReader, BulkUnavailableError
 from import_worker.providers.shopify.client import GraphQLClient
 from import_worker.providers.shopify.paging import Paging
 from import_worker.providers.shopify.queries import COUNT, SHOP, search_for
-from import_worker.providers.shopify.settings import ShopifyCursor, ShopifySettings
+from import_worker.providers.shopify.settings import CURSOR_VERSION, ShopifyCursor, ShopifySettings
 
 _log = structlog.get_logger(__name__)
 
@@ -50,13 +50,17 @@ class ShopifyProvider:
         """Close connections."""
         await self._client.aclose()
 
-    async def pages(self, cursor: Mapping[str, Any] | None) -> AsyncGenerator[Page, None]:
+    def pages(self, cursor: Mapping[str, Any] | None) -> AsyncGenerator[Page, None]:
         """Yield the catalogue.
 
         When a bulk operation fails, paging starts over: products that were yielded already come again,
         and are found unchanged.
         """
-        place = stored = ShopifyCursor.parse(cursor)
+        pages = self._pages(ShopifyCursor.parse(cursor))
+        return restarted(pages) if starts_over(cursor, version=CURSOR_VERSION) else pages
+
+    async def _pages(self, stored: ShopifyCursor) -> AsyncGenerator[Page, None]:
+        place = stored
         use_bulk = place.bulk is not None
         if not place.counted:
             count, exact = await self._count()
@@ -72,7 +76,8 @@ class ShopifyProvider:
                 place = place.without_bulk()
             else:
                 return
-        async with aclosing(self._paging.pages(place, stored=stored)) as pages:
+        paged = self._paging.pages(place, stored=stored)
+        async with aclosing(restarted(paged) if use_bulk else paged) as pages:
             async for page in pages:
                 yield page
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from import_core.domain.limits import PageShape
+from import_worker.providers.base import starts_over
 from import_worker.providers.http import CallPolicy
 
 CURSOR_VERSION = 1
@@ -53,7 +54,7 @@ class ShopifyCursor:
     @classmethod
     def parse(cls, value: Mapping[str, Any] | None) -> Self:
         """Read a stored cursor; one of another version starts from the beginning (upserts repeat safely)."""
-        if value is None or value.get("version") != CURSOR_VERSION:
+        if value is None or starts_over(value, version=CURSOR_VERSION):
             return cls()
         shape = value.get("shape")
         return cls(

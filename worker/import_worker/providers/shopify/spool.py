@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from import_core.domain.errors import ItemError
 from import_core.domain.products import SourceProduct
-from import_worker.providers.shopify.documents import source_product
+from import_worker.providers.shopify.documents import Failure, check_length, source_product
 
 CACHE_KIBIBYTES = 8 * 1024
 _SCHEMA = """
-CREATE TABLE product (position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, document TEXT NOT NULL);
-CREATE TABLE child (position INTEGER PRIMARY KEY, parent TEXT NOT NULL, document TEXT NOT NULL);
+CREATE TABLE product (position INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, document TEXT NOT NULL);
+CREATE TABLE child (position INTEGER PRIMARY KEY, parent BLOB NOT NULL, document TEXT NOT NULL);
 """
 
 
@@ -27,37 +29,32 @@ class Spool:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._database = sqlite3.connect("", check_same_thread=False, isolation_level=None)
-        self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
-        self._database.executescript(_SCHEMA)
+        self._database = _empty_database()
 
     def add(self, lines: Sequence[bytes]) -> None:
         """Store lines in order; raises ValueError for one that is no JSON object."""
-        products: list[tuple[str, str]] = []
-        children: list[tuple[str, str]] = []
+        products: list[tuple[bytes, str]] = []
+        children: list[tuple[bytes, str]] = []
         for line in lines:
             document = json.loads(line)
             if not isinstance(document, dict):
                 raise ValueError("a line is no JSON object")  # noqa: TRY004 - the data is wrong, not the call
             parent = document.pop("__parentId", None)
-            text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+            # Escaped: JSON may hold half a surrogate pair, which is no text for SQLite.
+            text = json.dumps(document, separators=(",", ":"))
             if parent is not None:
-                children.append((str(parent), text))
+                children.append((_key(parent), text))
             elif document.get("id"):
-                products.append((str(document["id"]), text))
-        with self._lock:
-            self._database.execute("BEGIN")
-            self._database.executemany("INSERT OR IGNORE INTO product (id, document) VALUES (?, ?)", products)
-            self._database.executemany("INSERT INTO child (parent, document) VALUES (?, ?)", children)
-            self._database.execute("COMMIT")
+                products.append((_key(document["id"]), text))
+        with self._lock, _transaction(self._database) as database:
+            database.executemany("INSERT OR IGNORE INTO product (id, document) VALUES (?, ?)", products)
+            database.executemany("INSERT INTO child (parent, document) VALUES (?, ?)", children)
 
     def clear(self) -> None:
         """Forget all lines, to start over after a broken download."""
         with self._lock:
-            self._database.execute("DELETE FROM product")
-            self._database.execute("DELETE FROM child")
+            self._database.close()
+            self._database = _empty_database()
 
     def finish(self) -> int:
         """Prepare for reading; returns the number of products."""
@@ -66,29 +63,58 @@ class Spool:
             row = self._database.execute("SELECT count(*) FROM product").fetchone()
         return int(row[0])
 
-    def page(self, index: int, size: int) -> list[SourceProduct]:
-        """`size` products from number `index` on (from 0), in the result's order, with their children."""
+    def page(self, index: int, size: int) -> list[SourceProduct | Failure]:
+        """`size` products from number `index` on (from 0), in the result's order, with their children.
+
+        A product with too many children is a failure, so that one can't fill the memory.
+        """
         with self._lock:
             rows = self._database.execute(
                 "SELECT id, document FROM product ORDER BY position LIMIT ? OFFSET ?", (size, index)
             ).fetchall()
-            return [self._product(external_id, text) for external_id, text in rows]
+            return [self._product(key, json.loads(text)) for key, text in rows]
 
     def close(self) -> None:
         """Delete everything."""
         with self._lock:
             self._database.close()
 
-    def _product(self, external_id: str, text: str) -> SourceProduct:
-        variants: list[dict[str, Any]] = []
-        media: list[dict[str, Any]] = []
+    def _product(self, key: bytes, product: dict[str, Any]) -> SourceProduct | Failure:
+        parts: dict[str, list[dict[str, Any]]] = {"variants": [], "media": []}
         for (child,) in self._database.execute(
-            "SELECT document FROM child WHERE parent = ? ORDER BY position", (external_id,)
+            "SELECT document FROM child WHERE parent = ? ORDER BY position", (key,)
         ):
             document = json.loads(child)
             # Children don't say which connection they are of; their ids do. A video has no field of ours.
-            if "/ProductVariant/" in str(document.get("id")):
-                variants.append(document)
-            else:
-                media.append(document)
-        return source_product(json.loads(text), variants, media)
+            name = "variants" if "/ProductVariant/" in str(document.get("id")) else "media"
+            parts[name].append(document)
+            try:
+                check_length(name, len(parts[name]))
+            except ItemError as error:
+                return (str(product["id"]), error.reason, error.message)
+        return source_product(product, parts["variants"], parts["media"])
+
+
+def _empty_database() -> sqlite3.Connection:
+    database = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+    # Of what is added nothing has to be journalled; without any journal a failed batch could not be undone.
+    database.execute("PRAGMA journal_mode = MEMORY")
+    database.execute("PRAGMA synchronous = OFF")
+    database.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
+    database.executescript(_SCHEMA)
+    return database
+
+
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    database.execute("BEGIN")
+    try:
+        yield database
+    except BaseException:
+        database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")
+
+
+def _key(external_id: object) -> bytes:
+    return str(external_id).encode("utf-8", "surrogatepass")
