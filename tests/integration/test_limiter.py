@@ -1,7 +1,9 @@
 """The shared limiter on a real Valkey: no window ever holds more grants than allowed."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -9,6 +11,7 @@ from redis.asyncio import Redis
 
 from import_core.adapters.redis.limiter import KEY_PREFIX, SlidingWindowLimiter, declare_no_recent_calls
 from import_core.domain.errors import HandBackError, QueueUnavailableError
+from import_local.parts.valkey import ValkeyServer
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -99,6 +102,67 @@ async def test_a_flush_while_working_is_noticed(used_redis: Redis) -> None:
     await used_redis.flushall()
     with pytest.raises(HandBackError):
         await one.acquire()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def pair(tmp_path: Path) -> AsyncIterator[tuple[Redis, Redis]]:
+    """A primary and its replica, in step."""
+    password = secrets.token_urlsafe(24)
+    servers = [
+        ValkeyServer(tmp_path / name, log_path=tmp_path / f"{name}.log", password=password)
+        for name in ("primary", "replica")
+    ]
+    try:
+        for server in servers:
+            await server.start()
+        primary, replica = (Redis.from_url(server.url, decode_responses=True) for server in servers)
+        await replica.config_set("masterauth", password)
+        await replica.replicaof("127.0.0.1", servers[0].port)
+        await primary.set("in-step", 1)
+        await until_copied(primary)
+        yield primary, replica
+        await primary.aclose()
+        await replica.aclose()
+    finally:
+        for server in servers:
+            await server.stop()
+
+
+async def until_copied(primary: Redis) -> None:
+    async with asyncio.timeout(20):
+        while not await primary.wait(1, 1000):
+            await primary.incr("in-step")
+
+
+async def test_a_failover_that_lost_the_last_grants_is_noticed(pair: tuple[Redis, Redis]) -> None:
+    primary, replica = pair
+    await declare_no_recent_calls(primary)
+    await limiter(primary, requests=3, per_seconds=60, max_wait=0).acquire()
+    await until_copied(primary)
+    await replica.execute_command("REPLICAOF", "NO", "ONE")
+    # These two the replica never heard of.
+    for _ in range(2):
+        await limiter(primary, requests=3, per_seconds=60, max_wait=0).acquire()
+    assert len(await grants(replica)) == 1
+    with pytest.raises(HandBackError) as raised:
+        await limiter(replica, requests=3, per_seconds=60, max_wait=0).acquire()
+    assert 55 < raised.value.retry_after <= 60
+    await declare_no_recent_calls(replica)
+    with pytest.raises(HandBackError):
+        await limiter(replica, requests=3, per_seconds=60, max_wait=0).acquire()
+
+
+async def test_a_replica_that_comes_and_goes_changes_nothing(pair: tuple[Redis, Redis]) -> None:
+    primary, replica = pair
+    await declare_no_recent_calls(primary)
+    one = limiter(primary, requests=3, per_seconds=60, max_wait=0)
+    await one.acquire()
+    await replica.execute_command("REPLICAOF", "NO", "ONE")
+    await one.acquire()
+    await replica.replicaof("127.0.0.1", primary.connection_pool.connection_kwargs["port"])
+    await until_copied(primary)
+    await one.acquire()
+    assert len(await grants(primary)) == 3
 
 
 async def test_declaring_changes_nothing_where_redis_remembers(redis: Redis) -> None:

@@ -17,24 +17,35 @@ from import_core.domain.limits import effective_window, growing_delay, waits_too
 
 KEY_PREFIX = "imports:limit:"
 MARKER_KEY = "imports:limit-state-since"
-"""Microseconds (server's clock) since when Redis has remembered all grants; absent: it has forgotten."""
+"""Since when which history of Redis has remembered all grants: microseconds of the server's clock, and the
+replication id; absent, or of another history: grants may have been forgotten."""
 MARKER_SECONDS = 30 * 24 * 3600
 SAFETY_MARGIN = 0.5
 """Seconds between a grant and the call's arrival at the provider that the window allows for."""
 
+# A replica that is promoted, and a server that starts again, gets a new replication id: its last grants may be
+# lost, although the marker was copied. Asked inside the script, so that no connection can hold an old answer.
+_HISTORY = """
+local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
+"""
+
 # One script, so that no other worker's call comes between counting and granting. The clock is the
 # server's, so that workers' clocks don't matter. Returns 0, or the microseconds to wait.
-_ACQUIRE = """
+_ACQUIRE = (
+    _HISTORY
+    + """
 local window_key, block_key, marker_key = KEYS[1], KEYS[2], KEYS[3]
 local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 local member, marker_ms = ARGV[3], tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
-local since = tonumber(redis.call('GET', marker_key))
-if not since then
+local marker = redis.call('GET', marker_key)
+local since, remembered = string.match(marker or '', '^(%d+) (%w+)$')
+since = tonumber(since)
+if not since or remembered ~= history then
   since = now
-  redis.call('SET', marker_key, string.format('%.0f', now), 'PX', marker_ms)
+  redis.call('SET', marker_key, string.format('%.0f ', now) .. history, 'PX', marker_ms)
 else
   redis.call('PEXPIRE', marker_key, marker_ms)
 end
@@ -57,6 +68,14 @@ redis.call('ZADD', window_key, string.format('%.0f', now), member)
 redis.call('PEXPIRE', window_key, math.ceil(window / 1000) + 1000)
 return '0'
 """
+)
+
+_DECLARE = (
+    _HISTORY
+    + """
+return redis.call('SET', KEYS[1], '0 ' .. history, 'NX', 'PX', ARGV[1])
+"""
+)
 
 # A longer block is never shortened by a later, shorter one.
 _BLOCK = """
@@ -73,7 +92,8 @@ class SlidingWindowLimiter:
 
     `clock_scale` makes the window pass that many times faster (tests). `max_wait` (seconds) bounds one
     call's waiting; beyond it the job gives its place up. Unknown state counts as a full window: after
-    Redis lost its memory nothing is granted for one window (see `declare_no_recent_calls`). At most
+    Redis lost its memory, was started again or failed over, nothing is granted for one window (see
+    `declare_no_recent_calls`). At most
     `requests` entries are kept per connection, and every key expires.
     """
 
@@ -164,4 +184,4 @@ async def declare_no_recent_calls(redis: Redis) -> None:
     longest window: its first calls then need not wait as after a loss of Redis. Changes nothing when
     Redis remembers.
     """
-    await redis.set(MARKER_KEY, 0, nx=True, ex=MARKER_SECONDS)
+    await redis.eval(_DECLARE, 1, MARKER_KEY, str(MARKER_SECONDS * 1000))
