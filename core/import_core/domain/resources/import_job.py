@@ -11,7 +11,6 @@ from pydantic import Field
 from import_core.domain.jobs import WaitingReason
 from import_core.domain.mapping import TARGET_FIELDS
 from import_core.domain.resources.common import (
-    GROUP,
     CompanyId,
     Conditions,
     Count,
