@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Most tests wait for processes to start or end, so more of them than cores run side by side.
-TEST_PROCESSES ?= 4
+TEST_PROCESSES ?= 3
 SOURCES := core operator worker gateway cli local tests bench
 
 .PHONY: help demo up down status test test-unit test-integration test-e2e check format generate bench lock clean

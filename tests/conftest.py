@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
 from import_local.control import delete_data
@@ -24,6 +25,10 @@ from import_local.parts.control_plane import ControlPlane
 from import_local.parts.objectstore import Bucket, ObjectStoreServer
 from import_local.parts.postgres import PostgresServer
 from import_local.parts.valkey import ValkeyServer
+
+# A busy machine draws examples slowly; what is drawn is bounded by each test's own settings.
+settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("project")
 
 _PROJECT = Path(__file__).parents[1]
 _TEMPLATE = "migrated_template"

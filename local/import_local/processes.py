@@ -23,7 +23,9 @@ def base_environment(**extra: str) -> dict[str, str]:
     kept = {
         key: os.environ[key] for key in ("HOME", "LANG", "PATH", "TMPDIR", "TZ", "USER") if key in os.environ
     }
-    return {**kept, **extra}
+    # Set while the tests' coverage is measured, and only then: children count their lines too.
+    measured = {key: value for key, value in os.environ.items() if key.startswith("COVERAGE_PROCESS")}
+    return {**kept, **measured, **extra}
 
 
 def describe_exit(return_code: int) -> str:

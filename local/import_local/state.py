@@ -38,7 +38,8 @@ def remove_orphaned_postgres() -> None:
     """Under root: remove PostgreSQL's data of installations whose state folder is gone."""
     if not runs_as_root() or not _POSTGRES_OF_ROOT.is_dir():
         return
-    for note in _POSTGRES_OF_ROOT.glob(f"*/{_OWNER_NOTE}"):
+    # A folder with a dot is being made by another start right now.
+    for note in _POSTGRES_OF_ROOT.glob(f"[!.]*/{_OWNER_NOTE}"):
         try:
             choices = StateFolder(Path(note.read_text())).read_choices()
         except (

@@ -35,7 +35,9 @@ async def test_server_says_the_version_that_was_built(control_plane: Path) -> No
 async def test_a_deployment_becomes_a_pending_pod(control_plane: Path) -> None:
     await run_kubectl(control_plane, "create", "namespace", "deployed")
     await run_kubectl(control_plane, "create", "deployment", "web", "--image=web:1", "-n", "deployed")
-    # Without a node, the scheduler's verdict is the last thing that happens to a pod.
+    # No node has this label, whatever other tests register: the scheduler's verdict is the last word.
+    patch = '{"spec":{"template":{"spec":{"nodeSelector":{"nowhere":"yes"}}}}}'
+    await run_kubectl(control_plane, "patch", "deployment", "web", "-n", "deployed", "-p", patch)
     await run_kubectl(
         control_plane,
         *("wait", "deployment/web", "-n", "deployed", "--timeout=30s"),
@@ -43,7 +45,7 @@ async def test_a_deployment_becomes_a_pending_pod(control_plane: Path) -> None:
     )
     await run_kubectl(
         control_plane,
-        *("wait", "pod", "-l", "app=web", "-n", "deployed", "--timeout=30s"),
+        *("wait", "pod", "-l", "app=web", "-n", "deployed", "--timeout=60s"),
         "--for=condition=PodScheduled=False",
     )
 

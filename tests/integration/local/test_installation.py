@@ -55,7 +55,12 @@ async def test_a_part_that_cannot_start_leaves_nothing_running(folder: Path) -> 
         await installation.start()
     assert installation.children == ()
     own = {process.pid for process in psutil.Process().children(recursive=True)}
-    named = [process for process in psutil.process_iter() if str(folder) in " ".join(process.cmdline())]
+    # process_iter(["cmdline"]) leaves out processes that end meanwhile.
+    named = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if str(folder) in " ".join(process.info["cmdline"] or ())
+    ]
     assert not [process for process in named if process.pid in own]
 
 

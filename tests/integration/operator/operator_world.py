@@ -150,6 +150,7 @@ class Operators:
         log = self.folder / f"operator-{len(self.started)}.log"
         variables = {
             "PATH": os.environ["PATH"],
+            **{key: value for key, value in os.environ.items() if key.startswith("COVERAGE_PROCESS")},
             "KUBECONFIG": str(self.cluster.operator_kubeconfig),
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,

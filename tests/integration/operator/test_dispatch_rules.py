@@ -18,6 +18,7 @@ from import_core.adapters.redis.queue import JobQueue, connect
 from import_core.domain.errors import ClaimLostError, QueueUnavailableError
 from import_core.domain.jobs import JobRequest, JobState, Message, ObjectReference
 from import_core.domain.worker_ends import WorkerEnd
+from import_operator.loops import reap
 from import_operator.loops.dispatch import Capacity, DispatchLoop
 from import_operator.loops.reap import ReapLoop
 from import_operator.state import OperatorState
@@ -249,7 +250,30 @@ async def test_expired_lease_makes_the_job_due(
         await worker.claims.finish(claim, JobState.COMPLETED, reason=None, message=None)
     await dispatcher.round()
     again = await worker.take()
-    assert (again.job.deaths, again.job.attempt) == (1, 0), "a death uses up no try"
+    # The reaper has not watched for a lease's time yet, so nobody knows whether the worker died.
+    assert (again.job.deaths, again.job.attempt) == (0, 0), "a lost lease uses up no try"
+
+
+async def test_a_lease_that_runs_out_while_the_database_is_there_is_a_death(
+    dispatchers: Dispatchers,
+    jobs: JobStore,
+    worker: TakingWorker,
+    reaper: ReapLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reap, "WATCHED_SECONDS", 0.0)
+    await jobs.record([request("job")])
+    dispatcher = dispatchers.new()
+    await dispatcher.round()
+    await reaper.round()
+    await worker.take(lease_seconds=0.05)
+
+    async def due() -> bool:
+        await reaper.round()
+        return (await jobs.read(["job"]))["job"].state is JobState.PENDING
+
+    await eventually(due, what="the job due again")
+    assert (await jobs.read(["job"]))["job"].deaths == 1
 
 
 @pytest.mark.parametrize(

@@ -265,6 +265,7 @@ async def start_process(stage: Stage, object_store: Bucket, tmp_path: Path) -> A
         log = tmp_path / f"worker-{len(started)}.log"
         environment = {
             "PATH": os.environ["PATH"],
+            **{key: value for key, value in os.environ.items() if key.startswith("COVERAGE_PROCESS")},
             "KUBECONFIG": str(tmp_path / "kubeconfig"),
             "DATABASE_URL": stage.settings.database_url.get_secret_value(),
             "REDIS_URL": stage.settings.redis_url.get_secret_value(),

@@ -38,10 +38,8 @@ async def test_ten_thousand_products_in_bounded_memory(stage, start_process) -> 
     steady = [(products, used) for products, used in measured.items() if products >= 2_000]
     assert len(steady) >= 10
     growth = slope(steady) * 8_000
-    events = worker.events()
     assert growth < 30, f"{growth:.1f} MB more after 8,000 further products"
     assert peak < 500
-    assert not [event for event in events if event["event"] == "event_loop.blocked"]
 
 
 @pytest.mark.timeout(300)
