@@ -34,10 +34,18 @@ async def test_server_says_the_version_that_was_built(control_plane: Path) -> No
 
 async def test_a_deployment_becomes_a_pending_pod(control_plane: Path) -> None:
     await run_kubectl(control_plane, "create", "namespace", "deployed")
-    await run_kubectl(control_plane, "create", "deployment", "web", "--image=web:1", "-n", "deployed")
     # No node has this label, whatever other tests register: the scheduler's verdict is the last word.
-    patch = '{"spec":{"template":{"spec":{"nodeSelector":{"nowhere":"yes"}}}}}'
-    await run_kubectl(control_plane, "patch", "deployment", "web", "-n", "deployed", "-p", patch)
+    template = {
+        "metadata": {"labels": {"app": "web"}},
+        "spec": {"nodeSelector": {"nowhere": "yes"}, "containers": [{"name": "web", "image": "web:1"}]},
+    }
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "deployed"},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": template},
+    }
+    await run_kubectl(control_plane, "create", "-f", "-", stdin=json.dumps(deployment).encode())
     await run_kubectl(
         control_plane,
         *("wait", "deployment/web", "-n", "deployed", "--timeout=30s"),
