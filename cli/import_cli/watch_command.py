@@ -14,6 +14,7 @@ from import_cli.printing import say
 from import_cli.sources import DEFAULT_NAMESPACE, NoDatabaseError, Sources, UsageError, is_object_name
 from import_cli.watch_view import WatchView, outlook
 from import_core.adapters.kube.resources import IMPORT_JOB
+from import_core.adapters.tasks import end_tasks
 from import_core.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 from import_core.domain.jobs import JobState
 from import_core.domain.projection import PHASES
@@ -72,8 +73,7 @@ async def _follow(sources: Sources, console: Console, name: str) -> WatchView:
                     if view.ended:
                         break
         finally:
-            estimates.cancel()
-            await asyncio.gather(estimates, return_exceptions=True)
+            await end_tasks([estimates])
         return view
 
 

@@ -20,6 +20,7 @@ from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.origins import OriginStore
 from import_core.adapters.postgres.workers import WorkerStore
 from import_core.adapters.redis.queue import JobQueue, connect
+from import_core.adapters.tasks import end_tasks
 from import_core.domain.errors import ImportOperatorError, QueueUnavailableError
 from import_core.domain.jobs import DEFAULT_QUEUE
 from import_core.observability.health import HealthServer
@@ -38,7 +39,6 @@ from import_operator.loops.scale import ScaleLoop
 from import_operator.loops.tell import TellLoop
 from import_operator.settings import OperatorSettings
 from import_operator.state import OperatorState
-from import_operator.tasks import end_tasks
 from import_operator.watching import Watcher
 
 log = get_logger(__name__)

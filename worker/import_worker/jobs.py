@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import structlog
 
 from import_core.adapters.postgres.claims import ClaimStore
+from import_core.adapters.tasks import end_tasks
 from import_core.domain.errors import (
     ClaimLostError,
     DatabaseUnavailableError,
@@ -155,8 +156,7 @@ class JobRunner:
         finally:
             handing_back.cancel()
             if not work.done():
-                work.cancel()
-                await asyncio.wait({work})
+                await end_tasks([work])
         if not work.cancelled():
             error = work.exception()
             return error, None if error else work.result()

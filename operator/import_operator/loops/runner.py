@@ -8,10 +8,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from import_core.adapters.tasks import end_tasks
 from import_core.domain.errors import ImportOperatorError
 from import_core.observability.logs import get_logger
 from import_operator import metrics
-from import_operator.tasks import end_tasks
 
 log = get_logger(__name__)
 

@@ -289,7 +289,9 @@ def test_an_interrupted_start_leaves_nothing(
     assert starting.stdout is not None
     shown = ""
     while "kube-apiserver: starting" not in shown:
-        shown += starting.stdout.readline()
+        line = starting.stdout.readline()
+        assert line, f"the start ended by itself: {shown}{starting.communicate(timeout=30)[0]}"
+        shown += line
     records = local.records()
     assert {"postgres", "warden"} & set(records)
     os.kill(starting.pid if victim == "up" else records[victim].pid, number)
