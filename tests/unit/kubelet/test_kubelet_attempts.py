@@ -89,7 +89,8 @@ async def test_only_strays_are_ended(record, runtime, tmp_path):
     stray = await asyncio.create_subprocess_exec("sleep", "1000", env=environment)
     stranger = await asyncio.create_subprocess_exec("sleep", "1000", env={"PATH": os.environ["PATH"]})
     await end_strays(tmp_path, [record])
-    assert await asyncio.wait_for(stray.wait(), 30) == -9
+    # 255 where the stray's end was collected before asyncio saw it, which is then all that asyncio knows.
+    assert await asyncio.wait_for(stray.wait(), 30) in {-9, 255}
     assert attempt.is_running()
     assert stranger.returncode is None
     stranger.kill()
