@@ -9,6 +9,7 @@ from typing import Any
 
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import IMPORT_JOB
+from import_core.adapters.tasks import end_tasks
 from import_core.domain.errors import KubernetesUnavailableError
 
 REREAD_SECONDS = 10.0
@@ -61,8 +62,7 @@ class Follower:
                 else:
                     yield await self._kube.get(IMPORT_JOB, self._namespace, self._name)
         finally:
-            upcoming.cancel()
-            await asyncio.gather(upcoming, return_exceptions=True)
+            await end_tasks([upcoming])
 
     def _bear(self, error: KubernetesUnavailableError) -> None:
         now = asyncio.get_running_loop().time()

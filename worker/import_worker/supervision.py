@@ -8,6 +8,8 @@ from typing import Any
 
 import structlog
 
+from import_core.adapters.tasks import end_tasks
+
 log = structlog.get_logger(__name__)
 
 
@@ -27,9 +29,7 @@ class SideTasks:
 
     async def cancel(self, name: str) -> None:
         """End one side task that is no longer needed."""
-        task = self._tasks.pop(name)
-        task.cancel()
-        await asyncio.wait({task})
+        await end_tasks([self._tasks.pop(name)])
 
     async def close(self) -> None:
         """End all side tasks."""

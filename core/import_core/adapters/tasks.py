@@ -18,3 +18,6 @@ async def end_tasks(tasks: Collection[asyncio.Task[Any]], *, again_seconds: floa
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=again_seconds)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # looked at, or asyncio would complain of it

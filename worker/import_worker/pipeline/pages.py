@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 
 from import_core.adapters.postgres.catalogue import CatalogueStore, KnownProduct, PageWrite
+from import_core.adapters.tasks import end_tasks
 from import_core.domain.errors import CatalogueTooLargeError, EveryProductFailedError
 from import_core.domain.images import ImageResult, KnownImage
 from import_core.domain.jobs import Checkpoint, Claim, Progress
@@ -218,7 +219,6 @@ async def one_ahead(pages: AsyncIterator[Page]) -> AsyncGenerator[Page, None]:
             upcoming = asyncio.create_task(fetch())
             yield page
     finally:
-        upcoming.cancel()
-        await asyncio.gather(upcoming, return_exceptions=True)
+        await end_tasks([upcoming])
         if isinstance(pages, AsyncGenerator):
             await pages.aclose()
