@@ -10,8 +10,9 @@ from import_local.credentials import KeyPair
 from import_local.folders import ensure_folder
 from import_local.kubectl import KubectlError, run_kubectl
 from import_local.parts.control_plane import KUBELET_CLIENT, ControlPlane
+from import_local.parts.one_process import OneProcessPart
 from import_local.ports import LOOPBACK
-from import_local.processes import Child, base_environment, start_child, wait_until_ready
+from import_local.processes import base_environment, start_child, wait_until_ready
 
 # Images stand for commands of this Python environment.
 IMAGES = {
@@ -27,7 +28,7 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:node
 """
 
 
-class ProcessNode:
+class ProcessNode(OneProcessPart):
     """One process kubelet with its state in `folder`; stopping it stops its pods' processes."""
 
     name = "kubelet"
@@ -46,7 +47,6 @@ class ProcessNode:
         self._images = dict(images)
         self._options = tuple(options)
         self.node_name = node_name
-        self.child: Child | None = None
 
     async def start(self, kubeconfig: Path, control_plane: ControlPlane | None) -> None:
         """Start the kubelet and wait until its Node is ready.
@@ -95,16 +95,6 @@ class ProcessNode:
         except BaseException:
             await self.stop()
             raise
-
-    def processes(self) -> list[Child]:
-        """Return the processes that run now."""
-        return [self.child] if self.child is not None else []
-
-    async def stop(self) -> None:
-        """Stop the kubelet and with it its pods; nothing happens when it does not run."""
-        if self.child is not None:
-            await self.child.stop()
-            self.child = None
 
     async def _forget_ended_pods(self, kubeconfig: Path) -> None:
         """Delete the pods of an earlier run that a controller replaces; their processes ended with that run.

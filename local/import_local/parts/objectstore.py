@@ -12,8 +12,9 @@ import httpx2
 
 from import_local.binaries import OBJECT_STORE, ensure_binaries
 from import_local.folders import ensure_folder
+from import_local.parts.one_process import OneProcessPart
 from import_local.ports import LOOPBACK, free_port
-from import_local.processes import Child, base_environment, start_child, wait_until_ready
+from import_local.processes import base_environment, start_child, wait_until_ready
 from import_local.progress import Progress, silent
 
 REGION = "us-east-1"
@@ -31,7 +32,7 @@ class Bucket:
     region: str
 
 
-class ObjectStoreServer:
+class ObjectStoreServer(OneProcessPart):
     """One S3 server; a bucket is a folder below `folder/buckets`."""
 
     name = "object-store"
@@ -51,7 +52,6 @@ class ObjectStoreServer:
         self.secret_access_key = secret_access_key or secrets.token_urlsafe(30)
         self.region = REGION
         self.port = port or 0
-        self.child: Child | None = None
 
     @property
     def endpoint_url(self) -> str:
@@ -86,16 +86,6 @@ class ObjectStoreServer:
         except BaseException:
             await self.stop()
             raise
-
-    def processes(self) -> list[Child]:
-        """Return the processes that run now."""
-        return [self.child] if self.child is not None else []
-
-    async def stop(self) -> None:
-        """Stop the server; nothing happens when it does not run."""
-        if self.child is not None:
-            await self.child.stop()
-            self.child = None
 
     async def create_bucket(self, name: str) -> Bucket:
         """Create a bucket unless it exists; returns how to reach it."""

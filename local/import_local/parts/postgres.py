@@ -20,10 +20,10 @@ from psycopg import sql
 
 from import_local.errors import FolderError, LocalError
 from import_local.folders import ensure_folder, readable_cache_folder, runs_as_root
+from import_local.parts.one_process import OneProcessPart
 from import_local.ports import LOOPBACK, free_port
 from import_local.processes import (
     Account,
-    Child,
     base_environment,
     run_once,
     start_child,
@@ -47,7 +47,7 @@ _ALWAYS = {
 _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
-class PostgresServer:
+class PostgresServer(OneProcessPart):
     """One server with its data in `folder`; `start` may be called again after `stop` on the same data."""
 
     name = "postgres"
@@ -66,7 +66,6 @@ class PostgresServer:
         self._durable = durable
         self.password = password or secrets.token_urlsafe(24)
         self.port = port or 0
-        self.child: Child | None = None
 
     def url(self, database: str = "postgres", *, user: str = APPLICATION_ROLE) -> str:
         """Connection URL with password for one database."""
@@ -99,16 +98,6 @@ class PostgresServer:
         except BaseException:
             await self.stop()
             raise
-
-    def processes(self) -> list[Child]:
-        """Return the processes that run now."""
-        return [self.child] if self.child is not None else []
-
-    async def stop(self) -> None:
-        """Stop the server cleanly; nothing happens when it does not run."""
-        if self.child is not None:
-            await self.child.stop()
-            self.child = None
 
     async def create_database(self, database: str, *, template: str | None = None) -> str:
         """Create a database owned by the application's role, unless it exists; returns its URL."""

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import httpx2
 
+from import_local.parts.one_process import OneProcessPart
 from import_local.ports import LOOPBACK, free_port
-from import_local.processes import Child, base_environment, start_child, wait_until_ready
+from import_local.processes import base_environment, start_child, wait_until_ready
 
 
-class SampleProviders:
+class SampleProviders(OneProcessPart):
     """One server for all sample shops and accounts; `options` are further arguments for it."""
 
     name = "samples"
@@ -19,7 +20,6 @@ class SampleProviders:
         self._log_path = log_path
         self._options = tuple(options)
         self.port = port or 0
-        self.child: Child | None = None
 
     @property
     def shopify_url(self) -> str:
@@ -45,16 +45,6 @@ class SampleProviders:
         except BaseException:
             await self.stop()
             raise
-
-    def processes(self) -> list[Child]:
-        """Return the processes that run now."""
-        return [self.child] if self.child is not None else []
-
-    async def stop(self) -> None:
-        """Stop the server; nothing happens when it does not run."""
-        if self.child is not None:
-            await self.child.stop()
-            self.child = None
 
     async def _answers(self) -> bool:
         async with httpx2.AsyncClient(trust_env=False, timeout=2) as client:

@@ -15,11 +15,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from import_local.errors import LocalError
 from import_local.folders import ensure_folder
+from import_local.parts.one_process import OneProcessPart
 from import_local.ports import LOOPBACK, free_port
 from import_local.processes import Child, base_environment, start_child, wait_until_ready
 
 
-class ValkeyServer:
+class ValkeyServer(OneProcessPart):
     """One server without persistence; `noeviction`, as BullMQ needs."""
 
     name = "valkey"
@@ -31,7 +32,6 @@ class ValkeyServer:
         self._log_path = log_path
         self.password = password or secrets.token_urlsafe(24)
         self.port = port or 0
-        self.child: Child | None = None
 
     @property
     def url(self) -> str:
@@ -56,16 +56,6 @@ class ValkeyServer:
         except BaseException:
             await self.stop()
             raise
-
-    def processes(self) -> list[Child]:
-        """Return the processes that run now."""
-        return [self.child] if self.child is not None else []
-
-    async def stop(self) -> None:
-        """Stop the server; nothing happens when it does not run."""
-        if self.child is not None:
-            await self.child.stop()
-            self.child = None
 
     async def _send_configuration(self, child: Child) -> None:
         # By standard input, because a password on the command line can be read by every user.
