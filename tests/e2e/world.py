@@ -17,6 +17,7 @@ from obstore.store import S3Store
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import IMPORT_JOB, Kind
 from import_local.binaries import find_kubectl
+from import_local.demo.measures import open_store
 from import_local.installation import Installation
 
 NAMESPACE = "imports"
@@ -109,16 +110,7 @@ class World:
             return await cursor.fetchall() if cursor.description else []
 
     def store(self) -> S3Store:
-        environment = self.installation.environment
-        return S3Store(
-            environment["S3_BUCKET"],
-            endpoint=environment["S3_ENDPOINT_URL"],
-            access_key_id=environment["AWS_ACCESS_KEY_ID"],
-            secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-            region=environment["AWS_REGION"],
-            client_options={"allow_http": True, "timeout": "30s"},
-            virtual_hosted_style_request=False,
-        )
+        return open_store(self.installation.environment)
 
     async def objects(self, prefix: str) -> dict[str, tuple[int, str]]:
         """Size and time of the last PUT of every object below a prefix."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,19 @@ async def row_versions(database_url: str, company_id: str) -> frozenset[tuple[st
     """(table, id, xmin) of every product and image row of a company."""
     rows = await read_all(database_url, VERSIONS, {"company": company_id})
     return frozenset((row[0], row[1], row[2]) for row in rows)
+
+
+def open_store(environment: Mapping[str, str]) -> S3Store:
+    """The bucket that an installation's environment names."""
+    return S3Store(
+        environment["S3_BUCKET"],
+        endpoint=environment["S3_ENDPOINT_URL"],
+        access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        region=environment["AWS_REGION"],
+        client_options={"allow_http": True, "timeout": "30s"},
+        virtual_hosted_style_request=False,
+    )
 
 
 async def stored_objects(store: S3Store) -> StoredObjects:

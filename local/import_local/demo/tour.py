@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from obstore.store import S3Store
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -254,7 +253,7 @@ class Tour:
         self._say(
             "The same catalogue again", "An unchanged catalogue writes no row version and puts no object."
         )
-        store = self._store()
+        store = measures.open_store(self._installation.environment)
         rows = await measures.row_versions(self._database_url, "acme")
         objects = await measures.stored_objects(store)
         again = get_import_job(name="acme-again", company_id="acme", provider="acme-shopify")
@@ -294,25 +293,13 @@ class Tour:
         report.products, report.image_rows, report.item_errors = totals
         durations = (await measures.read_all(self._database_url, measures.DURATIONS))[0][0]
         report.job_p50_seconds, report.job_p95_seconds = (float(value) for value in durations)
-        stored = await measures.stored_objects(self._store())
+        stored = await measures.stored_objects(measures.open_store(self._installation.environment))
         report.stored_images, report.stored_thumbnails, report.stored_bytes = (
             stored.images,
             stored.thumbnails,
             stored.bytes,
         )
         report.workers_at_end = await self._cluster.deployment_replicas(WORKERS)
-
-    def _store(self) -> S3Store:
-        environment = self._installation.environment
-        return S3Store(
-            environment["S3_BUCKET"],
-            endpoint=environment["S3_ENDPOINT_URL"],
-            access_key_id=environment["AWS_ACCESS_KEY_ID"],
-            secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-            region=environment["AWS_REGION"],
-            client_options={"allow_http": True, "timeout": "30s"},
-            virtual_hosted_style_request=False,
-        )
 
 
 async def run_demo(state_folder: Path, report_file: Path, console: Console) -> int:
