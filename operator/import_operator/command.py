@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 import typer
@@ -35,11 +36,13 @@ def migrate() -> None:
 
 
 async def _run() -> None:
+    from import_core.fail_points import OPERATOR_POINTS, arm_fail_point
     from import_operator.process import OperatorProcess
     from import_operator.settings import OperatorSettings
 
     settings = OperatorSettings()
     configure_logs(level=settings.log_level, process="import-operator")
+    arm_fail_point(OPERATOR_POINTS, os.environ)
     await OperatorProcess(settings).run()
 
 

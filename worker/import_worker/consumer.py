@@ -14,6 +14,7 @@ from redis.backoff import ExponentialBackoff
 
 from import_core.adapters.redis.queue import QUEUE_PREFIX
 from import_core.domain.jobs import Message
+from import_core.fail_points import fail_point
 from import_core.observability.metrics import WorkerMetrics
 
 log = structlog.get_logger(__name__)
@@ -58,6 +59,7 @@ class QueueConsumer:
             },
         )
         self._worker.on("error", self._on_error)
+        self._worker.on("completed", self._on_acknowledged)
         for client in (self._worker.client, self._worker.bclient):
             # The package's own retries sleep for up to 20 s each, through a stop as well.
             client.set_retry(Retry(ExponentialBackoff(cap=1, base=0.05), 2))
@@ -95,6 +97,9 @@ class QueueConsumer:
         except Exception:
             # A defect: the claim, if there is one, ends with its lease. Raising would only fail the message.
             log.exception("message.failed", jobId=message.job_id, dispatch=message.dispatch)
+
+    def _on_acknowledged(self, *_details: object) -> None:
+        fail_point("message.acknowledged")
 
     def _on_error(self, error: object, *_details: object) -> None:
         """Errors of locks and acknowledgements change nothing: only the claim in PostgreSQL decides."""

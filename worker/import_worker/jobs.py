@@ -22,6 +22,7 @@ from import_core.domain.errors import (
 )
 from import_core.domain.failures import Fail, Retry, decide_after_error
 from import_core.domain.jobs import Claim, JobState, Message
+from import_core.fail_points import fail_point
 from import_core.observability.metrics import WorkerMetrics
 from import_worker.gate import JobGate, Place
 from import_worker.leases import HeldLease, LeaseKeeper
@@ -108,6 +109,7 @@ class JobRunner:
             if claim is None:
                 self._drop(message, "stale", None)
                 return
+            fail_point("job.claimed")
             await self._run_claimed(claim, place, claimed_at)
 
     def _drop(self, message: Message, reason: str, detail: str | None) -> None:
@@ -207,6 +209,7 @@ class JobRunner:
         await through_outages(
             lambda: self._claims.finish(claim, state, reason=reason, message=message), what="finish"
         )
+        fail_point("job.finished")
 
     async def _release(self, claim: Claim, decision: Retry) -> None:
         await through_outages(
@@ -219,6 +222,7 @@ class JobRunner:
             ),
             what="release",
         )
+        fail_point("job.released")
 
     def _report(self, run: Run, outcome: Outcome, error: BaseException | None, seconds: float) -> None:
         self._metrics.jobs.labels(outcome, run.provider_type).inc()

@@ -34,6 +34,8 @@ def main() -> None:
 
 
 def _run() -> int:
+    import os
+
     import uvloop
     from pydantic import ValidationError
 
@@ -48,8 +50,10 @@ def _run() -> int:
         return 2
     configure_logs(level=settings.log_level, process="worker")
     from import_core.domain.errors import ImportOperatorError
+    from import_core.fail_points import WORKER_POINTS, arm_fail_point
 
     try:
+        arm_fail_point(WORKER_POINTS, os.environ)
         return uvloop.run(_serve(settings))
     except ImportOperatorError as error:
         get_logger(__name__).error("worker.not_started", error=type(error).__name__, detail=error.message)

@@ -12,6 +12,7 @@ from import_core.adapters.redis.queue import JobQueue
 from import_core.domain.dispatch import Candidate, StartRate, choose, lost, window
 from import_core.domain.errors import QueueUnavailableError
 from import_core.domain.jobs import Message
+from import_core.fail_points import fail_point
 from import_core.observability.logs import get_logger
 from import_operator import metrics
 from import_operator.loops.runner import Loop
@@ -74,12 +75,15 @@ class DispatchLoop:
         try:
             await self._check(queue)
             messages = await self._hand_over(name, capacity)
+            if messages:
+                fail_point("dispatch.committed")
             await queue.add(messages)
         except QueueUnavailableError:
             # Rows may be handed over that Redis never saw; looked at as soon as it is back.
             self._doubtful.add(name)
             raise
         if messages:
+            fail_point("dispatch.added")
             metrics.JOBS_DISPATCHED.labels(name).inc(len(messages))
             log.info("jobs.dispatched", queue=name, jobs=len(messages))
 

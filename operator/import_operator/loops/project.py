@@ -21,6 +21,7 @@ from import_core.domain.errors import (
 from import_core.domain.jobs import JobRow, JobState
 from import_core.domain.projection import PatchSchedule, is_final, project
 from import_core.domain.resources.import_job import JobPhase
+from import_core.fail_points import fail_point
 from import_core.observability.logs import get_logger
 from import_operator import metrics
 from import_operator.loops.runner import Loop
@@ -149,6 +150,7 @@ class ProjectLoop:
             metrics.STATUS_PATCHES.labels("ImportJob", "unavailable").inc()
             raise
         else:
+            fail_point("status.patched")
             metrics.STATUS_PATCHES.labels("ImportJob", "written").inc()
             self._state.jobs.put(answer)
             if "phase" in patch.status:

@@ -9,6 +9,7 @@ from import_core.adapters.postgres.claims import LEASE_SECONDS, ClaimStore, Ende
 from import_core.adapters.postgres.workers import WorkerStore
 from import_core.domain.errors import DatabaseUnavailableError
 from import_core.domain.worker_ends import KnownWorker, ended_workers
+from import_core.fail_points import fail_point
 from import_core.observability.logs import get_logger
 from import_operator import metrics
 from import_operator.loops.runner import Loop
@@ -81,6 +82,7 @@ class ReapLoop:
     def _tell(self, ended: Sequence[EndedClaim], *, cause: str) -> None:
         if not ended:
             return
+        fail_point("claims.ended")
         metrics.CLAIMS_ENDED.labels(cause).inc(len(ended))
         for claim in ended:
             log.warning(

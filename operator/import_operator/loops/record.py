@@ -16,6 +16,7 @@ from import_core.domain.admission import (
 )
 from import_core.domain.errors import DatabaseUnavailableError
 from import_core.domain.projection import is_final
+from import_core.fail_points import fail_point
 from import_core.observability.logs import get_logger
 from import_operator import metrics
 from import_operator.loops.runner import Loop
@@ -56,6 +57,7 @@ class RecordLoop:
             self._state.to_cancel.update(deleted)
             raise
         if cancelled:
+            fail_point("job.cancelled")
             metrics.JOBS_CANCELLED.inc(len(cancelled))
             self._state.dispatch_wanted.set()
             for job_id in cancelled:
@@ -85,6 +87,7 @@ class RecordLoop:
         requests = [admission.request for admission in accepted.values() if admission.request is not None]
         try:
             await self._jobs.record(requests)
+            fail_point("record.committed")
             await self._jobs.suspend_running([request.id for request in requests if request.suspended])
         except DatabaseUnavailableError as error:
             refusal = Refusal(DATABASE_UNAVAILABLE, f"{error.message}; the job is recorded once it is back")

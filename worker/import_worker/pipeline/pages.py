@@ -20,6 +20,7 @@ from import_core.domain.images import ImageResult, KnownImage
 from import_core.domain.jobs import Checkpoint, Claim, Progress
 from import_core.domain.mapping import CompiledMapping
 from import_core.domain.products import Page, SourceImage
+from import_core.fail_points import fail_point
 from import_core.observability.metrics import WorkerMetrics
 from import_worker.outages import through_outages
 from import_worker.pipeline.planning import ImportedItem, count_images, counted_before, plan_page
@@ -99,6 +100,7 @@ class CatalogueImport:
             what="known products",
         )
         imported = await self._import_images(mapped, known)
+        fail_point("page.images-stored")
         write = plan_page(
             import_source=self.import_source,
             page=page,
@@ -151,6 +153,7 @@ class CatalogueImport:
         clock = asyncio.get_running_loop().time
         started = clock()
         await through_outages(lambda: self.catalogue.commit_page(self.claim, write), what="page")
+        fail_point("page.committed")
         self.metrics.page_commit_seconds.observe(clock() - started)
         self.metrics.pages.labels(self.import_source).inc()
         self.live.current = write.checkpoint.progress
