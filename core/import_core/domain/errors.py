@@ -155,6 +155,12 @@ class EveryProductFailedError(PermanentError):
     reason = "EveryProductFailed"
 
 
+class RemovalsNotConfirmedError(PermanentError):
+    """Too many products are gone from the source to archive them without a person's word."""
+
+    reason = "RemovalsNotConfirmed"
+
+
 class CatalogueTooLargeError(PermanentError):
     """The catalogue has more products than a job may import."""
 

@@ -60,6 +60,10 @@ class Progress:
     images_imported: int = 0
     images_unchanged: int = 0
     images_failed: int = 0
+    products_seen: int = 0
+    """Products done whose ids were kept, to find those that are gone; the rest can't be told by id."""
+    products_archived: int = 0
+    """Products archived because they are gone from the source."""
 
     @property
     def products_done(self) -> int:
@@ -135,6 +139,8 @@ class JobRow:
     generation: int = 0
     progress: Progress = field(default_factory=Progress)
     claimed_by: str | None = None
+    confirmed_removals: int | None = None
+    """Generation of the job whose removals a person has confirmed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class Page:
     `total` is the number of products in the whole catalogue where the provider tells.
     `failures` are products of this page that the provider could not give: (external id, reason, message).
     `restarted`: the catalogue starts over with this page, so what was counted before comes again.
+    `unidentified` of the failures are named by something else than the product's id, which can't be read.
     """
 
     products: tuple[SourceProduct, ...]
@@ -43,6 +44,7 @@ class Page:
     total: int | None = None
     failures: tuple[tuple[str, str, str], ...] = ()
     restarted: bool = False
+    unidentified: int = 0
 
 
 @dataclass(frozen=True, slots=True)

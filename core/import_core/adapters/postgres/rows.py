@@ -13,7 +13,7 @@ JOB_COLUMNS = """
     j.id, j."companyId", j.provider, j.status, j.namespace, j."createdAt", j.queue, j."objectName",
     j."objectUid", j.spec, j.attempt, j.deaths, j.dispatch, j."dispatchedAt", j."notBefore",
     j."startedAt", j."completedAt", j.suspended, j."waitingReason", j."failureReason",
-    j."errorMessage", j.generation, c.progress, k.live_progress, k.worker_id
+    j."errorMessage", j.generation, c.progress, k.live_progress, k.worker_id, j."confirmedRemovals"
 """
 JOB_TABLES = """
     "ProductImportJob" j
@@ -70,4 +70,5 @@ def job_from_row(row: Sequence[Any]) -> JobRow:
         generation=row[21] or 0,
         progress=current_progress(row[22], row[23]),
         claimed_by=row[24],
+        confirmed_removals=row[25],
     )

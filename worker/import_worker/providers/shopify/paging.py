@@ -41,6 +41,7 @@ class Part:
     last: str | None
     products: list[SourceProduct] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    unidentified: int = 0
     error: JobError | HandBackError | None = None
 
 
@@ -71,6 +72,7 @@ class Paging:
                     cursor=None if at_end else place.to_json(),
                     total=place.total,
                     failures=tuple(part.failures),
+                    unidentified=part.unidentified,
                 )
             if part.error is not None:
                 raise part.error
@@ -87,6 +89,7 @@ class Paging:
                     part.products.append(outcome)
                 else:
                     part.failures.append(outcome)
+                    part.unidentified += outcome[0] == cursor
                 part.last = cursor
             part.last = listing.next_cursor
         except (JobError, HandBackError) as error:
