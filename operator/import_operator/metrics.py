@@ -37,6 +37,13 @@ VANISHED_GUARD = Counter(
     "imports_vanished_guard_total",
     "Times that cancelling jobs without object was refused as too many at once",
 )
+CANCELLATIONS_WITHHELD = Gauge(
+    "imports_cancellations_withheld", "Jobs without object that the guard keeps from being cancelled"
+)
+REPAIRS = Counter("imports_repairs_total", "What was found wrong and put right", ["kind"])
+JOBS_STALLED_FAILED = Counter(
+    "imports_jobs_stalled_failed_total", "Jobs failed because they made no progress for too long"
+)
 EVENTS = Counter("imports_events_total", "Kubernetes Events by what became of them", ["result"])
 WATCH_RESTARTS = Counter(
     "imports_watch_restarts_total", "Times that watching the API server was started anew"
