@@ -7,25 +7,25 @@ from urllib.parse import urlsplit
 
 import yaml
 from operator_world import Cluster, Operators, TakingWorker, eventually
-from tcp_proxy import Proxy
 
 from import_core.adapters.kube.resources import DEPLOYMENT, IMPORT_JOB, WORKER_POOL
 from import_core.adapters.postgres import Database
+from import_local.faults.proxy import TcpProxy
 
 
 @asynccontextmanager
-async def door(url: str) -> AsyncIterator[Proxy]:
+async def door(url: str) -> AsyncIterator[TcpProxy]:
     port = urlsplit(url).port
     assert port is not None
-    proxy = Proxy(port)
+    proxy = TcpProxy(port)
     await proxy.start()
     try:
         yield proxy
     finally:
-        await proxy.shut()
+        await proxy.stop()
 
 
-def kubeconfig_through(kubeconfig: Path, proxy: Proxy, folder: Path) -> Path:
+def kubeconfig_through(kubeconfig: Path, proxy: TcpProxy, folder: Path) -> Path:
     document = yaml.safe_load(kubeconfig.read_text())
     cluster = document["clusters"][0]["cluster"]
     cluster["server"] = proxy.through(cluster["server"])
@@ -42,7 +42,7 @@ async def test_database_away(
         await cluster.provider()
         await cluster.pool("steady", scaling={"minReplicas": 3, "maxReplicas": 5})
         await cluster.condition(WORKER_POOL, "steady", "DepthKnown", "True")
-        await proxy.shut()
+        await proxy.cut()
 
         await cluster.job("patient")
         condition = await cluster.condition(IMPORT_JOB, "patient", "Accepted", "False")
@@ -52,7 +52,7 @@ async def test_database_away(
         status = await cluster.status("steady", WORKER_POOL)
         assert "queueDepth" not in status, "unknown is not zero"
 
-        await proxy.start()
+        await proxy.heal()
         await worker.finish(await worker.take())
         done = await cluster.phase("patient", "Succeeded", seconds=60)
         assert {c["type"]: c["status"] for c in done["conditions"]}["Accepted"] == "True"
@@ -66,10 +66,10 @@ async def test_redis_away(
         await operators.leading(REDIS_URL=proxy.through(redis_url))
         await cluster.provider()
         await cluster.pool()
-        await proxy.shut()
+        await proxy.cut()
         await cluster.job("patient")
         await cluster.phase("patient", "Queued")
-        await proxy.start()
+        await proxy.heal()
         await worker.finish(await worker.take())
         await cluster.phase("patient", "Succeeded")
 
@@ -84,7 +84,7 @@ async def test_api_server_away(
         await cluster.provider()
         await cluster.pool("steady")
         await cluster.condition(WORKER_POOL, "steady", "ScalingActive", "True")
-        await proxy.shut()
+        await proxy.cut()
 
         async with database.connection() as connection:
             await connection.execute(
@@ -97,7 +97,7 @@ async def test_api_server_away(
 
         await eventually(lambda: _tells(operator, "lease.unreachable"), what="the Lease out of reach")
         await cluster.job("meanwhile")
-        await proxy.start()
+        await proxy.heal()
         claim = await worker.take()
         await worker.finish(claim)
         await cluster.phase("meanwhile", "Succeeded", seconds=60)
