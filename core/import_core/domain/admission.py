@@ -9,6 +9,7 @@ from typing import Any
 from import_core.domain.errors import InvalidResourceError
 from import_core.domain.jobs import JobRequest, ObjectReference
 from import_core.domain.mapping import check_mapping
+from import_core.domain.reopening import requests_of
 from import_core.domain.resources.common import not_yet_enforced
 from import_core.domain.resources.import_job import ImportJob, parse_import_job
 from import_core.domain.resources.import_provider import parse_import_provider
@@ -109,6 +110,7 @@ def _refusal(job: ImportJob, provider_body: Mapping[str, Any] | None) -> Refusal
 
 def _request(job: ImportJob, body: Mapping[str, Any]) -> JobRequest:
     metadata = job.metadata
+    asked = requests_of(body)
     return JobRequest(
         id=metadata.uid,
         company_id=job.spec.company_id,
@@ -118,4 +120,6 @@ def _request(job: ImportJob, body: Mapping[str, Any]) -> JobRequest:
         origin=ObjectReference(metadata.namespace, metadata.name, metadata.uid),
         generation=metadata.generation,
         suspended=job.spec.suspend,
+        retry_token=asked.retry,
+        items_retry_token=asked.retry_items,
     )

@@ -110,6 +110,9 @@ class JobRequest:
     generation: int = 0
     suspended: bool = False
     queue: str = DEFAULT_QUEUE
+    retry_token: str | None = None
+    """Requests for a retry that the object came with: the first run honours them."""
+    items_retry_token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from psycopg.types.json import Jsonb
 
-from import_core.adapters.postgres.pool import Database
+from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.rows import JOB_COLUMNS, JOB_TABLES, job_from_row
 from import_core.domain.jobs import JobRequest, JobRow
 
@@ -20,12 +20,13 @@ BATCH = 500
 RECORD = """
 INSERT INTO "ProductImportJob" AS j
     (id, "companyId", provider, status, namespace, "objectName", "objectUid", generation, spec, queue, suspended,
-     attempt, deaths, dispatch, "createdAt", "updatedAt")
+     attempt, deaths, dispatch, "retryToken", "itemsRetryToken", "createdAt", "updatedAt")
 SELECT id, company, provider, 'PENDING', namespace, object_name, object_uid, generation, spec, queue, suspended,
-    0, 0, 0, now(), now()
+    0, 0, 0, retry, retry_items, now(), now()
 FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::jsonb[],
-            %s::text[], %s::boolean[])
-    AS t (id, company, provider, namespace, object_name, object_uid, generation, spec, queue, suspended)
+            %s::text[], %s::boolean[], %s::text[], %s::text[])
+    AS t (id, company, provider, namespace, object_name, object_uid, generation, spec, queue, suspended,
+          retry, retry_items)
 ON CONFLICT (id) DO UPDATE SET
     spec = excluded.spec, generation = excluded.generation, suspended = excluded.suspended, "updatedAt" = now(),
     "dispatchedAt" = CASE WHEN excluded.suspended THEN NULL ELSE j."dispatchedAt" END,
@@ -105,21 +106,7 @@ class JobStore:
         for start in range(0, len(requests), BATCH):
             batch = requests[start : start + BATCH]
             async with self._database.connection() as connection:
-                await connection.execute(
-                    RECORD,
-                    (
-                        [r.id for r in batch],
-                        [r.company_id for r in batch],
-                        [r.provider for r in batch],
-                        [r.namespace for r in batch],
-                        [r.origin.name if r.origin else None for r in batch],
-                        [r.origin.uid if r.origin else None for r in batch],
-                        [r.generation for r in batch],
-                        [Jsonb(r.spec) for r in batch],
-                        [r.queue for r in batch],
-                        [r.suspended for r in batch],
-                    ),
-                )
+                await record_batch(connection, batch)
 
     async def suspend_running(self, job_ids: Sequence[str]) -> None:
         """Take running jobs from their workers and hold them; waiting ones are held by `record`."""
@@ -168,3 +155,24 @@ class JobStore:
             cursor = await connection.execute(PLACE, (job.queue, job.created_at, cap))
             row = await cursor.fetchone()
             return int(row[0]) if row else 0
+
+
+async def record_batch(connection: Connection, requests: Sequence[JobRequest]) -> None:
+    """Record at most BATCH jobs on a connection, which may be inside a transaction."""
+    await connection.execute(
+        RECORD,
+        (
+            [r.id for r in requests],
+            [r.company_id for r in requests],
+            [r.provider for r in requests],
+            [r.namespace for r in requests],
+            [r.origin.name if r.origin else None for r in requests],
+            [r.origin.uid if r.origin else None for r in requests],
+            [r.generation for r in requests],
+            [Jsonb(r.spec) for r in requests],
+            [r.queue for r in requests],
+            [r.suspended for r in requests],
+            [r.retry_token for r in requests],
+            [r.items_retry_token for r in requests],
+        ),
+    )

@@ -1,0 +1,148 @@
+"""Finished jobs that run again, because a person asked for it: each request is honoured once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from import_core.adapters.postgres.jobs import record_batch
+from import_core.adapters.postgres.pool import Connection, Database
+from import_core.domain.errors import RemovalsNotConfirmedError
+from import_core.domain.jobs import JobRequest, JobState
+from import_core.domain.reopening import HonouredRequests
+
+BATCH = 500
+
+Value = TypeVar("Value")
+
+HONOURED = """
+SELECT id, status, coalesce(generation, 0), "failureReason", "retryToken", "itemsRetryToken", "confirmedRemovals"
+FROM "ProductImportJob" WHERE id = ANY(%s)
+"""
+
+# Only a finished job is reopened, and only for a value that it has not been reopened for: asking twice, or by
+# two operators at once, is harmless. The first start goes, because the time limit counts from it. Rows are
+# locked in the order of their ids, so that two of these can't wait for each other.
+REOPEN = """
+WITH asked AS (
+    SELECT j.id, t.value FROM "ProductImportJob" j
+    JOIN unnest(%s::text[], %s::{type}[]) AS t (id, value) USING (id)
+    WHERE {due} ORDER BY j.id FOR UPDATE OF j)
+UPDATE "ProductImportJob" j SET
+    status = 'PENDING', attempt = 0, deaths = 0, dispatch = coalesce(j.dispatch, 0) + 1, "dispatchedAt" = NULL,
+    "notBefore" = NULL, "startedAt" = NULL, "completedAt" = NULL, "failureReason" = NULL, "errorMessage" = NULL,
+    "waitingReason" = NULL, "updatedAt" = now(), {changes}
+FROM asked t WHERE j.id = t.id
+RETURNING j.id
+"""
+# A confirmation is for the removals that one run has found: a run from the start asks again. The negative
+# generation keeps the old annotation, which still stands, from answering for it.
+RETRY = REOPEN.format(
+    type="text",
+    due="""j.status IN ('COMPLETED', 'FAILED') AND j."retryToken" IS DISTINCT FROM t.value""",
+    changes=""""retryToken" = t.value, "itemsOnly" = NULL, "confirmedRemovals" = -abs(j."confirmedRemovals")""",
+)
+START_OVER = (
+    "DELETE FROM imports.checkpoint WHERE job_id = ANY(%s)",
+    "DELETE FROM imports.item_error WHERE job_id = ANY(%s)",
+    "DELETE FROM imports.seen_product WHERE job_id = ANY(%s)",
+)
+RETRY_ITEMS = REOPEN.format(
+    type="text",
+    due="""j.status IN ('COMPLETED', 'FAILED') AND j."itemsRetryToken" IS DISTINCT FROM t.value
+        AND EXISTS (SELECT FROM imports.item_error e WHERE e.job_id = j.id)""",
+    changes=""""itemsRetryToken" = t.value, "itemsOnly" = true""",
+)
+# A request that found nothing to do is honoured too, or it would come true after a later run.
+NOTHING_TO_RETRY = """
+UPDATE "ProductImportJob" j SET "itemsRetryToken" = t.value, "updatedAt" = now()
+FROM unnest(%s::text[], %s::text[]) AS t (id, value)
+WHERE j.id = t.id AND j.status IN ('COMPLETED', 'FAILED') AND j."itemsRetryToken" IS DISTINCT FROM t.value
+"""
+CONFIRM_REMOVALS = REOPEN.format(
+    type="bigint",
+    due=f"""j.status = 'FAILED' AND j."failureReason" = '{RemovalsNotConfirmedError.reason}'
+        AND coalesce(j.generation, 0) = t.value AND abs(j."confirmedRemovals") IS DISTINCT FROM t.value""",
+    changes=""""confirmedRemovals" = t.value""",
+)
+
+
+class ReopeningStore:
+    """Reopens finished rows. Every method raises DatabaseUnavailableError when the database is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def honoured(self, job_ids: Sequence[str]) -> dict[str, HonouredRequests]:
+        """By id, how jobs stand and which requests they have honoured; ids without a row are left out."""
+        found: dict[str, HonouredRequests] = {}
+        for start in range(0, len(job_ids), BATCH):
+            async with self._database.connection() as connection:
+                cursor = await connection.execute(HONOURED, (list(job_ids[start : start + BATCH]),))
+                for job_id, state, *rest in await cursor.fetchall():
+                    found[job_id] = HonouredRequests(JobState(state), *rest)
+        return found
+
+    async def retry(
+        self, tokens: Mapping[str, str], *, requests: Mapping[str, JobRequest] | None = None
+    ) -> list[str]:
+        """Have jobs run again from the start, by id and token; returns the ids that will.
+
+        Their checkpoints, item errors and seen products go. `requests`: the jobs' present specs, which
+        replace older ones in the same transaction.
+        """
+        changed: list[str] = []
+        for batch in _batches(tokens):
+            async with self._database.transaction() as connection:
+                reopened = await _reopen(connection, RETRY, batch)
+                if reopened:
+                    for statement in START_OVER:
+                        await connection.execute(statement, (reopened,))
+                    await _renew_specs(connection, reopened, requests)
+            changed += reopened
+        return changed
+
+    async def retry_items(
+        self, tokens: Mapping[str, str], *, requests: Mapping[str, JobRequest] | None = None
+    ) -> list[str]:
+        """Have jobs import their failed items again, by id and token; returns the ids that will.
+
+        A job without failed items stays finished, and the token counts as honoured. `requests`: see `retry`.
+        """
+        changed: list[str] = []
+        for batch in _batches(tokens):
+            async with self._database.transaction() as connection:
+                reopened = await _reopen(connection, RETRY_ITEMS, batch)
+                await connection.execute(NOTHING_TO_RETRY, (list(batch), list(batch.values())))
+                await _renew_specs(connection, reopened, requests)
+            changed += reopened
+        return changed
+
+    async def confirm_removals(self, generations: Mapping[str, int]) -> list[str]:
+        """Have jobs that stopped and asked archive what is gone, by id and the generation that was confirmed.
+
+        Returns the ids that will. They keep their checkpoint.
+        """
+        changed: list[str] = []
+        for batch in _batches(generations):
+            async with self._database.transaction() as connection:
+                changed += await _reopen(connection, CONFIRM_REMOVALS, batch)
+        return changed
+
+
+def _batches(values: Mapping[str, Value]) -> list[dict[str, Value]]:
+    items = list(values.items())
+    return [dict(items[start : start + BATCH]) for start in range(0, len(items), BATCH)]
+
+
+async def _reopen(connection: Connection, statement: str, values: Mapping[str, object]) -> list[str]:
+    cursor = await connection.execute(statement, (list(values), list(values.values())))
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def _renew_specs(
+    connection: Connection, reopened: Sequence[str], requests: Mapping[str, JobRequest] | None
+) -> None:
+    newer = [requests[job_id] for job_id in reopened if job_id in requests] if requests else []
+    if newer:
+        await record_batch(connection, newer)
