@@ -37,7 +37,7 @@ async def run(sources: Sources, console: Console, *, job: str, limit: int, as_js
 
     Raises UsageError when there is no such job or no DATABASE_URL, DatabaseUnavailableError.
     """
-    report = await collect(sources, job, limit)
+    report = await collect(sources, job, limit, documents=as_json)
     if as_json:
         print_json(console, _document(report))
     else:
@@ -45,7 +45,7 @@ async def run(sources: Sources, console: Console, *, job: str, limit: int, as_js
     return 0
 
 
-async def collect(sources: Sources, job: str, limit: int) -> ErrorReport:
+async def collect(sources: Sources, job: str, limit: int, *, documents: bool = False) -> ErrorReport:
     """Read the job by its object's name, or by its row's id where it has no object (any more)."""
     try:
         async with sources.stores() as stores:
@@ -59,7 +59,7 @@ async def collect(sources: Sources, job: str, limit: int) -> ErrorReport:
                 )
             job_id = row.id if row else _id(found or {})
             total, reasons = await stores.reports.item_failure_reasons(job_id)
-            items = await stores.reports.item_failures(job_id, limit=limit)
+            items = await stores.reports.item_failures(job_id, limit=limit, documents=documents)
     except NoDatabaseError as error:
         raise UsageError("Failed items are kept in PostgreSQL: set DATABASE_URL") from error
     phase, message = _standing(row, found or {})
@@ -104,6 +104,7 @@ def show(report: ErrorReport, console: Console, limit: int) -> None:
     if missing > 0:
         more = f": --limit {min(report.total, MAX_ITEMS)}" if limit < MAX_ITEMS else ""
         say(console, f"… and {missing} more{more}", style="dim")
+    say(console, "-o json shows what the source gave for each of them", style="dim")
 
 
 def _document(report: ErrorReport) -> dict[str, Any]:
@@ -125,6 +126,7 @@ def _document(report: ErrorReport) -> dict[str, Any]:
                 "url": item.url or None,
                 "message": item.message,
                 "at": item.at,
+                "document": item.document,
             }
             for item in report.items
         ],

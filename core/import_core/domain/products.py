@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,11 @@ class SourceImage:
 
     url: str
     alt_text: str | None = None
+
+
+def image_document(image: SourceImage) -> dict[str, Any]:
+    """The source's entry of an image, as it is kept with the image's failure."""
+    return {"url": image.url, "altText": image.alt_text}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +33,33 @@ class SourceProduct:
     images: tuple[SourceImage, ...] = ()
 
 
+class ProductFailure(NamedTuple):
+    """A product that the provider could not give; `document` is what was read of it, where anything was.
+
+    `external_id` is the product's own, or with the reason NoExternalId whatever names its place.
+    """
+
+    external_id: str
+    reason: str
+    message: str
+    document: Any = None
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page of a catalogue; importing it is one checkpoint.
 
     `cursor` resumes *after* this page (JSON values only; None: it was the last).
     `total` is the number of products in the whole catalogue where the provider tells.
-    `failures` are products of this page that the provider could not give: (external id, reason, message).
+    `failures` are products of this page that the provider could not give.
     `restarted`: the catalogue starts over with this page, so what was counted before comes again.
-    `unidentified` of the failures are named by something else than the product's id, which can't be read.
     """
 
     products: tuple[SourceProduct, ...]
     cursor: Mapping[str, Any] | None
     total: int | None = None
-    failures: tuple[tuple[str, str, str], ...] = ()
+    failures: tuple[ProductFailure, ...] = ()
     restarted: bool = False
-    unidentified: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,9 +179,10 @@ class CliWorld:
     async def item_error(self, job_id: str, external_id: str, **values: str) -> None:
         row = {"stage": "map", "url": "", "reason": "InvalidPrice", "message": "price: no number", **values}
         await self.sql(
-            """INSERT INTO imports.item_error (job_id, external_id, stage, url, reason, message)
-            VALUES (%s, %s, %s, %s, %s, %s)""",
+            """INSERT INTO imports.item_error (job_id, external_id, stage, url, reason, message, document)
+            VALUES (%s, %s, %s, %s, %s, %s, %s)""",
             *(job_id, external_id, row["stage"], row["url"], row["reason"], row["message"]),
+            row.get("document"),
         )
 
 

@@ -96,9 +96,9 @@ async def test_a_product_that_can_not_be_read_is_a_failure_of_its_own(shopify, s
     shop.nested = removed_meanwhile
     (page,) = await collect(shopify)
     assert numbers([page]) == [1, 3]
-    assert page.failures == (
-        (gone["id"], "Malformed", "The product can't be read: it was removed meanwhile."),
-    )
+    (failure,) = page.failures
+    assert failure[:3] == (gone["id"], "Malformed", "The product can't be read: it was removed meanwhile.")
+    assert failure.document["title"] == gone["title"]
 
 
 @pytest.fixture
@@ -116,7 +116,8 @@ async def test_a_product_with_endless_parts_is_a_failure(wide, shop, name, limit
     shop.products = [product(1, **{name: 3 * limit}), product(2)]
     (page,) = await collect(wide)
     assert numbers([page]) == [2]
-    ((external_id, reason, message),) = page.failures
+    ((external_id, reason, message, document),) = page.failures
+    assert document["id"] == external_id
     assert (external_id, reason) == (shop.products[0]["id"], "TooLarge")
     assert f"more than {limit:,} {name}" in message
     calls = sum(operation == name.capitalize() for operation, _ in shop.calls)
@@ -180,7 +181,7 @@ async def test_products_of_another_form_are_failures(shopify, shop):
     (page,) = await collect(shopify)
     assert numbers([page]) == [3]
     assert [failure[:2] for failure in page.failures] == [
-        ("p1", "Malformed"),
+        ("p1", "NoExternalId"),
         (shop.products[1]["id"], "Malformed"),
     ]
 

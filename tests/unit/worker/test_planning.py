@@ -9,7 +9,7 @@ from import_core.adapters.postgres.catalogue import ImageTouch, KnownImage, Know
 from import_core.domain.images import FailedImage, ImageResult, StoredImage, UnchangedImage
 from import_core.domain.jobs import Checkpoint, Progress
 from import_core.domain.mapping import compile_mapping
-from import_core.domain.products import Page, SourceImage, SourceProduct
+from import_core.domain.products import Page, ProductFailure, SourceImage, SourceProduct
 from import_worker.pipeline.pages import one_ahead, summary
 from import_worker.pipeline.planning import ImportedItem, counted_before, plan_page
 from import_worker.pipeline.products import ImageOptions, MappedPage, map_page
@@ -136,7 +136,7 @@ async def test_a_job_without_images_leaves_them_alone() -> None:
 
 
 async def test_counters_go_on_from_the_checkpoint() -> None:
-    page = await mapped(source(1), source(2, title=""), failures=[("3", "NotFound", "gone")])
+    page = await mapped(source(1), source(2, title=""), failures=[ProductFailure("3", "NotFound", "gone")])
     before = Checkpoint(progress=Progress(products_total=9, products_imported=4), pages=2)
     write = plan(page, [ImportedItem(page.items[0], None, ())], before=before)
     after = write.checkpoint
@@ -144,6 +144,8 @@ async def test_counters_go_on_from_the_checkpoint() -> None:
     assert (after.progress.products_imported, after.progress.products_failed) == (5, 2)
     assert after.progress.products_total == 9
     assert {(e.external_id, e.stage) for e in write.errors} == {("2", "map"), ("3", "fetch")}
+    documents = {e.external_id: e.document for e in write.errors}
+    assert documents == {"2": {"id": "2", "title": ""}, "3": None}
     assert sorted(write.external_ids) == ["1", "2", "3"]
 
 
@@ -172,7 +174,7 @@ async def test_a_product_listed_twice_is_written_once_as_last_seen() -> None:
 
 
 async def test_a_product_that_failed_and_then_came_is_no_failure() -> None:
-    page = await mapped(source(1), failures=[("1", "NotFound", "gone")])
+    page = await mapped(source(1), failures=[ProductFailure("1", "NotFound", "gone")])
     assert (page.failed, page.errors) == ((), ())
 
 

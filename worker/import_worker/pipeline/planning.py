@@ -14,8 +14,9 @@ from import_core.adapters.postgres.catalogue import (
     ProductWrite,
 )
 from import_core.domain.images import FailedImage, ImageResult, StoredImage, UnchangedImage
+from import_core.domain.item_errors import NO_EXTERNAL_ID, kept_document
 from import_core.domain.jobs import Checkpoint, Progress
-from import_core.domain.products import Page
+from import_core.domain.products import Page, image_document
 from import_worker.pipeline.products import ImageOptions, MappedItem, MappedPage
 
 
@@ -60,14 +61,17 @@ def plan_page(
     imported: Sequence[ImportedItem],
     before: Checkpoint,
     options: ImageOptions,
+    connection: str | None = None,
+    records_seen: bool = False,
 ) -> PageWrite:
-    """Everything that the page changes, with the checkpoint after it."""
+    """Everything that the page changes, with the checkpoint after it; see PageWrite for the last two."""
     changed = [entry for entry in imported if entry.is_changed]
     progress = replace(
         before.progress,
         products_imported=before.progress.products_imported + len(changed),
         products_unchanged=before.progress.products_unchanged + len(imported) - len(changed),
         products_failed=before.progress.products_failed + len(mapped.failed),
+        products_seen=before.progress.products_seen + (_identified(mapped) if records_seen else 0),
     )
     for entry in imported:
         progress = count_images(progress, entry.results)
@@ -82,6 +86,16 @@ def plan_page(
         checkpoint=Checkpoint(cursor=page.cursor, progress=progress, pages=before.pages + 1),
         touched_images=[touch for entry in imported for touch in _touched(entry)] if options.enabled else [],
         removed_images=[gone for entry in imported for gone in _removed(entry)] if options.enabled else [],
+        connection=connection,
+        records_seen=records_seen,
+    )
+
+
+def _identified(mapped: MappedPage) -> int:
+    """Products of the page that are known by their ids, failed ones included."""
+    nameless = {error.external_id for error in mapped.errors if error.reason == NO_EXTERNAL_ID}
+    return sum(
+        1 for external_id in mapped.external_ids if external_id.strip() and external_id not in nameless
     )
 
 
@@ -108,9 +122,15 @@ def _stored(entry: ImportedItem) -> list[ImageWrite]:
 
 
 def _failed(entry: ImportedItem) -> list[ItemErrorWrite]:
+    images = {image.url: image for image in entry.item.images}
     return [
         ItemErrorWrite(
-            entry.item.product.external_id, result.stage, result.reason, result.message, result.source_url
+            entry.item.product.external_id,
+            result.stage,
+            result.reason,
+            result.message,
+            result.source_url,
+            kept_document(image_document(images[result.source_url])),
         )
         for result in entry.results
         if isinstance(result, FailedImage)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from import_core.adapters.postgres.catalogue import ItemErrorWrite
 from import_core.domain.errors import MappingError
 from import_core.domain.failures import describe
+from import_core.domain.item_errors import kept_document
 from import_core.domain.mapping import CompiledMapping
 from import_core.domain.products import (
     MappedProduct,
@@ -19,6 +20,7 @@ from import_core.domain.products import (
     SourceProduct,
     content_hash,
     distinct_images,
+    image_document,
 )
 from import_core.domain.values import MAX_TEXT_LENGTH, clean
 
@@ -72,14 +74,20 @@ def _map_page(page: Page, mapping: CompiledMapping, images: ImageOptions) -> Map
     items: dict[str, MappedItem] = {}
     failed: dict[str, ItemErrorWrite] = {}
     url_errors: list[ItemErrorWrite] = []
-    for external_id, reason, message in page.failures:
-        failed[external_id] = ItemErrorWrite(_shown(external_id), "fetch", reason, clean(message))
+    for failure in page.failures:
+        shown = _shown(failure.external_id)
+        document = None if failure.document is None else kept_document(failure.document)
+        failed[shown] = ItemErrorWrite(
+            shown, "fetch", failure.reason, clean(failure.message), document=document
+        )
     for source in page.products:
         try:
             item, errors = _map_product(source, mapping, images)
         except MappingError as error:
             shown = _shown(source.external_id)
-            failed[shown] = ItemErrorWrite(shown, "map", "InvalidField", clean(describe(error)))
+            failed[shown] = ItemErrorWrite(
+                shown, "map", "InvalidField", clean(describe(error)), document=kept_document(source.document)
+            )
             continue
         # A provider may repeat a product while the catalogue changes under the reader: the last word counts.
         if item.product.external_id not in items:
@@ -99,7 +107,10 @@ def _map_product(
         url = clean(image.url)
         if len(url.encode()) > MAX_URL_BYTES:
             message = f"the address is longer than {MAX_URL_BYTES} bytes: {url[:100]}…"
-            errors.append(ItemErrorWrite(product.external_id, "download", "InvalidUrl", message))
+            document = kept_document(image_document(image))
+            errors.append(
+                ItemErrorWrite(product.external_id, "download", "InvalidUrl", message, document=document)
+            )
             continue
         alt_text = None if image.alt_text is None else clean(image.alt_text)[:MAX_ALT_TEXT_LENGTH]
         usable.append(SourceImage(url, alt_text))

@@ -14,7 +14,7 @@ from import_core.domain.errors import (
     ProviderRejectedError,
     ProviderUnavailableError,
 )
-from import_core.domain.products import Page, SourceImage, SourceProduct
+from import_core.domain.products import Page, ProductFailure, SourceImage, SourceProduct
 from import_worker.providers.base import CatalogueFilter, Connection, RateLimiter, restarted, starts_over
 from import_worker.providers.http import Answer, ApiClient, Call, CallPolicy
 
@@ -80,8 +80,7 @@ class RoastifyCursor:
         return not self.pending and not self.more
 
 
-Detail = SourceProduct | tuple[str, str, str]
-"""A product, or its entry in `Page.failures`."""
+Detail = SourceProduct | ProductFailure
 
 
 class RoastifyProvider:
@@ -191,11 +190,14 @@ class RoastifyProvider:
         if answer.status == 200:
             document = answer.payload
             if not isinstance(document, dict) or str(document.get("id")) != external_id:
-                return (external_id, "Malformed", "The product's details can't be read.")
+                return ProductFailure(
+                    external_id, "Malformed", "The product's details can't be read.", document
+                )
             return SourceProduct(external_id, document, images_of(document))
         error = self._refusal(answer)
         if isinstance(error, ProviderRejectedError) and answer.status >= 400:
-            return (external_id, "NotFound" if answer.status == 404 else error.reason, error.message)
+            reason = "NotFound" if answer.status == 404 else error.reason
+            return ProductFailure(external_id, reason, error.message)
         raise error
 
     def _refusal(self, answer: Answer) -> Exception:

@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from import_core.adapters.postgres.claims import PAGE_TRANSACTION_SECONDS, lock_claim
 from import_core.adapters.postgres.pool import Connection, Database
+from import_core.adapters.postgres.removals import Owner, record_seen
 from import_core.adapters.postgres.rows import progress_to_json
 from import_core.domain.jobs import Checkpoint, Claim
 from import_core.domain.products import MappedProduct, to_json_value
@@ -34,10 +35,10 @@ UPSERT_PRODUCTS = """
 INSERT INTO "Product" AS p
     (id, "companyId", "externalId", "importSource", title, description, handle, sku, barcode, price,
      "compareAtPrice", currency, vendor, "productType", status, tags, "inventoryQuantity", variants, "contentHash",
-     "createdAt", "updatedAt")
+     connection, "createdAt", "updatedAt")
 SELECT r.id, %(company)s, r.external_id, %(source)s, r.title, r.description, r.handle, r.sku, r.barcode, r.price,
        r.compare_at_price, r.currency, r.vendor, r.product_type, r.status, r.tags, r.inventory_quantity,
-       r.variants, r.content_hash, now(), now()
+       r.variants, r.content_hash, %(connection)s, now(), now()
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (
     id text, external_id text, title text, description text, handle text, sku text, barcode text, price numeric,
     compare_at_price numeric, currency text, vendor text, product_type text, status text, tags text[],
@@ -48,7 +49,8 @@ ON CONFLICT ("companyId", "externalId", "importSource") DO UPDATE SET
     barcode = excluded.barcode, price = excluded.price, "compareAtPrice" = excluded."compareAtPrice",
     currency = excluded.currency, vendor = excluded.vendor, "productType" = excluded."productType",
     status = excluded.status, tags = excluded.tags, "inventoryQuantity" = excluded."inventoryQuantity",
-    variants = excluded.variants, "contentHash" = excluded."contentHash", "updatedAt" = now()
+    variants = excluded.variants, "contentHash" = excluded."contentHash",
+    connection = coalesce(excluded.connection, p.connection), "updatedAt" = now()
 WHERE p."contentHash" IS DISTINCT FROM excluded."contentHash"
 """
 UPSERT_IMAGES = """
@@ -87,9 +89,10 @@ WHERE i."productId" = r.product_id AND i."sourceUrl" = r.source_url
 """
 CLEAR_ITEM_ERRORS = "DELETE FROM imports.item_error WHERE job_id = %s AND external_id = ANY(%s)"
 INSERT_ITEM_ERRORS = """
-INSERT INTO imports.item_error (job_id, external_id, stage, url, reason, message)
-SELECT %(job)s, r.external_id, r.stage, r.url, r.reason, r.message
-FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (external_id text, stage text, url text, reason text, message text)
+INSERT INTO imports.item_error (job_id, external_id, stage, url, reason, message, document)
+SELECT %(job)s, r.external_id, r.stage, r.url, r.reason, r.message, r.document
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS r
+    (external_id text, stage text, url text, reason text, message text, document jsonb)
 """
 WRITE_CHECKPOINT = """
 INSERT INTO imports.checkpoint (job_id, version, cursor, progress, pages) VALUES (%s, %s, %s, %s, %s)
@@ -162,13 +165,17 @@ class ImageTouch:
 
 @dataclass(frozen=True, slots=True)
 class ItemErrorWrite:
-    """One product or image that failed, for the item-errors table."""
+    """One product or image that failed, for the item-errors table.
+
+    `url` is empty for products; `document` is the source's own, made storable by `kept_document`.
+    """
 
     external_id: str
     stage: str
     reason: str
     message: str
     url: str = ""
+    document: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +183,9 @@ class PageWrite:
     """All that one page changes; committed together with its checkpoint, or not at all.
 
     An external id is there at most once in `products`. `removed_images` are (product row id, source URL);
-    `external_ids` are all products of the page, whose earlier item errors are replaced.
+    `external_ids` are all products of the page, whose earlier item errors are replaced. `connection` is the
+    ImportProvider's name, kept with each product that is written; with `records_seen` the ids are kept too, so
+    that products which the whole run did not see can be archived.
     """
 
     import_source: str
@@ -187,6 +196,8 @@ class PageWrite:
     checkpoint: Checkpoint
     touched_images: Sequence[ImageTouch] = ()
     removed_images: Sequence[tuple[str, str]] = ()
+    connection: str | None = None
+    records_seen: bool = False
 
 
 class CatalogueStore:
@@ -222,7 +233,12 @@ class CatalogueStore:
             await lock_claim(connection, claim)
             scope = {"company": claim.job.company_id, "source": page.import_source}
             if rows.products:
-                await connection.execute(UPSERT_PRODUCTS, {**scope, "rows": rows.products})
+                await connection.execute(
+                    UPSERT_PRODUCTS, {**scope, "connection": page.connection, "rows": rows.products}
+                )
+            if page.records_seen and page.connection is not None:
+                owner = Owner(claim.job.company_id, page.import_source, page.connection)
+                await record_seen(connection, claim.job.id, owner, page.external_ids)
             if rows.removed_images:
                 await connection.execute(DELETE_IMAGES, (rows.removed_images,))
             if rows.touched_images:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import psycopg
 
@@ -42,7 +43,7 @@ SELECT newest.id FROM unnest(ARRAY['FAILED', 'COMPLETED', 'CANCELLED']) AS s (st
 WHERE newest.namespace = %s AND newest."objectName" = %s ORDER BY newest."createdAt" DESC LIMIT 1
 """
 ITEM_ERRORS = """
-SELECT external_id, stage, url, reason, message, created_at FROM imports.item_error
+SELECT external_id, stage, url, reason, message, created_at, {document} FROM imports.item_error
 WHERE job_id = %s ORDER BY created_at, external_id, stage, url LIMIT %s
 """
 ITEM_ERROR_REASONS = """
@@ -67,7 +68,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class ItemFailure:
-    """A product or image that failed; `url` is empty for products."""
+    """A product or image that failed; `url` is empty for products, `document` is the source's JSON if asked for."""
 
     external_id: str
     stage: str
@@ -75,6 +76,7 @@ class ItemFailure:
     reason: str
     message: str
     at: datetime
+    document: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +146,13 @@ class ReportStore:
             row = await cursor.fetchone()
             return row[0] if row else None
 
-    async def item_failures(self, job_id: str, *, limit: int = 100) -> list[ItemFailure]:
-        """A job's failed items, oldest first."""
+    async def item_failures(
+        self, job_id: str, *, limit: int = 100, documents: bool = False
+    ) -> list[ItemFailure]:
+        """A job's failed items, oldest first; with their source documents of up to 64 KiB each if asked."""
+        statement = ITEM_ERRORS.format(document="document" if documents else "NULL")
         async with self._database.connection() as connection:
-            cursor = await connection.execute(ITEM_ERRORS, (job_id, limit))
+            cursor = await connection.execute(statement, (job_id, limit))
             return [ItemFailure(*row) for row in await cursor.fetchall()]
 
     async def item_failure_reasons(

@@ -10,9 +10,6 @@ from import_core.domain.errors import ItemError
 from import_core.domain.mapping import MAX_VARIANTS
 from import_core.domain.products import SourceImage, SourceProduct
 
-Failure = tuple[str, str, str]
-"""A product that can't be had, as in `Page.failures`."""
-
 MAX_MEDIA = 1_000
 """Media of one product; Shopify itself allows 250."""
 _LONGEST = {"variants": MAX_VARIANTS, "media": MAX_MEDIA}

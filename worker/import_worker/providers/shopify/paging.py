@@ -13,11 +13,11 @@ from import_core.domain.errors import (
     ProviderRejectedError,
     ProviderUnavailableError,
 )
-from import_core.domain.products import Page, SourceProduct
+from import_core.domain.item_errors import NO_EXTERNAL_ID
+from import_core.domain.products import Page, ProductFailure, SourceProduct
 from import_worker.providers.shopify.client import GraphQLClient, QueryTooCostlyError
 from import_worker.providers.shopify.documents import (
     Connection,
-    Failure,
     check_length,
     read_connection,
     source_product,
@@ -40,8 +40,7 @@ class Part:
 
     last: str | None
     products: list[SourceProduct] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    unidentified: int = 0
+    failures: list[ProductFailure] = field(default_factory=list)
     error: JobError | HandBackError | None = None
 
 
@@ -72,7 +71,6 @@ class Paging:
                     cursor=None if at_end else place.to_json(),
                     total=place.total,
                     failures=tuple(part.failures),
-                    unidentified=part.unidentified,
                 )
             if part.error is not None:
                 raise part.error
@@ -89,7 +87,6 @@ class Paging:
                     part.products.append(outcome)
                 else:
                     part.failures.append(outcome)
-                    part.unidentified += outcome[0] == cursor
                 part.last = cursor
             part.last = listing.next_cursor
         except (JobError, HandBackError) as error:
@@ -129,18 +126,18 @@ class Paging:
                     raise
                 self._shape = smaller
 
-    async def _complete(self, node: Any, cursor: str) -> SourceProduct | Failure:
+    async def _complete(self, node: Any, cursor: str) -> SourceProduct | ProductFailure:
         """One product with all its variants and media; a failure when Shopify can't give it."""
         if not isinstance(node, dict) or not isinstance(node.get("id"), str):
-            return (cursor, "Malformed", "The product can't be read.")
+            return ProductFailure(cursor, NO_EXTERNAL_ID, "The product can't be read: it has no id.", node)
         external_id: str = node["id"]
         try:
             variants = await self._whole(external_id, "variants", read_connection(node.get("variants")))
             media = await self._whole(external_id, "media", read_connection(node.get("media")))
         except ValueError as error:
-            return (external_id, "Malformed", f"The product can't be read: {error}.")
+            return ProductFailure(external_id, "Malformed", f"The product can't be read: {error}.", node)
         except (ItemError, ProviderRejectedError) as error:
-            return (external_id, error.reason, error.message)
+            return ProductFailure(external_id, error.reason, error.message, node)
         return source_product(node, variants, media)
 
     async def _whole(self, external_id: str, name: str, first: Connection) -> list[dict[str, Any]]:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from import_core.domain.errors import ItemError
-from import_core.domain.products import SourceProduct
-from import_worker.providers.shopify.documents import Failure, check_length, source_product
+from import_core.domain.products import ProductFailure, SourceProduct
+from import_worker.providers.shopify.documents import check_length, source_product
 
 CACHE_KIBIBYTES = 8 * 1024
 _SCHEMA = """
@@ -63,7 +63,7 @@ class Spool:
             row = self._database.execute("SELECT count(*) FROM product").fetchone()
         return int(row[0])
 
-    def page(self, index: int, size: int) -> list[SourceProduct | Failure]:
+    def page(self, index: int, size: int) -> list[SourceProduct | ProductFailure]:
         """`size` products from number `index` on (from 0), in the result's order, with their children.
 
         A product with too many children is a failure, so that one can't fill the memory.
@@ -79,7 +79,7 @@ class Spool:
         with self._lock:
             self._database.close()
 
-    def _product(self, key: bytes, product: dict[str, Any]) -> SourceProduct | Failure:
+    def _product(self, key: bytes, product: dict[str, Any]) -> SourceProduct | ProductFailure:
         parts: dict[str, list[dict[str, Any]]] = {"variants": [], "media": []}
         for (child,) in self._database.execute(
             "SELECT document FROM child WHERE parent = ? ORDER BY position", (key,)
@@ -91,7 +91,7 @@ class Spool:
             try:
                 check_length(name, len(parts[name]))
             except ItemError as error:
-                return (str(product["id"]), error.reason, error.message)
+                return ProductFailure(str(product["id"]), error.reason, error.message, product)
         return source_product(product, parts["variants"], parts["media"])
 
 
