@@ -7,16 +7,22 @@ from collections.abc import Callable
 from datetime import datetime
 
 from import_core.adapters.postgres.catalogue import CatalogueStore
+from import_core.adapters.postgres.removals import Owner, RemovalStore
 from import_core.domain.errors import CompanyMismatchError, PermanentError
-from import_core.domain.jobs import JobRow
+from import_core.domain.jobs import JobRow, Progress
 from import_core.domain.mapping import compile_mapping
 from import_core.domain.resources.common import format_timestamp
-from import_core.domain.resources.import_job import ImportJobSpec, parse_import_job_spec
+from import_core.domain.resources.import_job import (
+    ImportJobSpec,
+    RemovalAction,
+    parse_import_job_spec,
+)
 from import_core.observability.metrics import WorkerMetrics
 from import_worker.connections import ConnectionOpener
 from import_worker.jobs import Run
 from import_worker.pipeline.pages import CatalogueImport, ImageStage
 from import_worker.pipeline.products import ImageOptions
+from import_worker.pipeline.removals import RemovalStage
 from import_worker.providers.base import CatalogueFilter
 
 CLOSE_SECONDS = 5.0
@@ -30,12 +36,14 @@ class CatalogueImporter:
         *,
         connections: ConnectionOpener,
         catalogue: CatalogueStore,
+        removals: RemovalStore,
         images: ImageStage,
         metrics: WorkerMetrics,
         max_products: int,
     ) -> None:
         self._connections = connections
         self._catalogue = catalogue
+        self._removals = removals
         self._images = images
         self._metrics = metrics
         self._max_products = max_products
@@ -74,11 +82,27 @@ class CatalogueImporter:
                 metrics=self._metrics,
                 live=run.live,
                 on_commit=on_commit,
+                connection=found.metadata.name,
+                removals=self._removal_stage(run, spec, on_commit),
                 max_products=self._max_products,
             ).run()
         finally:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await provider.aclose()
+
+    def _removal_stage(
+        self, run: Run, spec: ImportJobSpec, on_commit: Callable[[], None]
+    ) -> RemovalStage | None:
+        """The stage of a job that archives what is gone; None for one that keeps it."""
+        if spec.removed.action is not RemovalAction.ARCHIVE:
+            return None
+
+        def show(progress: Progress) -> None:
+            run.live.current = progress
+            on_commit()
+
+        owner = Owner(run.claim.job.company_id, run.provider_type, spec.provider_ref.name)
+        return RemovalStage(run.claim, owner, spec.removed.max_percent, self._removals, show)
 
     def deadline(self, run: Run, now: datetime) -> float | None:
         """Seconds until the job's activeDeadlineSeconds have passed since its first start."""

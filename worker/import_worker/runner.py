@@ -12,6 +12,7 @@ import structlog
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.catalogue import CatalogueStore
 from import_core.adapters.postgres.claims import ClaimStore
+from import_core.adapters.postgres.removals import RemovalStore
 from import_core.adapters.postgres.workers import WorkerProcess, WorkerStore
 from import_core.adapters.redis.limiter import declare_no_recent_calls
 from import_core.adapters.redis.queue import connect
@@ -130,6 +131,7 @@ class Worker:
             importer=CatalogueImporter(
                 connections=connections,
                 catalogue=CatalogueStore(self._database),
+                removals=RemovalStore(self._database),
                 images=ImageImporter(downloader, thumbnailer, store, concurrency=settings.image_concurrency),
                 metrics=self.metrics,
                 max_products=settings.max_products,

@@ -25,6 +25,7 @@ from import_core.observability.metrics import WorkerMetrics
 from import_worker.outages import through_outages
 from import_worker.pipeline.planning import ImportedItem, count_images, counted_before, plan_page
 from import_worker.pipeline.products import ImageOptions, MappedItem, MappedPage, map_page
+from import_worker.pipeline.removals import RemovalStage
 from import_worker.providers.base import Provider
 
 log = structlog.get_logger(__name__)
@@ -57,7 +58,10 @@ class LiveProgress:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueImport:
-    """All that one job's import needs."""
+    """All that one job's import needs.
+
+    `connection` is the ImportProvider's name; `removals` is None where products that are gone are kept.
+    """
 
     claim: Claim
     provider: Provider
@@ -69,6 +73,8 @@ class CatalogueImport:
     metrics: WorkerMetrics
     live: LiveProgress
     on_commit: Callable[[], None]
+    connection: str
+    removals: RemovalStage | None = None
     max_products: int = 20_000
 
     async def run(self) -> str | None:
@@ -108,6 +114,8 @@ class CatalogueImport:
             imported=imported,
             before=before,
             options=self.options,
+            connection=self.connection,
+            records_seen=self.removals is not None,
         )
         await self._commit(write)
         self._count(before.progress, write.checkpoint.progress)
@@ -186,7 +194,7 @@ class CatalogueImport:
 
     async def _conclude(self, checkpoint: Checkpoint) -> str | None:
         progress = checkpoint.progress
-        if progress.products_total != progress.products_done:
+        if progress.products_total != progress.products_done or checkpoint.cursor is not None:
             # The provider told another number, or ended without saying which page was the last.
             progress = replace(progress, products_total=progress.products_done)
             last = replace(checkpoint, cursor=None, progress=progress, pages=max(1, checkpoint.pages))
@@ -195,7 +203,16 @@ class CatalogueImport:
             raise EveryProductFailedError(
                 f"none of the {progress.products_failed:,} products could be imported; see the item errors"
             )
+        removed = await self.removals.run(progress) if self.removals else None
+        return with_removals(progress, removed)
+
+
+def with_removals(progress: Progress, removed: str | None) -> str | None:
+    """What a person should know of an import, and of what it removed."""
+    if removed is None:
         return summary(progress)
+    counts = f"{progress.products_imported:,} products imported, {progress.products_unchanged:,} unchanged"
+    return f"{summary(progress) or counts}; {removed}"
 
 
 def summary(progress: Progress) -> str | None:

@@ -84,19 +84,24 @@ SELECT 1 FROM imports.claim WHERE job_id = %s AND claim_id = %s AND expires_at >
 END_CLAIM = """
 WITH ended AS (
     DELETE FROM imports.claim
-    WHERE job_id = %(job)s AND claim_id = %(claim)s AND expires_at > clock_timestamp() RETURNING job_id)
+    WHERE job_id = %(job)s AND claim_id = %(claim)s AND expires_at > clock_timestamp() RETURNING job_id){also}
 UPDATE "ProductImportJob" j SET
     "updatedAt" = now(), dispatch = coalesce(j.dispatch, 0) + 1, "dispatchedAt" = NULL, {changes}
 FROM ended WHERE j.id = ended.job_id AND j.status = 'IN_PROGRESS' RETURNING 1
 """
+# What the job saw at the source is needed no more, unless a person's word may still let it archive the rest.
 FINISH = END_CLAIM.format(
+    also=""", unneeded AS (
+    DELETE FROM imports.seen_product s USING ended
+    WHERE s.job_id = ended.job_id AND %(reason)s::text IS DISTINCT FROM 'RemovalsNotConfirmed')""",
     changes="""status = %(state)s, "completedAt" = now(), "failureReason" = %(reason)s,
-    "errorMessage" = %(message)s, "waitingReason" = NULL"""
+    "errorMessage" = %(message)s, "waitingReason" = NULL""",
 )
 RELEASE = END_CLAIM.format(
+    also="",
     changes="""status = 'PENDING', attempt = coalesce(j.attempt, 0) + %(tries)s,
     "notBefore" = CASE WHEN %(delay)s > 0 THEN clock_timestamp() + %(delay)s * interval '1 second' END,
-    "waitingReason" = %(waiting)s, "errorMessage" = %(message)s"""
+    "waitingReason" = %(waiting)s, "errorMessage" = %(message)s""",
 )
 
 # The end of a worker process, seen or presumed. A suspected job ran alone, so its death is its own doing.

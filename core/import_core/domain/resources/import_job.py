@@ -91,12 +91,14 @@ class Enrich(ResourceModel):
 
 
 class Removed(ResourceModel):
-    """What happens to products that are gone from the source. Not implemented yet: they are kept."""
+    """What happens to products that are gone from the source."""
 
     action: Annotated[RemovalAction, Field(strict=False)] = RemovalAction.KEEP
-    """Keep leaves them as they are; Archive marks them as archived (not implemented yet)."""
+    """Keep leaves them as they are; Archive gives them the status archived, and takes it back when they come
+    back. Archive needs the whole catalogue: no filter.updatedAfter."""
     max_percent: Annotated[int, Field(ge=0, le=100)] = 20
-    """If more than this share of the products would be removed, the job stops and asks."""
+    """If more than this share of the connection's products, in percent, would be archived, nothing is: the job
+    fails with the reason RemovalsNotConfirmed, and says how to confirm. 100 never asks."""
 
 
 def _cel_list(values: tuple[str, ...]) -> str:
@@ -116,7 +118,17 @@ class ImportJobSpec(ResourceModel):
             check=lambda spec: set(spec.field_mapping or {}) <= set(TARGET_FIELDS),
         ),
         not_yet("enrich", Enrich(), "enrichment"),
-        not_yet("removed", Removed(), "handling of removed products"),
+        Rule(
+            field="removed.action",
+            cel="!has(self.removed) || self.removed.action != 'Archive' || !has(self.filter)"
+            " || !has(self.filter.updatedAfter)",
+            message="removed.action: Archive needs the whole catalogue, so filter.updatedAfter must be absent",
+            check=lambda spec: (
+                spec.removed.action is not RemovalAction.ARCHIVE
+                or spec.filter is None
+                or spec.filter.updated_after is None
+            ),
+        ),
         not_yet("ttlSecondsAfterFinished", DEFAULT_TTL_SECONDS, "deleting finished jobs"),
     )
 
@@ -138,7 +150,7 @@ class ImportJobSpec(ResourceModel):
     enrich: Enrich = Enrich()
     """Steps after the import. Not implemented yet: all of them must stay off."""
     removed: Removed = Removed()
-    """What happens to products that are gone from the source. Not implemented yet: they are kept."""
+    """What happens to products that are gone from the source."""
     suspend: bool = False
     """Whether the job is held back: a suspended job is not started; one that runs stops after its page in
     hand and continues there when resumed."""
