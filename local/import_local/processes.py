@@ -1,6 +1,7 @@
 """Child processes of a local installation: started with a log file, never outliving their parent unasked."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -16,6 +17,7 @@ from import_local.errors import PartError
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _TAIL_BYTES = 2_000
+_KILL_SECONDS = 10.0
 
 
 def base_environment(**extra: str) -> dict[str, str]:
@@ -87,6 +89,19 @@ class Child:
             except TimeoutError:
                 os.killpg(self.pid, signal.SIGKILL)
                 await self.process.wait()
+
+    async def kill(self, *, with_descendants: bool = True) -> None:
+        """End the process at once, with all that it started: what is left when its machine is lost."""
+        family = [psutil.Process(self.pid)] if self.process.returncode is None else []
+        for process in family[:]:
+            process.suspend()  # so that it starts nothing more
+            if with_descendants:
+                family += process.children(recursive=True)
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        await self.process.wait()
+        await asyncio.to_thread(psutil.wait_procs, family, _KILL_SECONDS)
 
     def failure(self) -> PartError:
         """Describe the end of this process, which nobody asked for."""

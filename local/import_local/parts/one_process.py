@@ -12,6 +12,12 @@ class OneProcessPart:
         """Return the processes that run now."""
         return [self.child] if self.child is not None else []
 
+    async def kill(self) -> None:
+        """End the server and all that it started at once; nothing happens when it does not run."""
+        if self.child is not None:
+            await self.child.kill()
+            self.child = None
+
     async def stop(self) -> None:
         """Stop the server in its own way; nothing happens when it does not run."""
         if self.child is not None:

@@ -23,11 +23,16 @@ from import_local.processes import Child, base_environment, start_child, wait_un
 class ValkeyServer(OneProcessPart):
     """One server without persistence; `noeviction`, as BullMQ needs."""
 
-    name = "valkey"
-
     def __init__(
-        self, folder: Path, *, log_path: Path, password: str | None = None, port: int | None = None
+        self,
+        folder: Path,
+        *,
+        log_path: Path,
+        password: str | None = None,
+        port: int | None = None,
+        name: str = "valkey",
     ) -> None:
+        self.name = name
         self._folder = folder
         self._log_path = log_path
         self.password = password or secrets.token_urlsafe(24)
@@ -38,8 +43,8 @@ class ValkeyServer(OneProcessPart):
         """Connection URL with password, database 0."""
         return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
 
-    async def start(self) -> None:
-        """Start the server and wait until it answers."""
+    async def start(self, *, replica_of: int | None = None) -> None:
+        """Start the server and wait until it answers, or has caught up with the server at `replica_of`."""
         ensure_folder(self._folder)
         self.port = free_port(self.port or None)
         self.child = await start_child(
@@ -51,13 +56,26 @@ class ValkeyServer(OneProcessPart):
             stdin=asyncio.subprocess.PIPE,
         )
         try:
-            await self._send_configuration(self.child)
-            await wait_until_ready(self.child, self._answers)
+            await self._send_configuration(self.child, replica_of)
+            await wait_until_ready(self.child, self._answers if replica_of is None else self._follows)
         except BaseException:
             await self.stop()
             raise
 
-    async def _send_configuration(self, child: Child) -> None:
+    async def replication_offset(self) -> int:
+        """How many bytes of the replication stream this server has written or, as a replica, read."""
+        facts = await self._replication()
+        return int(facts["master_repl_offset" if facts["role"] == "master" else "slave_repl_offset"])
+
+    async def promote(self) -> None:
+        """Stop following another server, with the data that came from it so far."""
+        client = self._client()
+        try:
+            await client.replicaof("NO", "ONE")
+        finally:
+            await client.aclose()
+
+    async def _send_configuration(self, child: Child, replica_of: int | None) -> None:
         # By standard input, because a password on the command line can be read by every user.
         configuration = {
             "bind": LOOPBACK,
@@ -69,6 +87,8 @@ class ValkeyServer(OneProcessPart):
             "dir": f'"{self._folder}"',
             "repl-diskless-sync-delay": "0",
         }
+        if replica_of is not None:
+            configuration |= {"replicaof": f"{LOOPBACK} {replica_of}", "primaryauth": self.password}
         stdin = child.process.stdin
         if stdin is None:
             raise LocalError("valkey was started without a standard input")
@@ -79,8 +99,23 @@ class ValkeyServer(OneProcessPart):
         except (BrokenPipeError, ConnectionResetError):
             raise child.failure() from None
 
+    def _client(self) -> Redis:
+        return Redis.from_url(
+            self.url, socket_timeout=2, socket_connect_timeout=2, retry=None, decode_responses=True
+        )
+
+    async def _replication(self) -> dict[str, str]:
+        client = self._client()
+        try:
+            return dict(await client.info("replication"))
+        finally:
+            await client.aclose()
+
+    async def _follows(self) -> bool:
+        return await self._answers() and (await self._replication()).get("master_link_status") == "up"
+
     async def _answers(self) -> bool:
-        client = Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=2, retry=None)
+        client = self._client()
         try:
             return bool(await client.ping())
         except (RedisConnectionError, RedisTimeoutError):
