@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from import_local.binaries import KUBERNETES, OBJECT_STORE, ensure_binaries, find_kubernetes_binaries
+from import_local.binaries import ensure_all_binaries
 from import_local.credentials import write_private
 from import_local.deployment import install_operator, prepare_cluster
 from import_local.errors import AlreadyRunningError, LocalError, PartError
@@ -226,9 +226,7 @@ class Installation:
 
     async def _ensure_binaries(self) -> None:
         """Build what is not in the cache, before anything runs: the first time takes minutes."""
-        await ensure_binaries(OBJECT_STORE, self._progress)
-        if not self.options.context and find_kubernetes_binaries() is None:
-            await ensure_binaries(KUBERNETES, self._progress)
+        await ensure_all_binaries(self._progress, with_kubernetes=not self.options.context)
 
     async def _start_warden(self) -> None:
         self._warden = await start_child(

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from import_local import control
-from import_local.binaries import KUBERNETES, OBJECT_STORE, ensure_binaries, find_kubernetes_binaries
+from import_local.binaries import ensure_all_binaries
 from import_local.display import ProgressDisplay
 from import_local.errors import LocalError
 from import_local.state import Run, StateFolder, default_state_folder
@@ -141,9 +141,7 @@ def logs(
 def build() -> None:
     """Build the programs that no package carries, unless they are there: minutes once, then nothing."""
     with ProgressDisplay(_out) as progress:
-        asyncio.run(ensure_binaries(OBJECT_STORE, progress))
-        if find_kubernetes_binaries() is None:
-            asyncio.run(ensure_binaries(KUBERNETES, progress))
+        asyncio.run(ensure_all_binaries(progress))
 
 
 @app.command(epilog="Example:\n\n  import-local demo")
