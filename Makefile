@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 TEST_PROCESSES ?= 2
 SOURCES := core operator worker gateway cli local tests bench
 
-.PHONY: help demo up down status test coverage test-unit test-integration test-e2e check format generate bench lock clean
+.PHONY: help demo up down status test coverage test-unit test-integration test-e2e test-faults check format generate bench lock clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | while IFS='|' read -r name text; do printf '  make %-18s %s\n' "$$name" "$$text"; done
@@ -37,7 +37,7 @@ status: $(INSTALLED) ## What runs
 
 test: $(INSTALLED) ## All tests, on real parts (builds the Kubernetes binaries once)
 	@$(BIN)/import-local build
-	@$(BIN)/python -m pytest tests -n $(TEST_PROCESSES) --dist loadgroup
+	@$(BIN)/python -m pytest tests -m "not long" -n $(TEST_PROCESSES) --dist loadgroup
 
 coverage: $(INSTALLED) ## Lines that unit and integration tests run, child processes included; at least 85 %
 	@$(BIN)/import-local build
@@ -53,6 +53,10 @@ test-integration: $(INSTALLED) ## The tests of single parts against real databas
 test-e2e: $(INSTALLED) ## The tests of a whole installation
 	@$(BIN)/import-local build
 	@$(BIN)/python -m pytest tests/e2e
+
+test-faults: $(INSTALLED) ## Break a whole installation in every way promised to be survived (FAULT_SEED=… repeats, FAULT_SECONDS=… lengthens)
+	@$(BIN)/import-local build
+	@$(BIN)/python -m pytest tests/faults --timeout 900
 
 check: $(INSTALLED) ## Lint, format, types, import rules, drift of generated files
 	@$(BIN)/ruff check $(SOURCES)

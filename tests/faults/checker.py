@@ -1,0 +1,338 @@
+"""Reads PostgreSQL, S3, Redis and the API server after a scenario, and says in words what is not as promised.
+
+Nothing is asked of the processes that were broken. Each function looks at one promise and returns its
+findings; `check` runs them all. docs/reference/guarantees.md names the promises.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from catalogue_comparison import (
+    IMAGES,
+    PRODUCTS,
+    compare_images,
+    compare_objects,
+    compare_products,
+    keys_of,
+)
+
+from faults.audit import Audit, read_audit
+from faults.load import Load
+from faults.statuses import History, StatusRecorder, backward_steps
+from faults.world import FaultWorld
+from import_core.adapters.redis.queue import QUEUE_PREFIX
+from import_core.domain.failures import DEATHS_UNTIL_SUSPECTED
+from import_core.domain.jobs import DEFAULT_QUEUE
+
+LONGEST_REPORT = 40
+"""Findings that are written out; more are counted."""
+
+JOBS = """
+SELECT j.id, j."objectName", j."companyId", j.status, coalesce(j.attempt, 0), coalesce(j.deaths, 0),
+       coalesce(j.dispatch, 0), j."completedAt", j."failureReason", j."errorMessage", c.progress, c.pages
+FROM "ProductImportJob" j LEFT JOIN imports.checkpoint c ON c.job_id = j.id
+WHERE j."objectName" = ANY(%s) ORDER BY j."objectName"
+"""
+ORPHANS = """
+SELECT 'a claim without a job in progress: ' || k.job_id FROM imports.claim k
+LEFT JOIN "ProductImportJob" j ON j.id = k.job_id WHERE j.status IS DISTINCT FROM 'IN_PROGRESS'
+UNION ALL
+SELECT 'a job in progress without a claim: ' || j.id FROM "ProductImportJob" j
+LEFT JOIN imports.claim k ON k.job_id = j.id WHERE j.status = 'IN_PROGRESS' AND k.job_id IS NULL
+UNION ALL
+SELECT 'a checkpoint without a job: ' || c.job_id FROM imports.checkpoint c
+LEFT JOIN "ProductImportJob" j ON j.id = c.job_id WHERE j.id IS NULL
+UNION ALL
+SELECT DISTINCT 'item errors without a job: ' || e.job_id FROM imports.item_error e
+LEFT JOIN "ProductImportJob" j ON j.id = e.job_id WHERE j.id IS NULL
+UNION ALL
+SELECT DISTINCT 'seen products of a job that does not run: ' || s.job_id FROM imports.seen_product s
+LEFT JOIN "ProductImportJob" j ON j.id = s.job_id
+WHERE j.status IS NULL OR j.status NOT IN ('PENDING', 'IN_PROGRESS')
+"""
+ITEM_ERRORS = """
+SELECT job_id, external_id, stage, reason, message FROM imports.item_error WHERE job_id = ANY(%s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a scenario may leave otherwise than "every job completed at its first try".
+
+    `most_tries`: failures of their own that jobs may count. `killed_alone`: jobs may end FAILED with
+    WorkerKilled, and only after DEATHS_UNTIL_SUSPECTED deaths and one more, alone. `cancelled`: names of
+    jobs that were deleted. `deaths_counted`: every cut claim is a death; False where the database itself
+    was away.
+    """
+
+    most_tries: int = 0
+    killed_alone: bool = False
+    cancelled: frozenset[str] = frozenset()
+    deaths_counted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A row of the job table with its checkpoint."""
+
+    id: str
+    name: str
+    company: str
+    status: str
+    attempt: int
+    deaths: int
+    dispatch: int
+    completed_at: datetime | None
+    reason: str | None
+    message: str | None
+    progress: Mapping[str, Any] | None
+    pages: int | None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found: `findings` in words, none when every promise held, and what they were found in."""
+
+    findings: tuple[str, ...]
+    audit: Audit
+    jobs: tuple[JobRecord, ...] = field(default=())
+
+    def assert_clean(self) -> None:
+        """Raise AssertionError with all findings, unless there is none."""
+        shown = list(self.findings[:LONGEST_REPORT])
+        if len(self.findings) > len(shown):
+            shown.append(f"… and {len(self.findings) - len(shown)} more")
+        assert not self.findings, "\n".join([f"{len(self.findings)} findings:", *shown])
+
+
+async def check(
+    world: FaultWorld, load: Load, recorder: StatusRecorder, expectation: Expectation | None = None
+) -> Checked:
+    """Look at everything. The scenario must have come to rest: see `Scenario.settle`."""
+    expected = expectation or Expectation()
+    async with world.database() as connection:
+        cursor = await connection.execute(JOBS, (list(load.jobs),))
+        jobs = [JobRecord(*row) for row in await cursor.fetchall()]
+        audit = await read_audit(
+            connection, [job.id for job in jobs], [company.id for company in load.companies]
+        )
+    complete = {company.id for company in load.companies} & {
+        job.company for job in jobs if job.status == "COMPLETED"
+    }
+    findings = [
+        *check_jobs(jobs, load, expected),
+        *check_tries(jobs, audit, expected),
+        *check_statuses(jobs, recorder.histories, expected),
+        *check_claims(audit),
+        *check_states(audit),
+        *check_pages(audit),
+        *check_items(audit),
+        *await check_catalogues(world, load, complete),
+        *await check_orphans(world, jobs),
+        *await check_queue(world, {job.id: job.name for job in jobs}),
+    ]
+    return Checked(tuple(findings), audit, tuple(jobs))
+
+
+def check_jobs(jobs: Iterable[JobRecord], load: Load, expected: Expectation) -> Iterator[str]:
+    """Every job that was acknowledged has one row, and that row has ended well."""
+    rows: dict[str, list[JobRecord]] = {}
+    for job in jobs:
+        rows.setdefault(job.name, []).append(job)
+    for name, company in load.jobs.items():
+        found = rows.get(name, [])
+        if len(found) != 1:
+            yield f"{name} has {len(found)} rows" if found else f"{name} is lost: it has no row"
+            continue
+        job = found[0]
+        if name in expected.cancelled:
+            if job.status != "CANCELLED":
+                yield f"{name} was deleted and is {job.status}"
+        elif job.status == "FAILED" and job.reason == "WorkerKilled" and expected.killed_alone:
+            if job.deaths <= DEATHS_UNTIL_SUSPECTED:
+                yield f"{name} was blamed after {job.deaths} deaths"
+        elif job.status != "COMPLETED":
+            yield f"{name} is {job.status} ({job.reason}: {job.message})"
+        else:
+            yield from _completed(job, company.products, company.images)
+
+
+def _completed(job: JobRecord, products: int, images: int) -> Iterator[str]:
+    if job.completed_at is None:
+        yield f"{job.name} is COMPLETED and has no completedAt"
+    progress = job.progress or {}
+    done = sum(int(progress.get(f"products_{how}") or 0) for how in ("imported", "unchanged"))
+    if (progress.get("products_total"), done) != (products, products):
+        yield f"{job.name} counts {done} of {progress.get('products_total')} products; the source has {products}"
+    stored = sum(int(progress.get(f"images_{how}") or 0) for how in ("imported", "unchanged"))
+    if stored != products * images:
+        yield f"{job.name} counts {stored} images; the source has {products * images}"
+    if job.pages is None or job.pages < 1:
+        yield f"{job.name} is COMPLETED without a checkpoint"
+
+
+def check_tries(jobs: Iterable[JobRecord], audit: Audit, expected: Expectation) -> Iterator[str]:
+    """Tries count a job's own failures only, deaths those of its workers only."""
+    cut = Counter(claim.job_id for claim in audit.claims if claim.was_cut)
+    for job in jobs:
+        if job.attempt > expected.most_tries:
+            yield f"{job.name} has used up {job.attempt} tries: {job.message}"
+        if job.deaths > cut[job.id]:
+            yield f"{job.name} counts {job.deaths} deaths; {cut[job.id]} of its claims were cut"
+        if expected.deaths_counted and job.name not in expected.cancelled and job.deaths < cut[job.id]:
+            yield f"{job.name} counts {job.deaths} deaths; {cut[job.id]} of its claims were cut"
+
+
+def check_statuses(
+    jobs: Iterable[JobRecord], histories: Mapping[str, History], expected: Expectation
+) -> Iterator[str]:
+    """The API server says what the row says, and never said less than before."""
+    phases = {"COMPLETED": "Succeeded", "FAILED": "Failed", "CANCELLED": "Cancelled"}
+    for job in jobs:
+        history = histories.get(job.id)
+        if history is None:
+            yield f"{job.name}: no object with the row's id {job.id} was seen"
+            continue
+        if job.name in expected.cancelled:
+            continue
+        if history.phase != phases.get(job.status):
+            yield f"{job.name} is {job.status}; its object says {history.phase or 'nothing'}"
+        yield from _status_counters(job, history)
+        yield from backward_steps(history)
+
+
+def _status_counters(job: JobRecord, history: History) -> Iterator[str]:
+    if job.status != "COMPLETED" or history.phase != "Succeeded":
+        return
+    shown, counted = history.statuses[-1].get("progress") or {}, job.progress or {}
+    for name, counter in (
+        ("productsTotal", "products_total"),
+        ("productsImported", "products_imported"),
+        ("productsUnchanged", "products_unchanged"),
+        ("imagesImported", "images_imported"),
+    ):
+        if int(shown.get(name) or 0) != int(counted.get(counter) or 0):
+            yield f"{job.name}: its object shows {name} {shown.get(name)}, the row {counted.get(counter)}"
+
+
+def check_claims(audit: Audit) -> Iterator[str]:
+    """One hand-over is taken by one worker, and no two hold a job at the same time."""
+    for (job_id, dispatch), number in Counter((c.job_id, c.dispatch) for c in audit.claims).items():
+        if number > 1:
+            yield f"hand-over {dispatch} of job {job_id} was claimed {number} times"
+    last: dict[str, datetime | None] = {}
+    for claim in audit.claims:
+        if claim.job_id in last:
+            ended = last[claim.job_id]
+            if ended is None or ended > claim.taken_at:
+                yield f"job {claim.job_id} was claimed while another claim stood"
+        last[claim.job_id] = claim.ended_at
+    for job_id, ended in last.items():
+        if ended is None:
+            yield f"job {job_id} is still claimed"
+
+
+def check_states(audit: Audit) -> Iterator[str]:
+    """A job ends once, and an end is never taken back."""
+    ends: Counter[str] = Counter()
+    final = {"COMPLETED", "FAILED", "CANCELLED"}
+    for change in audit.states:
+        if change.before in final:
+            yield f"job {change.job_id} went from {change.before} to {change.after} ({change.writer})"
+        ends[change.job_id] += change.after in final
+    for job_id, number in ends.items():
+        if number > 1:
+            yield f"job {job_id} ended {number} times"
+
+
+def check_pages(audit: Audit) -> Iterator[str]:
+    """Each page is written under a claim that stands, by its holder, and counters only grow."""
+    before: dict[str, tuple[int, int]] = {}
+    for page in audit.pages:
+        if page.claim_id is None:
+            yield f"{page.writer} wrote page {page.pages} of job {page.job_id}, which nobody held"
+        elif page.writer != f"import-worker {page.pod}"[:63]:
+            yield f"{page.writer} wrote page {page.pages} of job {page.job_id}, which {page.pod} held"
+        now = (page.pages, _products_done(page.progress))
+        earlier = before.get(page.job_id, (0, 0))
+        if now[0] < earlier[0] or now[1] < earlier[1]:
+            yield f"job {page.job_id} went back from (pages, products) {earlier} to {now}"
+        before[page.job_id] = now
+
+
+def _products_done(progress: Mapping[str, Any]) -> int:
+    return sum(int(progress.get(f"products_{how}") or 0) for how in ("imported", "unchanged", "failed"))
+
+
+def check_items(audit: Audit) -> Iterator[str]:
+    """Each product and image row is written once, and only together with a page of its company."""
+    transactions = {page.transaction for page in audit.pages}
+    for item in audit.items:
+        if item.transaction not in transactions:
+            yield f"{item.writer} wrote {item.entity} {item.id} ({item.operation}) outside of any page"
+        if item.operation != "INSERT":
+            yield f"{item.entity} {item.id} of {item.company} was written again: {item.operation} by {item.writer}"
+
+
+async def check_catalogues(world: FaultWorld, load: Load, complete: set[str]) -> list[str]:
+    """Products, image rows and objects of every company are those of its source, each exactly once.
+
+    `complete`: companies of which at least one job has completed; of the others nothing can be said.
+    """
+    findings: list[str] = []
+    for kind in ("shopify", "roastify"):
+        companies = [c.id for c in load.companies if c.kind == kind]
+        products = await world.rows(PRODUCTS, companies, kind)
+        images = await world.rows(IMAGES, companies, kind)
+        for company in companies:
+            if company not in complete:
+                continue
+            own_products = [row for row in products if row[0] == company]
+            own_images = [row for row in images if row[0] == company]
+            wanted = load.wanted[company]
+            found = [
+                *compare_products(own_products, wanted, kind),
+                *compare_images(own_images, wanted, kind),
+                *await compare_objects(world.store(), own_images, wanted),
+            ]
+            stored = set(await world.objects(f"images/{company}"))
+            found += [f"object {key} belongs to no image" for key in sorted(stored - keys_of(own_images))]
+            findings += [f"{company}: {finding}" for finding in found]
+    return findings
+
+
+async def check_orphans(world: FaultWorld, jobs: Iterable[JobRecord]) -> list[str]:
+    """Nothing is left that belongs to nothing, and no product failed."""
+    findings = [str(row[0]) for row in await world.rows(ORPHANS)]
+    errors = await world.rows(ITEM_ERRORS, [job.id for job in jobs])
+    return findings + [
+        f"job {row[0]}: product {row[1]} failed in {row[2]}: {row[3]}, {row[4]}" for row in errors
+    ]
+
+
+async def check_queue(world: FaultWorld, names: Mapping[str, str]) -> list[str]:
+    """Redis has no message of these jobs (names by id) any more, in any list and by itself."""
+    key = f"{QUEUE_PREFIX}:{DEFAULT_QUEUE}"
+    findings = []
+    async with world.redis() as client:
+        for part in ("wait", "paused", "active"):
+            for message in await client.lrange(f"{key}:{part}", 0, -1):
+                text = str(message)
+                job_id = text.rpartition("-")[0]
+                if job_id in names:
+                    findings.append(f"message {text} of {names[job_id]} is left in {part}")
+        for part in ("completed", "failed", "delayed", "prioritized"):
+            number = await client.zcard(f"{key}:{part}")
+            if number:
+                findings.append(f"Redis keeps {number} messages in {part}")
+        listed = " ".join(findings)
+        async for found in client.scan_iter(f"{key}:*-*", count=1000):
+            message = str(found).removeprefix(f"{key}:").removesuffix(":lock")
+            if message.rpartition("-")[0] in names and message not in listed:
+                findings.append(f"key {found} is left in Redis")
+    return findings

@@ -1,0 +1,171 @@
+"""Many small jobs of many companies, so that faults always find some of them in flight."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import httpx2
+from catalogue_comparison import catalogue_of
+from e2e.world import NAMESPACE, job, provider, secret
+
+from faults.world import FaultWorld
+from import_core.adapters.kube.resources import IMPORT_JOB, IMPORT_PROVIDER, SECRET, Kind
+from import_core.domain.errors import KubernetesUnavailableError, ObjectConflictError
+from import_local.samples.catalogue.expected import ExpectedProduct, Provider
+from import_local.samples.settings import ROASTIFY_KEY, SHOPIFY_TOKEN
+
+JOBS = 300
+COMPANIES = 100
+"""Three jobs a company: far below any connection's call limit, and enough that jobs meet at the same products."""
+CREATIONS_AT_ONCE = 8
+LABEL = "faults-scenario"
+APPLY_SECONDS = 120.0
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """One company with its one connection; `shop` is the sample's name, which says what the catalogue holds."""
+
+    id: str
+    kind: Provider
+    shop: str
+    products: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Load:
+    """The companies and jobs of one scenario. `latency_seconds`: how long each call to a provider takes."""
+
+    scenario: str
+    companies: tuple[Company, ...]
+    job_count: int
+    latency_seconds: float
+    sample_root: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def jobs(self) -> dict[str, Company]:
+        """Names of the jobs, and whose they are."""
+        return {
+            f"{self.scenario}-{number:04d}": self.companies[number % len(self.companies)]
+            for number in range(self.job_count)
+        }
+
+    @cached_property
+    def wanted(self) -> dict[str, dict[str, ExpectedProduct]]:
+        """What each company's catalogue holds, by company and external id."""
+        return {
+            company.id: catalogue_of(company.shop, company.kind, self.sample_root)
+            for company in self.companies
+        }
+
+
+def plan_load(
+    world: FaultWorld,
+    scenario: str,
+    *,
+    jobs: int = JOBS,
+    companies: int = COMPANIES,
+    latency_seconds: float = 0.3,
+) -> Load:
+    """Choose catalogues of 1–3 products with 0–2 small images each; a third of the companies use Roastify.
+
+    `scenario` is lower-case letters and digits: it starts the names of all objects, companies and shops.
+    """
+    source = world.random_for(f"{scenario}/load")
+    chosen = []
+    for number in range(companies):
+        products, images = source.randint(1, 3), source.randint(0, 2)
+        kind: Provider = "roastify" if number % 3 == 2 else "shopify"
+        shop = f"tiny-{products}-{images}-{scenario}{world.seed % 1_000_000}c{number}"
+        chosen.append(Company(f"{scenario}-c{number}", kind, shop, products, images))
+    return Load(scenario, tuple(chosen), jobs, latency_seconds, world.sample_root, {LABEL: scenario})
+
+
+async def connect_companies(world: FaultWorld, load: Load) -> None:
+    """Create the companies' Secrets and ImportProviders, and make their shops slow."""
+    await _slow_down(load)
+    await _create_all(world, SECRET, [_secret(load, company) for company in load.companies])
+    await _create_all(world, IMPORT_PROVIDER, [_provider(world, load, company) for company in load.companies])
+
+
+async def submit(world: FaultWorld, load: Load, *, first: int = 0, last: int | None = None) -> None:
+    """Create the jobs `first` to `last` (all): the API server's word for each is waited for."""
+    names = list(load.jobs)[first:last]
+    await _create_all(world, IMPORT_JOB, [_job(load, name, load.jobs[name]) for name in names])
+
+
+async def forget(world: FaultWorld, load: Load) -> None:
+    """Delete the scenario's objects, so that later ones do not meet them; the rows stay as history."""
+    for kind in ("importjobs", "importproviders", "secrets"):
+        outcome = await world.kubectl(
+            "delete", kind, "-n", NAMESPACE, "-l", f"{LABEL}={load.scenario}", "--wait=false"
+        )
+        assert outcome.code == 0, outcome.err
+
+
+def _secret(load: Load, company: Company) -> Json:
+    values = {"accessToken": SHOPIFY_TOKEN} if company.kind == "shopify" else {"apiKey": ROASTIFY_KEY}
+    return _labelled(secret(company.id, **values), load)
+
+
+def _provider(world: FaultWorld, load: Load, company: Company) -> Json:
+    urls = {
+        "shopify": f"{world.installation.shopify_url}/{company.shop}",
+        "roastify": f"{world.installation.roastify_url}/{company.shop}/v1",
+    }
+    return _labelled(
+        provider(company.id, company=company.id, kind=company.kind, url=urls[company.kind]), load
+    )
+
+
+def _job(load: Load, name: str, company: Company) -> Json:
+    return _labelled(job(name, company=company.id, provider_name=company.id), load)
+
+
+def _labelled(body: Json, load: Load) -> Json:
+    return {**body, "metadata": {**body["metadata"], "labels": dict(load.labels)}}
+
+
+async def _create_all(world: FaultWorld, kind: Kind, bodies: list[Json]) -> None:
+    gate = asyncio.Semaphore(CREATIONS_AT_ONCE)
+
+    async def create(body: Json) -> None:
+        async with gate:
+            await _create(world, kind, body)
+
+    async with asyncio.timeout(APPLY_SECONDS), asyncio.TaskGroup() as group:
+        for body in bodies:
+            group.create_task(create(body))
+
+
+async def _create(world: FaultWorld, kind: Kind, body: Json) -> None:
+    """Create an object as a careful client does: again after no answer, where "exists" then means done."""
+    asked_before = False
+    while True:
+        try:
+            await world.kube.create(kind, NAMESPACE, body)
+        except ObjectConflictError:
+            assert asked_before, f"{body['metadata']['name']} exists already"
+        except KubernetesUnavailableError:
+            asked_before = True
+            await asyncio.sleep(0.5)
+            continue
+        return
+
+
+async def _slow_down(load: Load) -> None:
+    if not load.latency_seconds:
+        return
+    order = {"api": {"latencySeconds": load.latency_seconds}}
+    async with httpx2.AsyncClient(base_url=load.sample_root, trust_env=False, timeout=10) as client:
+        for company in load.companies:
+            answer = await client.put(f"/control/{company.kind}/{company.shop}/faults", json=order)
+            answer.raise_for_status()

@@ -1,0 +1,158 @@
+"""The course of one scenario: submit the load, break things, let it come to rest, look at everything."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import psycopg
+
+from faults.audit import Audit, read_audit
+from faults.checker import Checked, Expectation, check, check_queue
+from faults.load import Load, connect_companies, forget, plan_load, submit
+from faults.recovery import Recovery
+from faults.report import FaultReport
+from faults.statuses import StatusRecorder
+from faults.world import Fault, FaultWorld
+
+SETTLE_SECONDS = 240.0
+OBJECTS_SECONDS = 60.0
+QUEUE_SECONDS = 30.0
+LOOK_SECONDS = 0.5
+
+STATES = """
+SELECT count(*) FILTER (WHERE status IN ('COMPLETED', 'FAILED', 'CANCELLED')),
+       count(*) FILTER (WHERE status = 'IN_PROGRESS')
+FROM "ProductImportJob" WHERE "objectName" = ANY(%s)
+"""
+
+
+@dataclass
+class Scenario:
+    """One scenario while it runs. `faults` collects what was broken, for the times of recovery."""
+
+    world: FaultWorld
+    load: Load
+    recorder: StatusRecorder
+    report: FaultReport
+    faults: list[Fault] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    async def submit(self) -> None:
+        """Submit all jobs of the load."""
+        await submit(self.world, self.load)
+
+    def submitting(self) -> asyncio.Task[None]:
+        """Submit while other things happen; await the task in the end."""
+        return asyncio.create_task(self.submit())
+
+    async def states(self) -> tuple[int, int]:
+        """How many jobs have ended, and how many are in progress."""
+        rows = await self.world.rows(STATES, list(self.load.jobs))
+        return int(rows[0][0]), int(rows[0][1])
+
+    async def until_running(self, number: int = 5, *, seconds: float = 60) -> None:
+        """Wait until so many jobs are in progress at the same time."""
+
+        async def look() -> bool:
+            return (await self.states())[1] >= number
+
+        await self.world.eventually(look, f"{number} jobs run", seconds=seconds)
+
+    async def settle(self, *, seconds: float = SETTLE_SECONDS) -> None:
+        """Wait until every job has ended, every object says so, and Redis has forgotten them.
+
+        What has not come to rest in time is left to the checker, which says what it is.
+        """
+        expected = len(self.load.jobs)
+
+        async def rows_ended() -> bool:
+            try:
+                return (await self.states())[0] >= expected
+            except psycopg.OperationalError:
+                return False
+
+        if await _within(seconds, rows_ended):
+            await self.recorder.until_final(expected, seconds=OBJECTS_SECONDS)
+            async with self.world.database() as connection:
+                cursor = await connection.execute(
+                    'SELECT id, "objectName" FROM "ProductImportJob" WHERE "objectName" = ANY(%s)',
+                    (list(self.load.jobs),),
+                )
+                names = {str(row[0]): str(row[1]) for row in await cursor.fetchall()}
+
+            async def queue_is_empty() -> bool:
+                return not await check_queue(self.world, names)
+
+            await _within(QUEUE_SECONDS, queue_is_empty)
+
+    async def check(self, expectation: Expectation | None = None) -> Checked:
+        """Read everything and look for what is not as promised."""
+        return await check(self.world, self.load, self.recorder, expectation)
+
+    async def audit(self) -> Audit:
+        """What was written so far."""
+        rows = await self.world.rows(
+            'SELECT id FROM "ProductImportJob" WHERE "objectName" = ANY(%s)', list(self.load.jobs)
+        )
+        async with self.world.database() as connection:
+            companies = [company.id for company in self.load.companies]
+            return await read_audit(connection, [str(row[0]) for row in rows], companies)
+
+    def tell(
+        self, fault: str, recovery: Recovery, *, bound: str | None = None, times: int | None = None
+    ) -> None:
+        """Put a recovery into the report."""
+        self.report.add(
+            self.load.scenario,
+            fault,
+            recovery,
+            faults=len(self.faults) if times is None else times,
+            jobs=len(self.load.jobs),
+            total_seconds=time.monotonic() - self.started,
+            bound=bound,
+        )
+
+
+@asynccontextmanager
+async def scenario(
+    world: FaultWorld,
+    report: FaultReport,
+    name: str,
+    *,
+    jobs: int = 300,
+    companies: int = 100,
+    latency_seconds: float = 0.3,
+) -> AsyncIterator[Scenario]:
+    """Run a scenario inside the block: its companies are connected, and its objects go at the end.
+
+    `name` is lower-case letters and digits, and unlike any other scenario's of the session.
+    """
+    load = plan_load(world, name, jobs=jobs, companies=companies, latency_seconds=latency_seconds)
+    await connect_companies(world, load)
+    recorder = StatusRecorder(world.installation.kubeconfig, load.labels)
+    try:
+        async with recorder.recording():
+            yield Scenario(world, load, recorder, report)
+    finally:
+        await forget(world, load)
+
+
+def first_after(audit: Audit, at: datetime) -> float | None:
+    """Seconds from a moment to the next hand-over of any job; None: none came."""
+    later = [moment for _, _, moment in audit.hand_overs if moment > at]
+    return (min(later) - at).total_seconds() if later else None
+
+
+async def _within(seconds: float, holds: Callable[[], Awaitable[bool]]) -> bool:
+    deadline = time.monotonic() + seconds
+    while True:
+        if await holds():
+            return True
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(LOOK_SECONDS)

@@ -1,0 +1,92 @@
+"""Workers and operators are killed with SIGKILL, again and again, while hundreds of jobs are in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from faults.checker import Expectation
+from faults.recovery import Recovery, after_kills
+from faults.report import FaultReport
+from faults.scenario import Scenario, first_after, scenario
+from faults.world import FaultWorld, choose
+
+RUN_AGAIN_SECONDS = 15.0
+"""docs/reference/guarantees.md: a killed worker's jobs run again within this time at p95."""
+TAKEOVER_SECONDS = 15.0
+
+
+async def kill_workers(running: Scenario, *, seconds: float, every: float = 1.0) -> None:
+    """Kill a random worker at every tick, by the clock."""
+    source = running.world.random_for(f"{running.load.scenario}/kills")
+    end = time.monotonic() + seconds
+    due = time.monotonic()
+    while due < end:
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        due += every
+        target = choose(source, running.world.workers())
+        if target is not None:
+            running.faults.append(running.world.kill(target, "worker killed"))
+
+
+async def test_a_killed_worker_loses_nothing(world: FaultWorld, fault_report: FaultReport) -> None:
+    async with scenario(world, fault_report, "onekill", latency_seconds=0.5) as running:
+        submitting = running.submitting()
+        await running.until_running(10)
+        source = world.random_for("onekill/kills")
+        target = choose(source, world.workers())
+        assert target is not None
+        running.faults.append(world.kill(target, "worker killed"))
+        await submitting
+        await running.settle()
+        checked = await running.check()
+        recovery = after_kills(checked.audit, running.faults)
+        running.tell("worker killed", recovery)
+        checked.assert_clean()
+        assert recovery.seconds, "the kill hit no job"
+
+
+@pytest.mark.long
+async def test_a_worker_killed_every_second_for_a_minute(
+    world: FaultWorld, fault_report: FaultReport
+) -> None:
+    async with scenario(world, fault_report, "kills", jobs=600, latency_seconds=0.4) as running:
+        submitting = running.submitting()
+        await running.until_running()
+        await kill_workers(running, seconds=60)
+        await submitting
+        await running.settle()
+        checked = await running.check(Expectation(killed_alone=True))
+        recovery = after_kills(checked.audit, running.faults)
+        running.tell("worker killed", recovery, bound=f"p95 ≤ {RUN_AGAIN_SECONDS:g}")
+        checked.assert_clean()
+        within = recovery.quantile(0.95)
+        assert within is not None, "the kills hit no job"
+        assert within <= RUN_AGAIN_SECONDS
+
+
+@pytest.mark.long
+async def test_the_leading_operator_and_its_successor_are_killed(
+    world: FaultWorld, fault_report: FaultReport
+) -> None:
+    async with scenario(world, fault_report, "operators", latency_seconds=0.5) as running:
+        submitting = running.submitting()
+        await running.until_running()
+        takeovers = []
+        for _ in range(2):
+            leader = await world.leading_operator()
+            identity = (await world.lease()).identity
+            fault = await world.killed(leader, "operator killed")
+            running.faults.append(fault)
+            successor = await world.successor_of(identity)
+            assert successor.since is not None
+            takeovers.append((successor.since - fault.at).total_seconds())
+        await submitting
+        await running.settle()
+        checked = await running.check()
+        running.tell("operator killed", Recovery(tuple(takeovers)), bound=f"max ≤ {TAKEOVER_SECONDS:g}")
+        checked.assert_clean()
+        assert max(takeovers) <= TAKEOVER_SECONDS
+        assert first_after(checked.audit, running.faults[-1].at) is not None
