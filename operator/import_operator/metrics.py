@@ -18,6 +18,13 @@ LEADING = Gauge("imports_leading", "1 on the replica that leads")
 JOBS_RECORDED = Counter("imports_jobs_recorded_total", "ImportJobs written to PostgreSQL (new or changed)")
 JOBS_REFUSED = Counter("imports_jobs_refused_total", "ImportJobs refused", ["reason"])
 JOBS_CANCELLED = Counter("imports_jobs_cancelled_total", "Jobs cancelled because their object is gone")
+JOBS_REOPENED = Counter(
+    "imports_jobs_reopened_total", "Finished jobs that run again because an annotation asked", ["action"]
+)
+OBJECTS_SWEPT = Counter(
+    "imports_objects_swept_total", "Finished ImportJobs by what became of them", ["result"]
+)
+HISTORY_SWEPT = Counter("imports_history_swept_total", "Rows of jobs deleted because they were old")
 JOBS_DISPATCHED = Counter("imports_jobs_dispatched_total", "Jobs handed to Redis", ["queue"])
 JOBS_DISPATCHED_AGAIN = Counter(
     "imports_jobs_dispatched_again_total", "Hand-overs repeated because Redis lost them", ["queue"]
@@ -26,6 +33,7 @@ CLAIMS_ENDED = Counter("imports_claims_ended_total", "Claims ended for their wor
 STATUS_PATCHES = Counter("imports_status_patches_total", "Status patches", ["kind", "result"])
 STATUS_WAITING = Gauge("imports_status_patches_waiting", "ImportJobs whose status waits to be patched")
 QUEUE_DEPTH = Gauge("imports_queue_depth", "Due and running jobs", ["queue"])
+QUEUE_PAUSED = Gauge("imports_queue_paused", "1 while the queue hands out nothing", ["queue"])
 WORKERS_DESIRED = Gauge("imports_workers_desired", "Workers there should be", ["pool"])
 SCALINGS = Counter("imports_scalings_total", "Changes of a pool's number of workers", ["pool", "direction"])
 SCALING_REACTION = Histogram(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from import_core.domain.admission import Verdict
+from import_core.domain.sweeping import Finished, finished_of
 from import_core.domain.worker_ends import WorkerEnd
 
 Body = Mapping[str, Any]
@@ -34,6 +35,12 @@ def generation_of(body: Body) -> int:
 def version_of(body: Body) -> int:
     """The object's resourceVersion, which grows with each change of one object (Kubernetes 1.35 on)."""
     return int(body["metadata"].get("resourceVersion") or 0)
+
+
+def provider_name_of(body: Body) -> str:
+    """The name of the ImportProvider that an ImportJob refers to."""
+    reference = (body.get("spec") or {}).get("providerRef")
+    return str(reference.get("name")) if isinstance(reference, dict) else ""
 
 
 class ObjectStore:
@@ -138,6 +145,10 @@ class OperatorState:
         self.to_record = KeySet()
         self.to_cancel = KeySet()
         self.to_project = KeySet()
+        self.to_reopen = KeySet()
+        """Objects whose annotations may ask for another run."""
+        self.finished: dict[str, Finished] = {}
+        """Finished ImportJobs, which go after their time."""
         self.to_check = KeySet()
         """Names of ImportProviders whose status may have to change."""
         self.providers_gone: dict[str, str] = {}
@@ -149,9 +160,22 @@ class OperatorState:
         self.scale_wanted = asyncio.Event()
         self.reconcile_wanted = asyncio.Event()
 
+    def keep_job(self, body: Body) -> bool:
+        """Keep an ImportJob; False where it is already known at this or a later version."""
+        if not self.jobs.put(body):
+            return False
+        finished = finished_of(body)
+        if finished is None:
+            self.finished.pop(uid_of(body), None)
+        else:
+            self.finished[uid_of(body)] = finished
+        return True
+
     def forget_job(self, uid: str) -> None:
         """Drop all that is known of an ImportJob."""
         self.jobs.remove(uid)
+        self.finished.pop(uid, None)
+        self.to_reopen.discard(uid)
         self.verdicts.pop(uid, None)
         self.to_record.discard(uid)
         self.to_project.discard(uid)

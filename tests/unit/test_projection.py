@@ -250,3 +250,68 @@ def test_all_objects_together_keep_the_rate(steps: list[tuple[float, list[int]]]
         assert len(within) <= 60, "fifty and one burst of ten"
         recent = [key for at, key in taken if start <= at < start + 5.0]
         assert len(recent) == len(set(recent)), "no object twice in five seconds"
+
+
+def merged(status: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """What the API server makes of a merge patch (RFC 7386)."""
+    result = dict(status)
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict):
+            result[key] = merged(result.get(key) or {}, value)
+        else:
+            result[key] = value
+    return result
+
+
+def after(row: JobRow, before: dict[str, Any]) -> dict[str, Any]:
+    """The object's status after its patch, which must then be true."""
+    patch = project(job(before), row, ACCEPTED, NOW)
+    status = merged(before, patch.status if patch else {})
+    assert project(job(status), row, ACCEPTED, NOW) is None
+    parse_import_job({**job(), "status": status})
+    return status
+
+
+FAILED_ROW = replace(
+    ROW,
+    state=JobState.FAILED,
+    started_at=NOW,
+    completed_at=NOW,
+    failure_reason="Timeout",
+    message="too slow",
+    progress=Progress(10, 4, images_total=7),
+)
+
+
+def test_job_that_runs_again_leaves_its_end() -> None:
+    failed = after(FAILED_ROW, {})
+    again = after(ROW, failed)
+    assert again["phase"] == "Queued"
+    assert again["message"] == "Waits for a worker"
+    assert again["attempts"] == 0
+    assert "completedAt" not in again
+    assert "startedAt" not in again
+    assert conditions(again)["Failed"] == ("False", "RunsAgain")
+    assert conditions(again)["Queued"][0] == "True"
+
+
+def test_counters_of_another_run_start_anew() -> None:
+    again = after(ROW, after(FAILED_ROW, {}))
+    assert again["progress"]["percent"] == 0
+    assert again["progress"]["imagesTotal"] == 0
+    assert "productsTotal" not in again["progress"]
+    running = after(replace(ROW, state=JobState.IN_PROGRESS, progress=Progress(10, 1)), again)
+    assert running["progress"]["percent"] == 10
+
+
+def test_another_run_that_ended_while_nobody_looked() -> None:
+    failed = after(FAILED_ROW, {})
+    complete = replace(ROW, state=JobState.COMPLETED, started_at=NOW, completed_at=NOW + timedelta(hours=1))
+    status = after(complete, failed)
+    assert conditions(status)["Complete"] == ("True", "Imported")
+    assert conditions(status)["Failed"] == ("False", "RunsAgain")
+    assert status["completedAt"] == "2026-01-01T13:00:00Z"
+    assert "productsTotal" not in status["progress"]
+    assert conditions(after(FAILED_ROW, status))["Complete"] == ("False", "RunsAgain")

@@ -15,6 +15,7 @@ from import_core.domain.resources.conditions import (
     ImportJobCondition,
     bound_message,
     get_condition,
+    is_true,
     set_condition,
     set_not_yet_enforced,
 )
@@ -32,6 +33,7 @@ TRIES = len(RETRY_DELAYS_SECONDS) + 1
 QUEUE_FULL_AFTER_SECONDS = 5.0
 """A due job not handed over for this long waits for a free worker."""
 
+_ENDS = {ImportJobCondition.COMPLETE: JobState.COMPLETED, ImportJobCondition.FAILED: JobState.FAILED}
 _COUNTERS = {
     "productsImported": "products_imported",
     "productsUnchanged": "products_unchanged",
@@ -93,11 +95,13 @@ def _refused_status() -> dict[str, Any]:
 
 
 def _status_of(row: JobRow, old: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    # A job that runs again counts anew: what the object shows is of the run before.
+    again = old.get("phase") in FINAL_PHASES and not row.state.is_final
     return {
         "phase": PHASES[row.state].value,
         "jobId": row.id,
         "attempts": attempts(row),
-        "progress": _progress(row, old.get("progress") or {}),
+        "progress": _progress(row, old.get("progress") or {}, again=again),
         "waitingReason": waiting_reason(row, now),
         "queuedAt": _time(row.created_at),
         "startedAt": _time(row.started_at),
@@ -116,10 +120,12 @@ def waiting_reason(row: JobRow, now: datetime) -> str | None:
     """Why a queued job does not run; None while it is on its way to a worker, or not queued."""
     if row.state is not JobState.PENDING:
         return None
+    due = row.not_before is None or row.not_before <= now
+    if row.queue_paused and due and not row.suspended:
+        return WaitingReason.PAUSED.value
     if row.waiting_reason:
         return row.waiting_reason
     waiting = (now - row.created_at).total_seconds()
-    due = row.not_before is None or row.not_before <= now
     if due and row.dispatched_at is None and not row.suspended and waiting >= QUEUE_FULL_AFTER_SECONDS:
         return WaitingReason.QUEUE_FULL.value
     return None
@@ -145,7 +151,7 @@ def _waiting_message(row: JobRow) -> str:
         if row.attempt:
             return f"Try {row.attempt} of {TRIES} failed, another follows: {row.message}"
         return f"Waits to continue: {row.message}"
-    return "Waits for a worker"
+    return "Waits until the queue goes on; it is paused" if row.queue_paused else "Waits for a worker"
 
 
 def _result_message(progress: Progress) -> str:
@@ -170,19 +176,19 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _progress(row: JobRow, old: Mapping[str, Any]) -> dict[str, Any]:
-    """Counters that never fall while the job is under way; at its end they are what the row says."""
-    final = row.state.is_final
+def _progress(row: JobRow, old: Mapping[str, Any], *, again: bool) -> dict[str, Any]:
+    """Counters that never fall while a run is under way; at its ends they are what the row says."""
+    true = again or row.state.is_final
     shown: dict[str, Any] = {}
     if row.progress.products_total is not None:
         shown["productsTotal"] = row.progress.products_total
-    elif not final and "productsTotal" in old:
-        shown["productsTotal"] = old["productsTotal"]
+    elif "productsTotal" in old:
+        shown["productsTotal"] = None if true else old["productsTotal"]
     for name, attribute in _COUNTERS.items():
         value = getattr(row.progress, attribute)
-        shown[name] = value if final else max(value, int(old.get(name) or 0))
+        shown[name] = value if true else max(value, int(old.get(name) or 0))
     percent = row.progress.percent
-    shown["percent"] = percent if final else max(percent, int(old.get("percent") or 0))
+    shown["percent"] = percent if true else max(percent, int(old.get("percent") or 0))
     return shown
 
 
@@ -230,6 +236,10 @@ def _put_state(put: Any, before: list[dict[str, Any]], row: JobRow) -> None:
         put(ImportJobCondition.FAILED, "True", _reason(row.failure_reason), message(row))
     elif state is JobState.CANCELLED:
         put(ImportJobCondition.COMPLETE, "False", "Cancelled", message(row))
+    for condition, end in _ENDS.items():
+        if state is not end and is_true(before, condition):
+            reason = "Cancelled" if state is JobState.CANCELLED else "RunsAgain"
+            put(condition, "False", reason, "That was an earlier run")
 
 
 def _reason(failure_reason: str | None) -> str:

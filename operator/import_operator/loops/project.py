@@ -90,7 +90,7 @@ class ProjectLoop:
 
     def _want(self, uid: str, row: JobRow | None) -> None:
         body = self._state.jobs.get(uid)
-        if body is None or is_final(body):
+        if body is None:
             return
         verdict = self._state.verdicts.get(uid)
         waits = row is not None and row.state is JobState.PENDING and row.generation < generation_of(body)
@@ -139,6 +139,9 @@ class ProjectLoop:
         except ObjectConflictError:
             # A newer version exists; its event brings the object here again.
             metrics.STATUS_PATCHES.labels("ImportJob", "conflict").inc()
+            if is_final(body):
+                # Events of finished objects are not looked at, and this one's job runs again.
+                self._state.to_project.add(uid)
         except ObjectNotFoundError:
             metrics.STATUS_PATCHES.labels("ImportJob", "gone").inc()
             self._state.forget_job(uid)
@@ -152,7 +155,7 @@ class ProjectLoop:
         else:
             fail_point("status.patched")
             metrics.STATUS_PATCHES.labels("ImportJob", "written").inc()
-            self._state.jobs.put(answer)
+            self._state.keep_job(answer)
             if "phase" in patch.status:
                 self._tell(uid, body, patch.status, row)
 

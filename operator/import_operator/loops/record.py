@@ -20,7 +20,7 @@ from import_core.fail_points import fail_point
 from import_core.observability.logs import get_logger
 from import_operator import metrics
 from import_operator.loops.runner import Loop
-from import_operator.state import Body, OperatorState
+from import_operator.state import Body, OperatorState, provider_name_of
 
 log = get_logger(__name__)
 
@@ -72,7 +72,7 @@ class RecordLoop:
             if body is None or is_final(body):
                 continue
             try:
-                admission = admit(body, self._state.providers.named(_provider_name(body)))
+                admission = admit(body, self._state.providers.named(provider_name_of(body)))
             except Exception as error:  # noqa: BLE001 - logged and counted there
                 self._give_up(uid, error)
                 continue
@@ -144,8 +144,3 @@ class RecordLoop:
     def _project_if_live(self, uid: str) -> None:
         if self._state.jobs.get(uid) is not None:
             self._state.to_project.add(uid)
-
-
-def _provider_name(body: Body) -> str:
-    reference = (body.get("spec") or {}).get("providerRef")
-    return str(reference.get("name")) if isinstance(reference, dict) else ""

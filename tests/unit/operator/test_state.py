@@ -27,6 +27,7 @@ def body(
         "namespace": "imports",
         "resourceVersion": str(version),
         "generation": generation,
+        "creationTimestamp": "2026-01-01T00:00:00Z",
         "managedFields": ["long"],
     }
     return {"metadata": metadata, **rest}
@@ -107,6 +108,28 @@ async def test_finished_job_is_left_alone() -> None:
     state = OperatorState("imports")
     handle_record_import_job(state, {**job("a"), "status": {"phase": "Succeeded"}})
     assert (len(state.to_record), len(state.to_project)) == (0, 0)
+
+
+async def test_finished_job_is_remembered_until_its_time_is_over() -> None:
+    state = OperatorState("imports")
+    end = {"phase": "Failed", "completedAt": "2026-01-01T00:00:00Z"}
+    handle_record_import_job(state, {**job("a"), "status": end})
+    assert set(state.finished) == {"a"}
+    handle_record_import_job(state, {**job("a", version=2), "status": {"phase": "Queued"}})
+    assert state.finished == {}
+    handle_record_import_job(state, {**job("a", version=3), "status": end})
+    handle_cancel_import_job(state, job("a", version=4))
+    assert state.finished == {}
+
+
+async def test_request_for_another_run_is_looked_at() -> None:
+    state = OperatorState("imports")
+    for uid, phase, value in (("done", "Failed", "1"), ("runs", "Running", "1"), ("bad", "Running", "")):
+        asking = job(uid)
+        asking["metadata"]["annotations"] = {"imports.avnz.io/retry": value}
+        handle_record_import_job(state, {**asking, "status": {"phase": phase}})
+    handle_record_import_job(state, {**job("quiet"), "status": {"phase": "Failed"}})
+    assert state.to_reopen.take(9) == ["done", "bad"], "one under way is looked at when it has ended"
 
 
 async def test_deleted_job_is_cancelled() -> None:

@@ -164,6 +164,31 @@ class KubeClient:
                 )
             )
 
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, *, uid: str, resource_version: str | None = None
+    ) -> None:
+        """Delete the object of that uid, and with `resource_version` only where it has not changed since.
+
+        Raises ObjectConflictError where it is another one or has changed, ObjectNotFoundError.
+        """
+        preconditions = {"uid": uid}
+        if resource_version is not None:
+            preconditions["resourceVersion"] = resource_version
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
+        async with _translated(f"{kind.kind} {namespace}/{name}"):
+            # lightkube's own `delete` takes no preconditions.
+            client: Any = self._client._client
+            request = client.prepare_request("delete", kind.main, name=name, namespace=namespace)
+            request.data = options
+            answer = await client.send(client.build_adapter_request(request))
+            client.handle_response("delete", answer, request)
+
+    async def namespace_uid(self, name: str) -> str:
+        """The uid of a namespace, which tells one cluster from another. Raises ObjectNotFoundError."""
+        async with _translated(f"Namespace {name}"):
+            found = await self._client.get(resources.NAMESPACE, name)
+        return str(_plain(found)["metadata"]["uid"])
+
     async def patch_status(
         self,
         kind: Kind,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lightkube.core.resource import ApiInfo, NamespacedResourceG, ResourceDef
+from lightkube.core.resource import ApiInfo, GlobalResource, NamespacedResourceG, ResourceDef
 from lightkube.generic_resource import Generic
 
 GROUP = "imports.avnz.io"
@@ -64,3 +64,9 @@ POD = _kind("", "v1", "Pod", "pods")
 SECRET = _kind("", "v1", "Secret", "secrets")
 LEASE = _kind("coordination.k8s.io", "v1", "Lease", "leases")
 EVENT = _kind("events.k8s.io", "v1", "Event", "events")
+NAMESPACE: Any = type(
+    "Namespace",
+    (GlobalResource, Generic),
+    {"_api_info": ApiInfo(ResourceDef("", "v1", "Namespace"), "namespaces", ["get"])},
+)
+"""Not namespaced: only its identity is read."""
