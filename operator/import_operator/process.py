@@ -18,6 +18,7 @@ from import_core.adapters.postgres.connections import ConnectionStore
 from import_core.adapters.postgres.dispatching import DispatchStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.origins import OriginStore
+from import_core.adapters.postgres.repairs import RepairStore
 from import_core.adapters.postgres.workers import WorkerStore
 from import_core.adapters.redis.queue import JobQueue, connect
 from import_core.adapters.tasks import end_tasks
@@ -34,6 +35,7 @@ from import_operator.loops.provider_status import ProviderStatusLoop
 from import_operator.loops.reap import ReapLoop
 from import_operator.loops.reconcile import ReconcileLoop
 from import_operator.loops.record import RecordLoop
+from import_operator.loops.repair import RepairLoop
 from import_operator.loops.runner import Loop, run_loops
 from import_operator.loops.scale import ScaleLoop
 from import_operator.loops.tell import TellLoop
@@ -128,11 +130,21 @@ class OperatorProcess:
         jobs, claims, workers = JobStore(database), ClaimStore(database), WorkerStore(database)
         tell = TellLoop(kube, namespace=self._settings.namespace, instance=self._settings.pod_name)
         scale = ScaleLoop(state, jobs, kube, tell, settings=self._settings)
-        dispatch = DispatchLoop(state, DispatchStore(database), queue=self.queue, capacities=scale.capacities)
+        dispatching, repairs = DispatchStore(database), RepairStore(database)
+        dispatch = DispatchLoop(state, dispatching, queue=self.queue, capacities=scale.capacities)
+        repair = RepairLoop(
+            state,
+            repairs,
+            dispatching,
+            queue=self.queue,
+            capacities=scale.capacities,
+            settings=self._settings,
+        )
         return [
             RecordLoop(state, jobs).loop(),
             dispatch.loop(),
-            ReapLoop(state, claims, workers).loop(),
+            ReapLoop(state, claims, workers, repairs).loop(),
+            *repair.loops(),
             ListenLoop(state, database).loop(),
             ProjectLoop(state, jobs, kube, tell).loop(),
             ProviderStatusLoop(state, ConnectionStore(database), kube).loop(),

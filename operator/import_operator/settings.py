@@ -31,6 +31,30 @@ class OperatorSettings(ConnectionSettings, PodSettings):
         validation_alias="WORKER_CONNECTIONS_SECRET",
         description="Secret with DATABASE_URL, REDIS_URL and the object store's variables for worker pods",
     )
+    orphan_scan_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        validation_alias="ORPHAN_SCAN_SECONDS",
+        description="Seconds between two full comparisons of rows, claims and Redis",
+    )
+    stalled_scan_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        validation_alias="STALLED_SCAN_SECONDS",
+        description="Seconds between two searches for stalled jobs",
+    )
+    stalled_after_seconds: float = Field(
+        default=1800.0,
+        gt=0,
+        validation_alias="STALLED_AFTER_SECONDS",
+        description="A running job without a checkpoint for so long is stalled: the try is ended and counts",
+    )
+    stalled_fail_after_seconds: float = Field(
+        default=7200.0,
+        gt=0,
+        validation_alias="STALLED_FAIL_AFTER_SECONDS",
+        description="A stalled job that first started so long ago fails, with tries left or not",
+    )
 
     @property
     def namespace(self) -> str:

@@ -13,7 +13,6 @@ from import_core.domain.dispatch import (
     Candidate,
     StartRate,
     choose,
-    lost,
     rank,
     window,
 )
@@ -142,7 +141,3 @@ def test_start_rate_follows_what_left_the_window() -> None:
     assert rate.per_second == pytest.approx(50.0)
     idle = rate.after_look(unclaimed=0, now=10.0)
     assert idle.per_second == 0.0
-
-
-def test_lost_hand_overs_are_those_redis_does_not_hold() -> None:
-    assert lost(["a-1", "b-2", "c-3"], frozenset({"b-2"})) == ["a-1", "c-3"]

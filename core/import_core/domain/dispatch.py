@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -115,8 +115,3 @@ class StartRate:
     def after_hand_over(self, count: int) -> StartRate:
         """Take in that `count` rows more were handed over."""
         return StartRate(self.per_second, (self.unclaimed or 0) + count, self.looked_at)
-
-
-def lost(dispatched: Sequence[str], waiting: frozenset[str]) -> list[str]:
-    """The overdue hand-overs (their BullMQ ids) that Redis does not hold in its waiting list."""
-    return [queue_id for queue_id in dispatched if queue_id not in waiting]

@@ -79,13 +79,29 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemsPlace:
+    """How far a retry of failed items has come: all external ids up to `after` were tried in this `run`.
+
+    `run` tells one retry from the next, so that an earlier one's place is not taken for this one's. Ids are in
+    the database's order.
+    """
+
+    run: str
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a retry continues: the provider's cursor after the last committed page, and the counters."""
+    """Where a retry continues: the provider's cursor after the last committed page, and the counters.
+
+    `items` is there once failed items were tried again; the cursor stays what it was.
+    """
 
     version: int = CHECKPOINT_VERSION
     cursor: Mapping[str, Any] | None = None
     progress: Progress = field(default_factory=Progress)
     pages: int = 0
+    items: ItemsPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +160,11 @@ class JobRow:
     claimed_by: str | None = None
     confirmed_removals: int | None = None
     """Generation of the job whose removals a person has confirmed."""
+    items_only: bool = False
+    """Only the products named in the job's item errors are imported."""
+    items_run: str | None = None
+    """Tells one retry of failed items from the next: the value that asked for it."""
+    queue_paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ class WorkerEnd:
     pod_uid: str
     before: datetime | None
     out_of_memory: bool = False
+    certain: bool = True
+    """False: the pod is gone, but nobody has said that its process is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,10 @@ def end_of(pod: Mapping[str, Any], *, deleted: bool) -> WorkerEnd | None:
     """Which processes of the pod have ended; None: none that can be told.
 
     The worker is the pod's first container. A restarted container runs one process at a time, so all
-    that started before the running one are gone.
+    that started before the running one are gone. A pod that is being deleted keeps its process for its
+    grace period: the kubelet reports its end before the object goes. An object that goes, or a pod that
+    is called finished, while its container was last seen running was removed by force or with its node
+    (kubectl delete --force; the controller manager's pod collector): its process may go on for a while.
     """
     uid = str(pod["metadata"]["uid"])
     status = pod.get("status") or {}
@@ -43,7 +48,7 @@ def end_of(pod: Mapping[str, Any], *, deleted: bool) -> WorkerEnd | None:
     last = (container.get("lastState") or {}).get("terminated") or {}
     killed = "OOMKilled" in {(state.get("terminated") or {}).get("reason"), last.get("reason")}
     if deleted or status.get("phase") in FINISHED_PHASES:
-        return WorkerEnd(uid, None, killed)
+        return WorkerEnd(uid, None, killed, certain="running" not in state)
     if "running" in state:
         started = state["running"].get("startedAt")
         restarted = int(container.get("restartCount") or 0) > 0
@@ -53,11 +58,17 @@ def end_of(pod: Mapping[str, Any], *, deleted: bool) -> WorkerEnd | None:
 
 
 def ended_workers(end: WorkerEnd, workers: Iterable[KnownWorker]) -> list[str]:
-    """Ids of the processes that the end covers."""
+    """Ids of the processes that the end covers.
+
+    Times in whole seconds can't tell the processes of a container that restarts twice in one apart: where
+    it restarted, all but the one that entered last are gone as well.
+    """
+    of_pod = [worker for worker in workers if worker.pod_uid == end.pod_uid]
+    newest = max((worker.started_at for worker in of_pod), default=None)
     return [
         worker.worker_id
-        for worker in workers
-        if worker.pod_uid == end.pod_uid and (end.before is None or worker.started_at < end.before)
+        for worker in of_pod
+        if end.before is None or worker.started_at < end.before or worker.started_at != newest
     ]
 
 

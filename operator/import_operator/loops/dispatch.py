@@ -9,14 +9,17 @@ from datetime import UTC, datetime
 
 from import_core.adapters.postgres.dispatching import DispatchStore, DispatchTransaction
 from import_core.adapters.redis.queue import JobQueue
-from import_core.domain.dispatch import Candidate, StartRate, choose, lost, window
+from import_core.domain.dispatch import Candidate, StartRate, choose, window
 from import_core.domain.errors import QueueUnavailableError
 from import_core.domain.jobs import Message
+from import_core.domain.projection import is_final
+from import_core.domain.repairs import RepairKind
 from import_core.fail_points import fail_point
 from import_core.observability.logs import get_logger
 from import_operator import metrics
 from import_operator.loops.runner import Loop
-from import_operator.state import OperatorState
+from import_operator.recovering import recover_hand_overs
+from import_operator.state import OperatorState, uid_of
 
 log = get_logger(__name__)
 
@@ -25,6 +28,7 @@ PAUSE_SECONDS = 0.01
 CHECK_SECONDS = 5.0
 OVERDUE_SECONDS = 15.0
 RECOVERY_LIMIT = 2000
+"""Overdue rows that one check looks at; the repair loop looks at all."""
 FIRST_ROWS_OF_A_COMPANY = 8
 
 
@@ -53,7 +57,8 @@ class DispatchLoop:
         self._rates: dict[str, StartRate] = {}
         self._checked_at: dict[str, float] = {}
         self._doubtful: set[str] = set()
-        """Queues of which Redis may lack anything: nothing was checked yet, or a write to it failed."""
+        """Queues of which Redis may lack anything: it lost its data, or a write to it failed."""
+        self._paused: set[str] = set()
 
     def loop(self) -> Loop:
         """Woken by recorded jobs, and by notifications of claims and ends."""
@@ -91,34 +96,40 @@ class DispatchLoop:
         """Find hand-overs that Redis does not have: all of them when it lost its data, else overdue ones."""
         now = time.monotonic()
         forgot = await queue.check_epoch()
+        if forgot:
+            # Until all is handed over again, also when this round fails.
+            self._doubtful.add(queue.name)
         takeover = queue.name not in self._checked_at
-        if forgot or queue.name in self._doubtful:
-            await self._recover(queue, older_than_seconds=0.0, cause="RedisLost" if forgot else "AddFailed")
+        if queue.name in self._doubtful:
+            await recover_hand_overs(
+                self._store,
+                queue,
+                older_than_seconds=0.0,
+                kind=RepairKind.REDIS_LOST if forgot else RepairKind.HAND_OVER_LOST,
+                cause="RedisLost" if forgot else "AddFailed",
+            )
         elif takeover or now - self._checked_at[queue.name] >= CHECK_SECONDS:
-            await self._recover(queue, older_than_seconds=OVERDUE_SECONDS, cause="Overdue")
+            await recover_hand_overs(
+                self._store,
+                queue,
+                older_than_seconds=OVERDUE_SECONDS,
+                kind=RepairKind.HAND_OVER_LOST,
+                cause="Overdue",
+                looks=RECOVERY_LIMIT,
+            )
         else:
             return
         self._doubtful.discard(queue.name)
         self._checked_at[queue.name] = now
 
-    async def _recover(self, queue: JobQueue, *, older_than_seconds: float, cause: str) -> None:
-        overdue = await self._store.overdue(
-            queue.name, older_than_seconds=older_than_seconds, limit=RECOVERY_LIMIT
-        )
-        if not overdue:
-            return
-        waiting = await queue.waiting_ids()
-        missing = set(lost([message.queue_id for message in overdue], waiting))
-        again = await self._store.hand_over_again([m for m in overdue if m.queue_id in missing])
-        await queue.add(again)
-        if again:
-            metrics.JOBS_DISPATCHED_AGAIN.labels(queue.name).inc(len(again))
-            log.warning("jobs.dispatched_again", queue=queue.name, jobs=len(again), cause=cause)
-
     async def _hand_over(self, name: str, capacity: Capacity) -> list[Message]:
         rate = self._rates.get(name, StartRate())
         async with self._store.transaction() as hand_over:
             if not await hand_over.lock():
+                return []
+            if await self._is_paused(hand_over, name):
+                self._rates.pop(name, None)
+                await hand_over.take_back(name)
                 return []
             unclaimed = await hand_over.unclaimed(name)
             rate = rate.after_look(unclaimed=unclaimed, now=time.monotonic())
@@ -135,6 +146,16 @@ class DispatchLoop:
             messages = await hand_over.hand_over([candidate.job_id for candidate in chosen])
         self._rates[name] = rate.after_hand_over(len(messages))
         return messages
+
+    async def _is_paused(self, hand_over: DispatchTransaction, name: str) -> bool:
+        """Look whether the queue is paused; the objects of waiting jobs say so."""
+        paused = await hand_over.is_paused(name)
+        if paused != (name in self._paused):
+            self._paused ^= {name}
+            metrics.QUEUE_PAUSED.labels(name).set(paused)
+            log.warning("queue.paused" if paused else "queue.resumed", queue=name)
+            self._state.to_project.update(uid_of(body) for body in self._state.jobs if not is_final(body))
+        return paused
 
 
 async def choose_due(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 
 from import_core.adapters.postgres.claims import LEASE_SECONDS, ClaimStore, EndedClaim
+from import_core.adapters.postgres.repairs import RepairStore
 from import_core.adapters.postgres.workers import WorkerStore
 from import_core.domain.errors import DatabaseUnavailableError
+from import_core.domain.leases import RENEW_EVERY_SECONDS
+from import_core.domain.repairs import RepairKind
 from import_core.domain.worker_ends import KnownWorker, ended_workers
 from import_core.fail_points import fail_point
 from import_core.observability.logs import get_logger
 from import_operator import metrics
 from import_operator.loops.runner import Loop
+from import_operator.repairing import tell_repairs
 from import_operator.state import OperatorState
 
 log = get_logger(__name__)
@@ -20,6 +25,8 @@ log = get_logger(__name__)
 REAP_SECONDS = 1.0
 REAP_LIMIT = 500
 LONGEST_GAP_SECONDS = 5.0
+DOUBTFUL_LEASE_SECONDS = RENEW_EVERY_SECONDS + 4.0
+"""Long enough for a process that lives to renew, short enough for its jobs to run again within 15 s."""
 WATCHED_SECONDS = LEASE_SECONDS + 10.0
 """A lease that ran out counts as its worker's death only when the database was there all the time: after an
 outage of its own nobody could renew."""
@@ -28,10 +35,13 @@ outage of its own nobody could renew."""
 class ReapLoop:
     """Every second, whatever the API server does; and when a pod's end was seen."""
 
-    def __init__(self, state: OperatorState, claims: ClaimStore, workers: WorkerStore) -> None:
+    def __init__(
+        self, state: OperatorState, claims: ClaimStore, workers: WorkerStore, repairs: RepairStore
+    ) -> None:
         self._state = state
         self._claims = claims
         self._workers = workers
+        self._repairs = repairs
         self._last_round: float | None = None
         self._watching_since = 0.0
 
@@ -40,7 +50,7 @@ class ReapLoop:
         return Loop("reap", self.round, interval=REAP_SECONDS, wake=self._state.workers_ended)
 
     async def round(self) -> None:
-        """End claims of processes seen to end, then those whose lease has run out."""
+        """End claims of processes seen to end, those whose lease has run out, and those without a job."""
         await self._end_seen()
         now = time.monotonic()
         if self._last_round is None or now - self._last_round > LONGEST_GAP_SECONDS:
@@ -49,9 +59,12 @@ class ReapLoop:
             limit=REAP_LIMIT, count_deaths=now - self._watching_since > WATCHED_SECONDS
         )
         self._last_round = now
-        self._tell(expired, cause="LeaseExpired")
+        self._tell(expired, RepairKind.LEASE_EXPIRED, cause="LeaseExpired")
         if len(expired) == REAP_LIMIT:
             self._state.workers_ended.set()
+        without_job = await self._repairs.end_claims_without_job()
+        tell_repairs(RepairKind.CLAIM_WITHOUT_JOB, without_job, reason="The job is not in progress any more")
+        self._state.to_project.update(without_job)
 
     async def _end_seen(self) -> None:
         ends, self._state.worker_ends = self._state.worker_ends, {}
@@ -59,17 +72,22 @@ class ReapLoop:
             return
         try:
             known = [KnownWorker(*row) for row in await self._workers.of_pods(list(ends))]
+            gone: dict[tuple[bool, bool], list[str]] = defaultdict(list)
+            for end in ends.values():
+                gone[end.certain, end.out_of_memory] += ended_workers(end, known)
+            await self._doubt([*gone[False, False], *gone[False, True]])
             for out_of_memory in (False, True):
-                gone = [
-                    worker_id
-                    for end in ends.values()
-                    if end.out_of_memory is out_of_memory
-                    for worker_id in ended_workers(end, known)
-                ]
-                await self._end(gone, out_of_memory=out_of_memory)
+                await self._end(gone[True, out_of_memory], out_of_memory=out_of_memory)
         except DatabaseUnavailableError:
             self._state.worker_ends = {**ends, **self._state.worker_ends}
             raise
+
+    async def _doubt(self, worker_ids: list[str]) -> None:
+        """Shorten the leases of processes that may have ended: one that lives renews them in time."""
+        if not worker_ids:
+            return
+        shortened = await self._claims.shorten(worker_ids, lease_seconds=DOUBTFUL_LEASE_SECONDS)
+        log.info("workers.doubtful", workers=len(worker_ids), claims=shortened)
 
     async def _end(self, worker_ids: list[str], *, out_of_memory: bool) -> None:
         if not worker_ids:
@@ -77,9 +95,10 @@ class ReapLoop:
         ended = await self._claims.end_of_workers(worker_ids, out_of_memory=out_of_memory)
         await self._workers.remove(worker_ids)
         log.info("workers.ended", workers=len(worker_ids), claims=len(ended), outOfMemory=out_of_memory)
-        self._tell(ended, cause="OutOfMemory" if out_of_memory else "WorkerEnded")
+        cause = "OutOfMemory" if out_of_memory else "WorkerEnded"
+        self._tell(ended, RepairKind.WORKER_ENDED, cause=cause)
 
-    def _tell(self, ended: Sequence[EndedClaim], *, cause: str) -> None:
+    def _tell(self, ended: Sequence[EndedClaim], kind: RepairKind, *, cause: str) -> None:
         if not ended:
             return
         fail_point("claims.ended")
@@ -92,5 +111,6 @@ class ReapLoop:
                 cause=cause,
                 suspected=claim.suspected,
             )
+            tell_repairs(kind, [claim.job_id], reason=cause)
             self._state.to_project.add(claim.job_id)
         self._state.dispatch_wanted.set()

@@ -13,6 +13,7 @@ from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.claims import ClaimStore
 from import_core.adapters.postgres.dispatching import DispatchStore
 from import_core.adapters.postgres.jobs import JobStore
+from import_core.adapters.postgres.repairs import RepairStore
 from import_core.adapters.postgres.workers import WorkerProcess, WorkerStore
 from import_core.adapters.redis.queue import JobQueue, connect
 from import_core.domain.errors import ClaimLostError, QueueUnavailableError
@@ -85,7 +86,9 @@ def jobs(database: Database) -> JobStore:
 
 @pytest.fixture
 def reaper(database: Database) -> ReapLoop:
-    return ReapLoop(OperatorState("imports"), ClaimStore(database), WorkerStore(database))
+    return ReapLoop(
+        OperatorState("imports"), ClaimStore(database), WorkerStore(database), RepairStore(database)
+    )
 
 
 async def age_hand_overs(database: Database, seconds: float) -> None:
@@ -305,7 +308,7 @@ async def test_third_death_makes_a_suspect_that_fails_alone(
     await workers.register(WorkerProcess(worker.worker_id, QUEUE, "imports", "pod", "uid-pod", 5))
     state = OperatorState("imports")
     state.worker_ends["uid-pod"] = WorkerEnd("uid-pod", None, out_of_memory)
-    await ReapLoop(state, worker.claims, workers).round()
+    await ReapLoop(state, worker.claims, workers, RepairStore(database)).round()
     row = (await jobs.read(["job"]))["job"]
     assert (row.state, row.failure_reason, row.deaths) == (JobState.FAILED, reason, 4)
     assert row.message is not None
@@ -325,7 +328,7 @@ async def test_end_of_a_pod_ends_its_processes_claims(
     assert await worker.claims.claim(message, worker_id="survivor") is not None
     state = OperatorState("imports")
     state.worker_ends["uid-pod-a"] = WorkerEnd("uid-pod-a", None)
-    await ReapLoop(state, worker.claims, workers).round()
+    await ReapLoop(state, worker.claims, workers, RepairStore(database)).round()
     rows = await jobs.read(["job", "other"])
     assert rows[lost.job.id].state is JobState.PENDING
     assert rows[message.job_id].state is JobState.IN_PROGRESS

@@ -113,8 +113,9 @@ async def test_a_hand_over_is_numbered_once_and_again_when_lost(database: Databa
         assert await hand_over.hand_over(["a"]) == []
         assert await hand_over.unclaimed(QUEUE) == 2
         assert await hand_over.in_flight(QUEUE) == {"acme": 2}
-    assert await store.overdue(QUEUE, older_than_seconds=60) == []
-    assert {message.job_id for message in await store.overdue(QUEUE, older_than_seconds=0)} == {"a", "b"}
+    assert [page async for page in store.overdue(QUEUE, older_than_seconds=60)] == []
+    pages = [page async for page in store.overdue(QUEUE, older_than_seconds=0, page=1)]
+    assert {message.job_id for page in pages for message in page} == {"a", "b"}
     assert await store.hand_over_again([Message("a", 1), Message("b", 7)]) == [Message("a", 2)]
 
 

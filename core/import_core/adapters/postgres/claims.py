@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.rows import (
     JOB_COLUMNS,
+    cursor_from_json,
     job_from_row,
     progress_from_json,
     progress_to_json,
@@ -50,9 +51,9 @@ SELECT {JOB_COLUMNS}, c.version, c.cursor, c.pages
 FROM taken j JOIN claimed k ON k.job_id = j.id LEFT JOIN imports.checkpoint c ON c.job_id = j.id
 """
 
-# From here on the worker's death is this job's doing.
+# From here on the worker's death is this job's doing, and it has work to show.
 MARK_ALONE = """
-UPDATE imports.claim SET suspected = true
+UPDATE imports.claim SET suspected = true, claimed_at = clock_timestamp()
 WHERE job_id = %s AND claim_id = %s AND expires_at > clock_timestamp() RETURNING 1
 """
 
@@ -95,7 +96,7 @@ FINISH = END_CLAIM.format(
     DELETE FROM imports.seen_product s USING ended
     WHERE s.job_id = ended.job_id AND %(reason)s::text IS DISTINCT FROM 'RemovalsNotConfirmed')""",
     changes="""status = %(state)s, "completedAt" = now(), "failureReason" = %(reason)s,
-    "errorMessage" = %(message)s, "waitingReason" = NULL""",
+    "errorMessage" = %(message)s, "waitingReason" = NULL, "itemsOnly" = NULL""",
 )
 RELEASE = END_CLAIM.format(
     also="",
@@ -116,6 +117,15 @@ DELETE FROM imports.claim WHERE job_id IN (
     SELECT job_id FROM imports.claim WHERE worker_id = ANY(%s) ORDER BY job_id FOR UPDATE)
 RETURNING job_id, worker_id, suspected
 """
+# A page's transaction that holds the row is a sign of life.
+SHORTEN = """
+WITH doubtful AS (
+    SELECT job_id FROM imports.claim
+    WHERE worker_id = ANY(%s) AND expires_at > clock_timestamp() + %s * interval '1 second'
+    FOR UPDATE SKIP LOCKED)
+UPDATE imports.claim c SET expires_at = clock_timestamp() + %s * interval '1 second'
+FROM doubtful d WHERE c.job_id = d.job_id
+"""
 AFTER_DEATH = """
 UPDATE "ProductImportJob" j SET
     status = CASE WHEN t.suspected THEN 'FAILED' ELSE 'PENDING' END,
@@ -125,6 +135,7 @@ UPDATE "ProductImportJob" j SET
         THEN 'the job ran alone on a worker and the worker ' || %s || ', after ' || coalesce(j.deaths, 0)
             || ' deaths before'
         END,
+    "itemsOnly" = CASE WHEN NOT t.suspected THEN j."itemsOnly" END,
     "notBefore" = NULL, "updatedAt" = now(), deaths = coalesce(j.deaths, 0) + %s,
     dispatch = coalesce(j.dispatch, 0) + 1, "dispatchedAt" = NULL
 FROM unnest(%s::text[], %s::boolean[]) AS t (job_id, suspected)
@@ -183,7 +194,10 @@ class ClaimStore:
         suspected = job.deaths >= DEATHS_UNTIL_SUSPECTED
         version, position, pages = row[-3:]
         known = version is not None and version <= CHECKPOINT_VERSION
-        checkpoint = Checkpoint(version, position, progress_from_json(row[22]), pages) if known else None
+        checkpoint = None
+        if known:
+            place, items = cursor_from_json(position)
+            checkpoint = Checkpoint(version, place, progress_from_json(row[22]), pages, items)
         return Claim(str(claim_id), worker_id, job, checkpoint, lease_seconds, suspected)
 
     async def mark_alone(self, claim: Claim) -> None:
@@ -261,6 +275,12 @@ class ClaimStore:
         """
         cause = _OUT_OF_MEMORY if out_of_memory else _DIED
         return await self._end(END_OF_WORKERS, (list(worker_ids),), cause)
+
+    async def shorten(self, worker_ids: Sequence[str], *, lease_seconds: float) -> int:
+        """Let the leases of these processes run out sooner unless they renew them; returns their number."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(SHORTEN, (list(worker_ids), lease_seconds, lease_seconds))
+            return cursor.rowcount
 
     async def _end(
         self,

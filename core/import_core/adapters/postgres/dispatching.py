@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from import_core.adapters.postgres.pool import Connection, Database
-from import_core.domain.dispatch import Candidate
+from import_core.adapters.postgres.queue_state import PAUSED
+from import_core.domain.dispatch import WINDOW_LIMIT, Candidate
 from import_core.domain.jobs import Message, Tier
 
 DISPATCH_LOCK = 0x6469737061746368  # "dispatch"; two operators for a moment dispatch one after the other
+PAGE = 500
 
-# The oldest due row of every company, by a loose scan of import_job_undispatched: one index probe for a
-# company, however long its backlog is.
-HEADS = """
-WITH RECURSIVE company (id) AS (
-    (SELECT "companyId" FROM "ProductImportJob"
-     WHERE coalesce(queue, 'product-imports') = %(queue)s AND status = 'PENDING'
-       AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL
-     ORDER BY coalesce(queue, 'product-imports'), "companyId" LIMIT 1)
-    UNION ALL
-    SELECT (SELECT "companyId" FROM "ProductImportJob"
-            WHERE coalesce(queue, 'product-imports') = %(queue)s AND status = 'PENDING'
-              AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL AND "companyId" > company.id
-            ORDER BY coalesce(queue, 'product-imports'), "companyId" LIMIT 1)
-    FROM company WHERE company.id IS NOT NULL
-)
+# Written letter by letter as in the partial index import_job_undispatched.
+UNDISPATCHED = """coalesce(queue, 'product-imports') = %(queue)s AND status = 'PENDING'
+    AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL"""
+# The oldest due rows of each `company (id)`: one index probe for a company, however long its backlog is.
+OF_EACH_COMPANY = f"""
 SELECT row.id, company.id, row."createdAt", coalesce(c.tier::text, 'BASIC')
 FROM company
 LEFT JOIN "Company" c ON c.id = company.id
 CROSS JOIN LATERAL (
     SELECT id, "createdAt" FROM "ProductImportJob"
-    WHERE coalesce(queue, 'product-imports') = %(queue)s AND "companyId" = company.id AND status = 'PENDING'
-      AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL
-      AND coalesce("notBefore", timestamptz '-infinity') <= now()
-    ORDER BY "createdAt", id LIMIT 1) row
-WHERE company.id IS NOT NULL
-"""
-# More rows of some companies, where the choice took all that were known of them.
-MORE = """
-SELECT row.id, t.company, row."createdAt", coalesce(c.tier::text, 'BASIC')
-FROM unnest(%(companies)s::text[]) AS t (company)
-LEFT JOIN "Company" c ON c.id = t.company
-CROSS JOIN LATERAL (
-    SELECT id, "createdAt" FROM "ProductImportJob"
-    WHERE coalesce(queue, 'product-imports') = %(queue)s AND "companyId" = t.company AND status = 'PENDING'
-      AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL
+    WHERE {UNDISPATCHED} AND "companyId" = company.id
       AND coalesce("notBefore", timestamptz '-infinity') <= now()
     ORDER BY "createdAt", id LIMIT %(limit)s) row
 """
+# Every company with a row that waits, by a loose scan of the same index.
+HEADS = f"""
+WITH RECURSIVE company (id) AS (
+    (SELECT "companyId" FROM "ProductImportJob" WHERE {UNDISPATCHED}
+     ORDER BY coalesce(queue, 'product-imports'), "companyId" LIMIT 1)
+    UNION ALL
+    SELECT next.id FROM company CROSS JOIN LATERAL (
+        SELECT "companyId" AS id FROM "ProductImportJob" WHERE {UNDISPATCHED} AND "companyId" > company.id
+        ORDER BY coalesce(queue, 'product-imports'), "companyId" LIMIT 1) next
+)
+{OF_EACH_COMPANY}"""
+# More rows of some companies, where the choice took all that were known of them.
+MORE = f"WITH company (id) AS (SELECT unnest(%(companies)s::text[])) {OF_EACH_COMPANY}"
 # Jobs of a company that are under way already count against its share.
 IN_FLIGHT = """
 SELECT "companyId", count(*) FROM (
@@ -68,11 +59,23 @@ SET dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = clock_timestamp(), "n
 WHERE id = ANY(%s) AND status = 'PENDING' AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL
 RETURNING id, dispatch
 """
+# A paused queue takes back what no worker has claimed; its messages in Redis are outdated by that.
+TAKE_BACK = """
+UPDATE "ProductImportJob"
+SET dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = NULL, "updatedAt" = now()
+WHERE id IN (
+    SELECT id FROM "ProductImportJob"
+    WHERE coalesce(queue, 'product-imports') = %s AND status = 'PENDING' AND "dispatchedAt" IS NOT NULL
+    LIMIT %s FOR UPDATE SKIP LOCKED)
+RETURNING id
+"""
+MOMENT = "SELECT clock_timestamp() - %s * interval '1 second'"
+# By keyset: rows that are handed over again get a later time and are not met twice.
 OVERDUE = """
-SELECT id, dispatch FROM "ProductImportJob"
-WHERE coalesce(queue, 'product-imports') = %s AND status = 'PENDING' AND "dispatchedAt" IS NOT NULL
-  AND "dispatchedAt" < clock_timestamp() - %s * interval '1 second'
-ORDER BY "dispatchedAt" LIMIT %s
+SELECT id, dispatch, "dispatchedAt" FROM "ProductImportJob"
+WHERE coalesce(queue, 'product-imports') = %(queue)s AND status = 'PENDING' AND "dispatchedAt" IS NOT NULL
+  AND "dispatchedAt" < %(before)s AND ("dispatchedAt", id) > (%(after)s, %(after_id)s)
+ORDER BY "dispatchedAt", id LIMIT %(limit)s
 """
 # Guarded by the hand-over number that was looked at: a row that was claimed meanwhile is left alone.
 HAND_OVER_AGAIN = """
@@ -99,11 +102,27 @@ class DispatchStore:
         async with self._database.connection() as connection:
             return await _count(connection, UNCLAIMED, queue)
 
-    async def overdue(self, queue: str, *, older_than_seconds: float, limit: int = 2000) -> list[Message]:
-        """Hand-overs not claimed for a time, oldest first."""
+    async def overdue(
+        self, queue: str, *, older_than_seconds: float, page: int = PAGE
+    ) -> AsyncIterator[list[Message]]:
+        """Yield hand-overs not claimed for a time, oldest first, in pages; those made meanwhile are not."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(OVERDUE, (queue, older_than_seconds, limit))
-            return [Message(row[0], row[1]) for row in await cursor.fetchall()]
+            row = await (await connection.execute(MOMENT, (older_than_seconds,))).fetchone()
+        position = {
+            "queue": queue,
+            "before": row and row[0],
+            "after": "-infinity",
+            "after_id": "",
+            "limit": page,
+        }
+        while True:
+            async with self._database.connection() as connection:
+                rows = await (await connection.execute(OVERDUE, position)).fetchall()
+            if rows:
+                yield [Message(row[0], row[1]) for row in rows]
+            if len(rows) < page:
+                return
+            position |= {"after": rows[-1][2], "after_id": rows[-1][0]}
 
     async def hand_over_again(self, lost: Sequence[Message]) -> list[Message]:
         """Give lost hand-overs a new number; those claimed or given up meanwhile are left out."""
@@ -141,6 +160,17 @@ class DispatchTransaction:
         row = await cursor.fetchone()
         return bool(row and row[0])
 
+    async def is_paused(self, queue: str) -> bool:
+        """Whether the queue hands out nothing."""
+        cursor = await self.connection.execute(PAUSED, (queue,))
+        row = await cursor.fetchone()
+        return bool(row and row[0])
+
+    async def take_back(self, queue: str, *, limit: int = WINDOW_LIMIT) -> list[str]:
+        """Make hand-overs that no worker has claimed undone; returns at most `limit` ids."""
+        cursor = await self.connection.execute(TAKE_BACK, (queue, limit))
+        return [row[0] for row in await cursor.fetchall()]
+
     async def unclaimed(self, queue: str) -> int:
         """Rows handed over and not claimed yet."""
         return await _count(self.connection, UNCLAIMED, queue)
@@ -152,7 +182,7 @@ class DispatchTransaction:
 
     async def heads(self, queue: str) -> list[Candidate]:
         """The oldest due row of each company."""
-        cursor = await self.connection.execute(HEADS, {"queue": queue})
+        cursor = await self.connection.execute(HEADS, {"queue": queue, "limit": 1})
         return [_candidate(row) for row in await cursor.fetchall()]
 
     async def more(self, queue: str, companies: Sequence[str], *, limit: int) -> list[Candidate]:

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 import psycopg
 
-from import_core.adapters.postgres.pool import Database
+from import_core.adapters.postgres.pool import Connection, Database
 from import_core.domain.errors import DatabaseUnavailableError
 
 PROGRESS_CHANNEL = "imports_progress"
 """Payload: job ids, comma-separated, whose progress or state changed."""
 CONNECTION_CHANNEL = "imports_connection"
 """Payload: namespace/name of a provider connection that was checked."""
+CONTROL_CHANNEL = "imports_control"
+"""Payload: job ids, comma-separated, that were taken from workers which still run."""
 PAYLOAD_LIMIT = 7000  # NOTIFY takes at most 8,000 bytes (PostgreSQL documentation, sql-notify)
 LISTEN_CHECK_SECONDS = 15.0
 
@@ -30,8 +32,13 @@ class Notification:
 async def notify(database: Database, channel: str, values: Sequence[str]) -> None:
     """Send values in as few payloads as fit. Raises DatabaseUnavailableError."""
     async with database.connection() as connection:
-        for payload in _payloads(values):
-            await connection.execute("SELECT pg_notify(%s, %s)", (channel, payload))
+        await notify_in(connection, channel, values)
+
+
+async def notify_in(connection: Connection, channel: str, values: Sequence[str]) -> None:
+    """Send values on this connection; inside a transaction they are heard when it commits."""
+    for payload in _payloads(values):
+        await connection.execute("SELECT pg_notify(%s, %s)", (channel, payload))
 
 
 async def listen(database: Database, channels: Sequence[str]) -> AsyncIterator[Notification]:

@@ -6,14 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from import_core.domain.jobs import DEFAULT_QUEUE, JobRow, JobState, ObjectReference, Progress
+from import_core.domain.jobs import (
+    DEFAULT_QUEUE,
+    Checkpoint,
+    ItemsPlace,
+    JobRow,
+    JobState,
+    ObjectReference,
+    Progress,
+)
 
 # Joined with the checkpoint and the claim: both are keyed by the job's id.
 JOB_COLUMNS = """
     j.id, j."companyId", j.provider, j.status, j.namespace, j."createdAt", j.queue, j."objectName",
     j."objectUid", j.spec, j.attempt, j.deaths, j.dispatch, j."dispatchedAt", j."notBefore",
     j."startedAt", j."completedAt", j.suspended, j."waitingReason", j."failureReason",
-    j."errorMessage", j.generation, c.progress, k.live_progress, k.worker_id, j."confirmedRemovals"
+    j."errorMessage", j.generation, c.progress, k.live_progress, k.worker_id, j."confirmedRemovals",
+    coalesce((SELECT s.paused FROM imports.queue_state s
+              WHERE s.queue = coalesce(j.queue, 'product-imports')), false),
+    j."itemsOnly", j."itemsRetryToken"
 """
 JOB_TABLES = """
     "ProductImportJob" j
@@ -40,6 +51,20 @@ def current_progress(committed: Mapping[str, Any] | None, live: Mapping[str, Any
 def progress_to_json(progress: Progress) -> dict[str, Any]:
     """Counters as JSON values."""
     return asdict(progress)
+
+
+def cursor_to_json(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
+    """A checkpoint's cursor as it is stored: the provider's own, with the place among failed items if any."""
+    if checkpoint.items is None:
+        return checkpoint.cursor
+    return {"catalogue": checkpoint.cursor, "items": asdict(checkpoint.items)}
+
+
+def cursor_from_json(value: Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, ItemsPlace | None]:
+    """Read a stored cursor: the provider's, and the place among failed items."""
+    if value is None or value.keys() != {"catalogue", "items"}:
+        return value, None
+    return value["catalogue"], ItemsPlace(value["items"]["run"], value["items"]["after"])
 
 
 def job_from_row(row: Sequence[Any]) -> JobRow:
@@ -71,4 +96,7 @@ def job_from_row(row: Sequence[Any]) -> JobRow:
         progress=current_progress(row[22], row[23]),
         claimed_by=row[24],
         confirmed_removals=row[25],
+        queue_paused=row[26],
+        items_only=bool(row[27]),
+        items_run=row[28],
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from bullmq import Queue  # type: ignore[import-untyped]
@@ -21,6 +21,10 @@ SOCKET_TIMEOUT_SECONDS = 5.0
 CALL_TIMEOUT_SECONDS = 10.0
 ADD_BATCH = 500
 MESSAGE_NAME = "import"
+WHOLE_LIST = 10_000
+"""A waiting list up to this length is read in one go; in a longer one each message is searched for."""
+SEARCH_BATCH = 100
+PAGE = 500
 
 # BullMQ never retries, delays or keeps anything: PostgreSQL does (docs/reference/lifecycle.md).
 MESSAGE_OPTIONS = {"attempts": 1, "removeOnComplete": True, "removeOnFail": True}
@@ -40,6 +44,12 @@ def connect(url: str, *, client_name: str) -> Redis:
     )
 
 
+async def ping(client: Redis) -> None:
+    """Ask Redis for a sign of life. Raises QueueUnavailableError."""
+    async with _translated():
+        await client.ping()
+
+
 class JobQueue:
     """One BullMQ queue, seen from the dispatcher.
 
@@ -51,6 +61,11 @@ class JobQueue:
         self._client = client
         self._queue = Queue(name, {"connection": client, "prefix": QUEUE_PREFIX})
         self._epoch: str | None = None
+
+    @property
+    def _waiting_lists(self) -> tuple[str, ...]:
+        """BullMQ moves waiting messages to another list when somebody pauses the queue there."""
+        return tuple(self._queue.toKey(part) for part in ("wait", "paused"))
 
     @property
     def epoch_key(self) -> str:
@@ -75,10 +90,58 @@ class JobQueue:
     async def waiting_ids(self) -> frozenset[str]:
         """BullMQ ids that no worker has fetched yet; the dispatcher's window bounds their number."""
         async with _translated(), self._client.pipeline(transaction=True) as pipeline:
-            for part in ("wait", "paused"):
-                pipeline.lrange(self._queue.toKey(part), 0, -1)
+            for key in self._waiting_lists:
+                pipeline.lrange(key, 0, -1)
             lists = await pipeline.execute()
         return frozenset(identifier for part in lists for identifier in part)
+
+    async def absent(self, queue_ids: Sequence[str]) -> set[str]:
+        """Those of the ids that no waiting message bears; bounded in memory however long the list is."""
+        async with _translated(), self._client.pipeline(transaction=True) as pipeline:
+            for key in self._waiting_lists:
+                pipeline.llen(key)
+            length = sum(await pipeline.execute())
+        if length <= WHOLE_LIST:
+            return set(queue_ids) - await self.waiting_ids()
+        found: set[str] = set()
+        for start in range(0, len(queue_ids), SEARCH_BATCH):
+            batch = queue_ids[start : start + SEARCH_BATCH]
+            async with _translated(), self._client.pipeline(transaction=False) as pipeline:
+                for queue_id in batch:
+                    for key in self._waiting_lists:
+                        pipeline.lpos(key, queue_id)
+                places = await pipeline.execute()
+            width = len(self._waiting_lists)
+            found.update(
+                queue_id
+                for number, queue_id in enumerate(batch)
+                if any(place is not None for place in places[number * width : (number + 1) * width])
+            )
+        return set(queue_ids) - found
+
+    async def weed(
+        self, outdated: Callable[[Sequence[str]], Awaitable[Collection[str]]]
+    ) -> AsyncIterator[list[str]]:
+        """Show `outdated` all waiting ids in pages, remove those that it returns, and yield what was removed.
+
+        A message that a worker has fetched meanwhile stays: it is locked, and the worker drops it itself.
+        """
+        for key in self._waiting_lists:
+            start = 0
+            while True:
+                async with _translated():
+                    page = [str(item) for item in await self._client.lrange(key, start, start + PAGE - 1)]
+                if not page:
+                    break
+                removed = []
+                for queue_id in await outdated(page):
+                    async with _translated():
+                        if await self._queue.remove(queue_id) == 1:
+                            removed.append(queue_id)
+                # New messages come in front and only make some be seen twice.
+                start += len(page) - len(removed)
+                if removed:
+                    yield removed
 
     async def check_epoch(self) -> bool:
         """Tell whether Redis lost its data since the last look (or was never seen before).
