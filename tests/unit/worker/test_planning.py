@@ -7,10 +7,11 @@ import pytest
 
 from import_core.adapters.postgres.catalogue import ImageTouch, KnownImage, KnownProduct
 from import_core.domain.images import FailedImage, ImageResult, StoredImage, UnchangedImage
+from import_core.domain.item_errors import NO_EXTERNAL_ID
 from import_core.domain.jobs import Checkpoint, Progress
 from import_core.domain.mapping import compile_mapping
 from import_core.domain.products import Page, ProductFailure, SourceImage, SourceProduct
-from import_worker.pipeline.pages import one_ahead, summary
+from import_worker.pipeline.pages import one_ahead, summary, with_removals
 from import_worker.pipeline.planning import ImportedItem, counted_before, plan_page
 from import_worker.pipeline.products import ImageOptions, MappedPage, map_page
 
@@ -149,6 +150,28 @@ async def test_counters_go_on_from_the_checkpoint() -> None:
     assert sorted(write.external_ids) == ["1", "2", "3"]
 
 
+@pytest.mark.parametrize(("records_seen", "seen"), [(True, 3), (False, 0)])
+async def test_products_that_have_an_id_count_as_seen(records_seen: bool, seen: int) -> None:
+    """A failed product is at the source, and known to be; one without a readable id could be any."""
+    failures = [ProductFailure("3", "NotFound", "gone"), ProductFailure("cursor", NO_EXTERNAL_ID, "no id")]
+    page = await mapped(source(1), source(2, title=""), SourceProduct(" ", {"id": " "}), failures=failures)
+    write = plan_page(
+        import_source="shopify",
+        page=Page((), cursor=None),
+        mapped=page,
+        imported=[ImportedItem(page.items[0], None, ())],
+        before=Checkpoint(progress=Progress(products_imported=10, products_seen=10)),
+        options=ImageOptions(),
+        connection="acme-shopify",
+        records_seen=records_seen,
+    )
+    progress = write.checkpoint.progress
+    assert (progress.products_done, progress.products_seen) == (15, 10 + seen)
+    assert (write.connection, write.records_seen) == ("acme-shopify", records_seen)
+    again = counted_before(Page((), cursor=None, restarted=True), write.checkpoint)
+    assert again.progress.products_seen == 0
+
+
 async def test_a_page_that_starts_the_catalogue_over_counts_anew() -> None:
     before = Checkpoint(
         cursor={"bulk": "b1"},
@@ -245,3 +268,22 @@ async def test_an_error_of_the_next_page_comes_after_the_page_in_hand() -> None:
 )
 def test_the_summary_says_what_did_not_work(progress: Progress, text: str | None) -> None:
     assert summary(progress) == text
+
+
+@pytest.mark.parametrize(
+    ("progress", "removed", "wanted"),
+    [
+        (Progress(products_imported=3), None, None),
+        (Progress(products_imported=3), "x", "3 products imported, 0 unchanged; x"),
+        (Progress(), "x", "the catalogue is empty; x"),
+        (
+            Progress(products_imported=3, products_failed=1),
+            "x",
+            "1 of 4 products could not be imported; see the item errors; x",
+        ),
+    ],
+)
+def test_what_was_removed_is_told_with_the_rest(
+    progress: Progress, removed: str | None, wanted: str | None
+) -> None:
+    assert with_removals(progress, removed) == wanted
