@@ -40,11 +40,18 @@ class PodProcess:
     pod: str
     uid: str
     process: ProcessId
+    folder: Path
 
     @property
     def is_alive(self) -> bool:
         """Whether exactly this process still runs."""
         return is_alive(self.process)
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The structured lines that it has written so far, the older of its two files left out."""
+        lines = (self.folder / "log").read_text(encoding="utf-8", errors="replace").splitlines()
+        texts = (line.split(" ", 3)[3] for line in lines if line.count(" ") >= 3)
+        return [json.loads(text) for text in texts if text.startswith("{") and text.endswith("}")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +207,7 @@ class FaultWorld(World):
             attempts = record.list_attempts(container)
             process = attempts[-1].read_process("child") if attempts else None
             if process is not None and is_alive(process):
-                found.append(PodProcess(record.name, record.uid, process))
+                found.append(PodProcess(record.name, record.uid, process, attempts[-1].folder))
         return sorted(found, key=lambda process: process.pod)
 
 

@@ -1,0 +1,111 @@
+"""Workers that are evicted, and workers that stop for longer than their lease and then wake up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from datetime import UTC, datetime
+
+import pytest
+from e2e.world import NAMESPACE
+
+from faults.recovery import after_kills
+from faults.report import FaultReport
+from faults.scenario import scenario
+from faults.world import Fault, FaultWorld, PodProcess
+from import_core.adapters.postgres.claims import LEASE_SECONDS
+
+EVICTIONS = 3
+HELD = """
+SELECT k.job_id, k.claim_id::text FROM imports.claim k JOIN imports.worker w USING (worker_id)
+WHERE w.pod_name = %s
+"""
+MOVED_ON = """
+SELECT count(*) FROM unnest(%s::text[]) AS held (job_id) JOIN "ProductImportJob" j ON j.id = held.job_id
+LEFT JOIN imports.claim k ON k.job_id = j.id
+WHERE j.status IN ('COMPLETED', 'FAILED') OR k.claim_id::text <> ALL(%s)
+"""
+
+
+async def evict(world: FaultWorld, pod: str) -> Fault:
+    """Evict a pod as a node's drain does."""
+    body = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": NAMESPACE},
+    }
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction"
+    fault = Fault("worker evicted", datetime.now(UTC), pod)
+    outcome = await world.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
+    assert outcome.code == 0, outcome.err
+    return fault
+
+
+@pytest.mark.long
+async def test_evicted_workers_hand_back_what_they_have(world: FaultWorld, fault_report: FaultReport) -> None:
+    async with scenario(world, fault_report, "evictions", latency_seconds=0.5) as running:
+        submitting = running.submitting()
+        await running.until_running(10)
+        source = world.random_for("evictions/pods")
+        for target in source.sample(world.workers(), EVICTIONS):
+            running.faults.append(await evict(world, target.pod))
+        await submitting
+        await running.settle()
+        checked = await running.check()
+        running.tell("worker evicted", after_kills(checked.audit, running.faults))
+        checked.assert_clean()
+        assert all(job.deaths == 0 for job in checked.jobs), "an evicted worker hands its jobs back"
+
+
+async def busiest_worker(world: FaultWorld) -> tuple[PodProcess, dict[str, str]]:
+    """A worker with claims, and these: claim ids by job id."""
+
+    async def look() -> tuple[PodProcess, dict[str, str]] | None:
+        found = [(worker, dict(await world.rows(HELD, worker.pod))) for worker in world.workers()]
+        best = max(found, key=lambda entry: len(entry[1]))
+        return best if len(best[1]) >= 3 else None
+
+    return await world.eventually(look, "a worker holds 3 jobs", seconds=60)
+
+
+@pytest.mark.long
+async def test_a_worker_that_sleeps_past_its_lease_changes_nothing_when_it_wakes(
+    world: FaultWorld, fault_report: FaultReport
+) -> None:
+    async with scenario(world, fault_report, "asleep", latency_seconds=1.0) as running:
+        await running.submit()
+        worker, _ = await busiest_worker(world)
+        running.faults.append(world.signal(worker, signal.SIGSTOP, "worker stopped"))
+        try:
+            held = dict(await world.rows(HELD, worker.pod))
+            assert held, "the worker had just finished all it had"
+
+            async def moved_on() -> bool:
+                rows = await world.rows(MOVED_ON, list(held), list(held.values()))
+                return int(rows[0][0]) == len(held)
+
+            await world.eventually(moved_on, "its jobs run elsewhere", seconds=LEASE_SECONDS + 60)
+        finally:
+            world.signal(worker, signal.SIGCONT, "worker woken")
+        await woken(world, worker, list(held))
+        await running.settle()
+        checked = await running.check()
+        recovery = after_kills(checked.audit, running.faults)
+        running.tell("worker stopped", recovery, bound=f"max ≤ {LEASE_SECONDS + 15:g}")
+        checked.assert_clean()
+        assert recovery.seconds
+        assert max(recovery.seconds) <= LEASE_SECONDS + 15
+
+
+async def woken(world: FaultWorld, worker: PodProcess, job_ids: list[str]) -> None:
+    """Wait until the worker has noticed for each of these jobs that it is not its own any more, or has ended."""
+
+    async def look() -> bool:
+        if not worker.is_alive:
+            return True
+        log = await asyncio.to_thread(worker.read_log)
+        lost = {line.get("jobId") for line in log if line.get("event") == "job.lost"}
+        return lost >= set(job_ids)
+
+    await world.eventually(look, "the woken worker gives its jobs up", seconds=60)
