@@ -58,6 +58,9 @@ _CONTROLLERS = (
 )
 
 
+_START_ORDER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+
+
 @dataclass
 class ControlPlanePorts:
     """Loopback ports; 0 means: choose a free one at the start."""
@@ -164,6 +167,19 @@ class ControlPlane:
         while self.children:
             await self.children[-1].stop()
             self.children.pop()
+
+    async def kill_api_server(self) -> None:
+        """Kill the API server and leave the others; nothing happens when it does not run."""
+        for child in self.children:
+            if child.name == "kube-apiserver":
+                await child.kill()
+                self.children.remove(child)
+                return
+
+    async def start_api_server(self) -> None:
+        """Start a killed API server at its port and wait until it is ready; otherwise nothing happens."""
+        if not any(child.name == "kube-apiserver" for child in self.children):
+            await self._start_api_server(await ensure_kubernetes())
 
     def _write_kubeconfig(self, name: str, user: str, credentials: KeyPair | str, namespace: str) -> Path:
         return write_kubeconfig(
@@ -295,6 +311,7 @@ class ControlPlane:
             stop_seconds=15,
         )
         self.children.append(child)
+        self.children.sort(key=lambda started: _START_ORDER.index(started.name))
         return child
 
 

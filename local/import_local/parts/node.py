@@ -3,7 +3,7 @@
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from import_local.credentials import KeyPair
@@ -46,6 +46,8 @@ class ProcessNode(OneProcessPart):
         self._log_path = log_path
         self._images = dict(images)
         self._options = tuple(options)
+        self._command: list[str | Path] = []
+        self._kubeconfig = Path()
         self.node_name = node_name
 
     async def start(self, kubeconfig: Path, control_plane: ControlPlane | None) -> None:
@@ -65,36 +67,57 @@ class ProcessNode(OneProcessPart):
             signs_in_with = control_plane.kubeconfig_for(user, groups=("system:nodes",))
             serving = control_plane.authority.issue("kubelet-server", common_name=user, hosts=[LOOPBACK])
             server_options = _server_options(control_plane, serving)
+        self._kubeconfig = kubeconfig
+        self._command = [
+            *(sys.executable, "-m", "import_local.kubelet", "--kubeconfig", signs_in_with),
+            *("--state", self._folder, "--node-name", self.node_name, "--stop-pods", "--stop-grace", "35"),
+            *server_options,
+            *(word for image, command in self._images.items() for word in ("--image", f"{image}={command}")),
+            *self._options,
+        ]
+        await self._spawn(self._is_ready, timeout=60)
+
+    async def kill(self) -> None:
+        """Kill the kubelet alone: its pods run on, as containers do. Nothing happens when it does not run."""
+        if self.child is not None:
+            await self.child.kill(with_descendants=False)
+            self.child = None
+
+    async def start_again(self) -> None:
+        """Start a killed kubelet, which takes on the pods that run, and wait until its Node has heard of it.
+
+        That needs the API server; it is waited for. Nothing happens when the kubelet runs.
+        """
+        if self.child is not None:
+            return
+        before = await self._last_renewal()
+
+        async def has_renewed() -> bool:
+            return await self._last_renewal() not in {None, before}
+
+        await self._spawn(has_renewed, timeout=120)
+
+    async def _spawn(self, is_ready: Callable[[], Awaitable[bool]], *, timeout: float) -> None:
         self.child = await start_child(
             self.name,
-            [
-                *(sys.executable, "-m", "import_local.kubelet", "--kubeconfig", signs_in_with),
-                *(
-                    "--state",
-                    self._folder,
-                    "--node-name",
-                    self.node_name,
-                    "--stop-pods",
-                    "--stop-grace",
-                    "35",
-                ),
-                *server_options,
-                *(
-                    word
-                    for image, command in self._images.items()
-                    for word in ("--image", f"{image}={command}")
-                ),
-                *self._options,
-            ],
+            self._command,
             log_path=self._log_path,
             environment=base_environment(PYTHONUNBUFFERED="1"),
             stop_seconds=50,  # the pods' grace, and some
         )
         try:
-            await wait_until_ready(self.child, lambda: self._is_ready(kubeconfig), timeout=60, interval=0.2)
+            await wait_until_ready(self.child, is_ready, timeout=timeout, interval=0.2)
         except BaseException:
             await self.stop()
             raise
+
+    async def _last_renewal(self) -> str | None:
+        """When the kubelet renewed its Lease last; None while the API server does not say."""
+        lease = ("get", "lease", self.node_name, "-n", "kube-node-lease")
+        try:
+            return await run_kubectl(self._kubeconfig, *lease, "-o", "jsonpath={.spec.renewTime}")
+        except KubectlError:
+            return None
 
     async def _forget_ended_pods(self, kubeconfig: Path) -> None:
         """Delete the pods of an earlier run that a controller replaces; their processes ended with that run.
@@ -121,10 +144,10 @@ class ProcessNode(OneProcessPart):
                 *names,
             )
 
-    async def _is_ready(self, kubeconfig: Path) -> bool:
+    async def _is_ready(self) -> bool:
         try:
             status = await run_kubectl(
-                kubeconfig,
+                self._kubeconfig,
                 *("get", "node", self.node_name, "-o"),
                 'jsonpath={.status.conditions[?(@.type=="Ready")].status}',
             )

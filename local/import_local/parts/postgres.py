@@ -10,6 +10,7 @@ import secrets
 import shutil
 import signal
 import tempfile
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,8 +51,6 @@ _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes":
 class PostgresServer(OneProcessPart):
     """One server with its data in `folder`; `start` may be called again after `stop` on the same data."""
 
-    name = "postgres"
-
     def __init__(
         self,
         folder: Path,
@@ -60,10 +59,14 @@ class PostgresServer(OneProcessPart):
         password: str | None = None,
         port: int | None = None,
         durable: bool = True,
+        settings: Mapping[str, str] | None = None,
+        name: str = "postgres",
     ) -> None:
+        self.name = name
         self._folder = folder
         self._log_path = log_path
         self._durable = durable
+        self._settings = {**_ALWAYS, **({} if durable else _NOT_DURABLE), **(settings or {})}
         self.password = password or secrets.token_urlsafe(24)
         self.port = port or 0
 
@@ -71,20 +74,30 @@ class PostgresServer(OneProcessPart):
         """Connection URL with password for one database."""
         return f"postgresql://{user}:{quote(self.password)}@{LOOPBACK}:{self.port}/{quote(database)}"
 
-    async def start(self) -> None:
-        """Create the data when absent, start the server and wait until it takes connections."""
+    @property
+    def data(self) -> Path:
+        """Folder with the database cluster's files."""
+        return self._folder / "data"
+
+    async def start(self, *, copy_of: "PostgresServer | None" = None) -> None:
+        """Create the data when absent, start the server and wait until it takes connections.
+
+        With `copy_of` the data starts as a copy of that running server's, which it follows as a standby.
+        """
         binaries = _installation() / "bin"
         account = _account()
         _prepare_folder(self._folder, account)
-        data = self._folder / "data"
-        if not (data / "PG_VERSION").exists():
-            await self._initialise(binaries, data, account)
+        if not (self.data / "PG_VERSION").exists():
+            if copy_of is None:
+                await self._initialise(binaries, account)
+            else:
+                await self._copy(copy_of, binaries, account)
         self.port = free_port(self.port or None)
-        settings = {**_ALWAYS, **({} if self._durable else _NOT_DURABLE), "port": str(self.port)}
+        settings = {**self._settings, "port": str(self.port)}
         options = [argument for key, value in settings.items() for argument in ("-c", f"{key}={value}")]
         self.child = await start_child(
             self.name,
-            [binaries / "postgres", "-D", data, *options],
+            [binaries / "postgres", "-D", self.data, *options],
             log_path=self._log_path,
             environment=base_environment(LC_ALL="C.UTF-8"),
             folder=self._folder,
@@ -106,7 +119,7 @@ class PostgresServer(OneProcessPart):
         )
         if template is not None:
             statement += sql.SQL(" TEMPLATE {} STRATEGY file_copy").format(sql.Identifier(template))
-        async with await self._superuser_connection() as connection:
+        async with await self.superuser_connection() as connection:
             found = await connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
             if await found.fetchone() is None:
                 await connection.execute(statement)
@@ -115,17 +128,23 @@ class PostgresServer(OneProcessPart):
     async def drop_database(self, database: str) -> None:
         """Drop a database, ending its connections; nothing happens when there is none."""
         statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database))
-        async with await self._superuser_connection() as connection:
+        async with await self.superuser_connection() as connection:
             await connection.execute(statement)
 
-    async def _superuser_connection(self) -> psycopg.AsyncConnection[tuple[object, ...]]:
+    async def promote(self) -> None:
+        """Make a standby the primary: it ends its recovery and takes writes."""
+        async with await self.superuser_connection() as connection:
+            await connection.execute("SELECT pg_promote(wait => true, wait_seconds => 60)")
+
+    async def superuser_connection(self) -> psycopg.AsyncConnection[tuple[object, ...]]:
+        """Connect with all rights; each statement is its own transaction."""
         return await psycopg.AsyncConnection.connect(
             self.url(user=SUPERUSER), autocommit=True, connect_timeout=5
         )
 
     async def _answers(self) -> bool:
         try:
-            connection = await self._superuser_connection()
+            connection = await self.superuser_connection()
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
                 raise LocalError(
@@ -135,10 +154,30 @@ class PostgresServer(OneProcessPart):
         await connection.close()
         return True
 
-    async def _initialise(self, binaries: Path, data: Path, account: Account | None) -> None:
-        # initdb leaves a half-made folder when it is killed, so its result only counts after the rename.
+    async def _copy(self, primary: "PostgresServer", binaries: Path, account: Account | None) -> None:
+        draft = self._empty_draft()
+        await run_once(
+            "pg_basebackup",
+            [
+                *(binaries / "pg_basebackup", "--pgdata", draft, "--host", LOOPBACK),
+                *("--port", str(primary.port), "--username", SUPERUSER, "--no-password"),
+                *("--checkpoint=fast", "--write-recovery-conf", "--no-manifest", "--no-sync"),
+            ],
+            log_path=self._log_path,
+            environment=base_environment(LC_ALL="C.UTF-8", PGPASSWORD=primary.password),
+            account=account,
+            timeout=120,
+        )
+        draft.replace(self.data)
+
+    def _empty_draft(self) -> Path:
+        # What makes data leaves half of it when it is killed, so its result only counts after a rename.
         draft = self._folder / "data.draft"
         shutil.rmtree(draft, ignore_errors=True)
+        return draft
+
+    async def _initialise(self, binaries: Path, account: Account | None) -> None:
+        draft = self._empty_draft()
         with tempfile.NamedTemporaryFile("w", dir=self._folder, prefix="password-") as password_file:
             password_file.write(self.password)
             password_file.flush()
@@ -166,11 +205,11 @@ class PostgresServer(OneProcessPart):
                 account=account,
                 timeout=120,
             )
-        draft.replace(data)
+        draft.replace(self.data)
 
     async def _create_application_role(self) -> None:
         role = sql.Identifier(APPLICATION_ROLE)
-        async with await self._superuser_connection() as connection:
+        async with await self.superuser_connection() as connection:
             found = await connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [APPLICATION_ROLE])
             if await found.fetchone() is None:
                 await connection.execute(
