@@ -91,7 +91,7 @@ def plan_load(
 
 async def connect_companies(world: FaultWorld, load: Load) -> None:
     """Create the companies' Secrets and ImportProviders, and make their shops slow."""
-    await _slow_down(load)
+    await slow_down(load)
     await _create_all(world, SECRET, [_secret(load, company) for company in load.companies])
     await _create_all(world, IMPORT_PROVIDER, [_provider(world, load, company) for company in load.companies])
 
@@ -161,7 +161,8 @@ async def _create(world: FaultWorld, kind: Kind, body: Json) -> None:
         return
 
 
-async def _slow_down(load: Load) -> None:
+async def slow_down(load: Load) -> None:
+    """Make the shops of the load as slow as it says."""
     if not load.latency_seconds:
         return
     order = {"api": {"latencySeconds": load.latency_seconds}}
