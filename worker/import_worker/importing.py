@@ -20,6 +20,7 @@ from import_core.domain.resources.import_job import (
 from import_core.observability.metrics import WorkerMetrics
 from import_worker.connections import ConnectionOpener
 from import_worker.jobs import Run
+from import_worker.pipeline.items import ItemsImport
 from import_worker.pipeline.pages import CatalogueImport, ImageStage
 from import_worker.pipeline.products import ImageOptions
 from import_worker.pipeline.removals import RemovalStage
@@ -69,7 +70,9 @@ class CatalogueImporter:
         mapping = compile_mapping(run.provider_type, spec.field_mapping)
         provider = await self._connections.open(found, read_filter(spec))
         try:
-            return await CatalogueImport(
+            # A retry of failed items never archives: it looks at those alone.
+            whole = not job.items_only
+            return await (CatalogueImport if whole else ItemsImport)(
                 claim=run.claim,
                 provider=provider,
                 import_source=run.provider_type,
@@ -83,7 +86,7 @@ class CatalogueImporter:
                 live=run.live,
                 on_commit=on_commit,
                 connection=found.metadata.name,
-                removals=self._removal_stage(run, spec, on_commit),
+                removals=self._removal_stage(run, spec, on_commit) if whole else None,
                 max_products=self._max_products,
             ).run()
         finally:

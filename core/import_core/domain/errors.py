@@ -161,6 +161,12 @@ class RemovalsNotConfirmedError(PermanentError):
     reason = "RemovalsNotConfirmed"
 
 
+class CatalogueIncompleteError(PermanentError):
+    """The job's failed items were imported again, but it had ended before it reached the rest of the catalogue."""
+
+    reason = "CatalogueIncomplete"
+
+
 class CatalogueTooLargeError(PermanentError):
     """The catalogue has more products than a job may import."""
 

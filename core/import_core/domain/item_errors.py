@@ -60,17 +60,6 @@ def _is_too_deep(document: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class ItemsPlace:
-    """How far a retry of failed items has come: all external ids up to `after` were tried in this `run`.
-
-    `run` tells one retry from the next one, so that a place of an earlier retry is not taken for this one's.
-    """
-
-    run: str
-    after: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class EarlierFailure:
     """What a job's item errors say of one product before it is tried again.
 

@@ -96,6 +96,28 @@ class CatalogueImport:
         self.live.current = before.progress
         if page.total is not None:
             self.live.current = replace(before.progress, products_total=page.total)
+        mapped, imported = await self._prepare(page)
+        write = self._plan(page, mapped, imported, before)
+        await self._commit(write)
+        self._count(before.progress, write.checkpoint.progress)
+        return write.checkpoint
+
+    def _plan(
+        self, page: Page, mapped: MappedPage, imported: Sequence[ImportedItem], before: Checkpoint
+    ) -> PageWrite:
+        return plan_page(
+            import_source=self.import_source,
+            page=page,
+            mapped=mapped,
+            imported=imported,
+            before=before,
+            options=self.options,
+            connection=self.connection,
+            records_seen=self.removals is not None,
+        )
+
+    async def _prepare(self, page: Page) -> tuple[MappedPage, list[ImportedItem]]:
+        """Map a page's products and store their images; nothing names them yet."""
         mapped = await map_page(page, self.mapping, self.options)
         known = await through_outages(
             lambda: self.catalogue.known(
@@ -107,19 +129,7 @@ class CatalogueImport:
         )
         imported = await self._import_images(mapped, known)
         fail_point("page.images-stored")
-        write = plan_page(
-            import_source=self.import_source,
-            page=page,
-            mapped=mapped,
-            imported=imported,
-            before=before,
-            options=self.options,
-            connection=self.connection,
-            records_seen=self.removals is not None,
-        )
-        await self._commit(write)
-        self._count(before.progress, write.checkpoint.progress)
-        return write.checkpoint
+        return mapped, imported
 
     async def _import_images(
         self, mapped: MappedPage, known: Mapping[str, KnownProduct]
@@ -132,7 +142,7 @@ class CatalogueImport:
             for index, item in work:
                 row = known.get(item.product.external_id)
                 results = await self._import_product_images(item, row)
-                self.live.current = count_images(self.live.current, results)
+                self._show_images(results)
                 found[index] = ImportedItem(item, row, results)
 
         try:
@@ -143,6 +153,10 @@ class CatalogueImport:
             # The first failure cancelled the others; what happens next is decided by its kind.
             raise failures.exceptions[0] from failures
         return [entry for entry in found if entry is not None]
+
+    def _show_images(self, results: Sequence[ImageResult]) -> None:
+        """Count images that are stored and not committed yet, for those who watch."""
+        self.live.current = count_images(self.live.current, results)
 
     async def _import_product_images(
         self, item: MappedItem, row: KnownProduct | None
@@ -190,7 +204,9 @@ class CatalogueImport:
                 (self.metrics.products, f"products_{outcome}"),
                 (self.metrics.images, f"images_{outcome}"),
             ):
-                counter.labels(outcome, self.import_source).inc(getattr(after, name) - getattr(before, name))
+                # What is retried leaves the failed ones; a metric counts what happened and never falls.
+                change = max(0, getattr(after, name) - getattr(before, name))
+                counter.labels(outcome, self.import_source).inc(change)
 
     async def _conclude(self, checkpoint: Checkpoint) -> str | None:
         progress = checkpoint.progress
@@ -199,12 +215,17 @@ class CatalogueImport:
             progress = replace(progress, products_total=progress.products_done)
             last = replace(checkpoint, cursor=None, progress=progress, pages=max(1, checkpoint.pages))
             await self._commit(PageWrite(self.import_source, [], [], [], [], last))
-        if progress.products_failed and progress.products_failed == progress.products_done:
-            raise EveryProductFailedError(
-                f"none of the {progress.products_failed:,} products could be imported; see the item errors"
-            )
+        check_some_succeeded(progress)
         removed = await self.removals.run(progress) if self.removals else None
         return with_removals(progress, removed)
+
+
+def check_some_succeeded(progress: Progress) -> None:
+    """Raise EveryProductFailedError where there were products and none could be imported."""
+    if progress.products_failed and progress.products_failed == progress.products_done:
+        raise EveryProductFailedError(
+            f"none of the {progress.products_failed:,} products could be imported; see the item errors"
+        )
 
 
 def with_removals(progress: Progress, removed: str | None) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -76,6 +76,13 @@ class Provider(Protocol):
 
     def pages(self, cursor: Mapping[str, Any] | None) -> AsyncIterator[Page]:
         """Yield the catalogue from after `cursor` (None: from the start)."""
+
+    def products(self, external_ids: Sequence[str]) -> AsyncGenerator[Page, None]:
+        """Yield these products, in pages: each asked for comes once, as a product or as a failure.
+
+        One that the source no longer has is a failure with the reason GoneFromSource. Pages have no cursor
+        and no total; what was read before an error is yielded first. No filter applies.
+        """
 
     async def aclose(self) -> None:
         """Close connections."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 from urllib.parse import quote
@@ -14,11 +14,13 @@ from import_core.domain.errors import (
     ProviderRejectedError,
     ProviderUnavailableError,
 )
+from import_core.domain.item_errors import GONE_FROM_SOURCE
 from import_core.domain.products import Page, ProductFailure, SourceImage, SourceProduct
 from import_worker.providers.base import CatalogueFilter, Connection, RateLimiter, restarted, starts_over
 from import_worker.providers.http import Answer, ApiClient, Call, CallPolicy
 
 CURSOR_VERSION = 1
+NOT_FOUND = "NotFound"
 CREDENTIALS_HINT = "check the key apiKey in the provider's Secret."
 
 
@@ -119,6 +121,24 @@ class RoastifyProvider:
         pages = self._pages(RoastifyCursor.parse(cursor))
         return restarted(pages) if starts_over(cursor, version=CURSOR_VERSION) else pages
 
+    async def products(self, external_ids: Sequence[str]) -> AsyncGenerator[Page, None]:
+        """Yield these products, a detail call for each; what was fetched before an error is yielded first."""
+        for start in range(0, len(external_ids), self._settings.page_size):
+            asked = tuple(external_ids[start : start + self._settings.page_size])
+            details, error = await self._details(asked)
+            if details:
+                yield Page(
+                    tuple(item for item in details.values() if isinstance(item, SourceProduct)),
+                    cursor=None,
+                    failures=tuple(
+                        item._replace(reason=GONE_FROM_SOURCE) if item.reason == NOT_FOUND else item
+                        for item in details.values()
+                        if isinstance(item, ProductFailure)
+                    ),
+                )
+            if error is not None:
+                raise error
+
     async def _pages(self, place: RoastifyCursor) -> AsyncGenerator[Page, None]:
         stored = place
         while True:
@@ -196,7 +216,7 @@ class RoastifyProvider:
             return SourceProduct(external_id, document, images_of(document))
         error = self._refusal(answer)
         if isinstance(error, ProviderRejectedError) and answer.status >= 400:
-            reason = "NotFound" if answer.status == 404 else error.reason
+            reason = NOT_FOUND if answer.status == 404 else error.reason
             return ProductFailure(external_id, reason, error.message)
         raise error
 

@@ -14,7 +14,8 @@ from psycopg.types.json import Jsonb
 from import_core.adapters.postgres.claims import PAGE_TRANSACTION_SECONDS, lock_claim
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.removals import Owner, record_seen
-from import_core.adapters.postgres.rows import progress_to_json
+from import_core.adapters.postgres.rows import cursor_to_json, progress_to_json
+from import_core.domain.item_errors import GONE_FROM_SOURCE, NO_EXTERNAL_ID, EarlierFailure
 from import_core.domain.jobs import Checkpoint, Claim
 from import_core.domain.products import MappedProduct, to_json_value
 
@@ -86,6 +87,26 @@ WHERE i."productId" = r.product_id AND i."sourceUrl" = r.source_url
 DELETE_IMAGES = """
 DELETE FROM "ProductImage" i USING jsonb_to_recordset(%s::jsonb) AS r (product_id text, source_url text)
 WHERE i."productId" = r.product_id AND i."sourceUrl" = r.source_url
+"""
+# Products that failed, wholly or in images, in the order of their ids; those without an id can't be asked for.
+FAILED_PRODUCTS = f"""
+SELECT external_id, bool_or(url = '' AND stage IN ('fetch', 'map')),
+    coalesce(array_agg(DISTINCT url) FILTER (WHERE url <> ''), '{{}}')
+FROM imports.item_error
+WHERE job_id = %s AND external_id > %s AND reason <> '{NO_EXTERNAL_ID}'
+GROUP BY external_id ORDER BY external_id LIMIT %s
+"""
+ITEMS_LEFT = f"""
+SELECT count(*) FILTER (WHERE reason = '{NO_EXTERNAL_ID}' OR external_id = ''),
+    count(DISTINCT external_id) FILTER (WHERE reason = '{GONE_FROM_SOURCE}'),
+    EXISTS (SELECT FROM imports.seen_product WHERE job_id = %(job)s)
+FROM imports.item_error WHERE job_id = %(job)s
+"""
+# What failed stays the same item with its document; only why it fails now is another matter.
+RESTATE_ITEM_ERRORS = """
+UPDATE imports.item_error e SET reason = r.reason, message = r.message, created_at = clock_timestamp()
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (external_id text, reason text, message text)
+WHERE e.job_id = %(job)s AND e.external_id = r.external_id
 """
 CLEAR_ITEM_ERRORS = "DELETE FROM imports.item_error WHERE job_id = %s AND external_id = ANY(%s)"
 INSERT_ITEM_ERRORS = """
@@ -179,6 +200,27 @@ class ItemErrorWrite:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemErrorRestatement:
+    """Why a product's items that failed before fail now; their stages, URLs and documents stay."""
+
+    external_id: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsLeft:
+    """What is left of a job's failed items: how many have no external id, how many products are gone.
+
+    `has_seen`: the job still keeps what it saw at the source, because products that are gone were asked about.
+    """
+
+    unidentified: int
+    gone: int
+    has_seen: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PageWrite:
     """All that one page changes; committed together with its checkpoint, or not at all.
 
@@ -196,6 +238,7 @@ class PageWrite:
     checkpoint: Checkpoint
     touched_images: Sequence[ImageTouch] = ()
     removed_images: Sequence[tuple[str, str]] = ()
+    restated: Sequence[ItemErrorRestatement] = ()
     connection: str | None = None
     records_seen: bool = False
 
@@ -222,6 +265,22 @@ class CatalogueStore:
             for external, row_id, digest in products
         }
 
+    async def failed_products(self, job_id: str, *, after: str, limit: int) -> list[EarlierFailure]:
+        """Products of a job with item errors, in the order of their external ids, behind `after`."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(FAILED_PRODUCTS, (job_id, after, limit))
+            return [
+                EarlierFailure(external_id, is_product=is_product, urls=frozenset(urls))
+                for external_id, is_product, urls in await cursor.fetchall()
+            ]
+
+    async def items_left(self, job_id: str) -> ItemsLeft:
+        """What is left of a job's failed items."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(ITEMS_LEFT, {"job": job_id})
+            (row,) = await cursor.fetchall()
+            return ItemsLeft(*row)
+
     async def commit_page(self, claim: Claim, page: PageWrite) -> None:
         """Commit a page and its checkpoint under the claim.
 
@@ -246,6 +305,8 @@ class CatalogueStore:
             if rows.images:
                 await connection.execute(UPSERT_IMAGES, {**scope, "rows": rows.images})
             await connection.execute(CLEAR_ITEM_ERRORS, (claim.job.id, list(page.external_ids)))
+            if rows.restated:
+                await connection.execute(RESTATE_ITEM_ERRORS, {"job": claim.job.id, "rows": rows.restated})
             if rows.errors:
                 await connection.execute(INSERT_ITEM_ERRORS, {"job": claim.job.id, "rows": rows.errors})
             await _write_checkpoint(connection, claim.job.id, page.checkpoint)
@@ -257,7 +318,7 @@ async def _write_checkpoint(connection: Connection, job_id: str, checkpoint: Che
         (
             job_id,
             checkpoint.version,
-            Jsonb(checkpoint.cursor),
+            Jsonb(cursor_to_json(checkpoint)),
             Jsonb(progress_to_json(checkpoint.progress)),
             checkpoint.pages,
         ),
@@ -273,6 +334,7 @@ class _EncodedPage:
     errors: str | None
     touched_images: str | None
     removed_images: str | None
+    restated: str | None
 
 
 def _encode(page: PageWrite) -> _EncodedPage:
@@ -285,6 +347,7 @@ def _encode(page: PageWrite) -> _EncodedPage:
         removed_images=_json(
             [{"product_id": product, "source_url": url} for product, url in page.removed_images]
         ),
+        restated=_json([to_json_value(item) for item in page.restated]),
     )
 
 

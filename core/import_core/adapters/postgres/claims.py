@@ -16,7 +16,7 @@ from import_core.adapters.postgres.rows import (
     progress_from_json,
     progress_to_json,
 )
-from import_core.domain.errors import ClaimLostError
+from import_core.domain.errors import ClaimLostError, RemovalsNotConfirmedError
 from import_core.domain.failures import DEATHS_UNTIL_SUSPECTED
 from import_core.domain.jobs import CHECKPOINT_VERSION, Checkpoint, Claim, JobState, Message, Progress
 
@@ -92,9 +92,9 @@ FROM ended WHERE j.id = ended.job_id AND j.status = 'IN_PROGRESS' RETURNING 1
 """
 # What the job saw at the source is needed no more, unless a person's word may still let it archive the rest.
 FINISH = END_CLAIM.format(
-    also=""", unneeded AS (
+    also=f""", unneeded AS (
     DELETE FROM imports.seen_product s USING ended
-    WHERE s.job_id = ended.job_id AND %(reason)s::text IS DISTINCT FROM 'RemovalsNotConfirmed')""",
+    WHERE s.job_id = ended.job_id AND %(reason)s::text IS DISTINCT FROM '{RemovalsNotConfirmedError.reason}')""",
     changes="""status = %(state)s, "completedAt" = now(), "failureReason" = %(reason)s,
     "errorMessage" = %(message)s, "waitingReason" = NULL, "itemsOnly" = NULL""",
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +14,8 @@ from import_core.domain.errors import (
     ProviderRejectedError,
     ProviderUnavailableError,
 )
-from import_core.domain.item_errors import NO_EXTERNAL_ID
+from import_core.domain.item_errors import GONE_FROM_SOURCE, NO_EXTERNAL_ID
+from import_core.domain.limits import PageShape
 from import_core.domain.products import Page, ProductFailure, SourceProduct
 from import_worker.providers.shopify.client import GraphQLClient, QueryTooCostlyError
 from import_worker.providers.shopify.documents import (
@@ -22,8 +24,10 @@ from import_worker.providers.shopify.documents import (
     read_connection,
     source_product,
 )
-from import_worker.providers.shopify.queries import MEDIA, PRODUCTS, VARIANTS
+from import_worker.providers.shopify.queries import MEDIA, PRODUCTS, PRODUCTS_BY_ID, VARIANTS
 from import_worker.providers.shopify.settings import ShopifyCursor, ShopifySettings
+
+PRODUCT_ID = re.compile(r"gid://shopify/Product/[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class Paging:
         self._client = client
         self._search = search
         self._shape = settings.shape
+        self._by_id = settings.by_id
         self._nested = {"variants": settings.nested_page, "media": settings.nested_page}
 
     async def pages(self, place: ShopifyCursor, *, stored: ShopifyCursor) -> AsyncGenerator[Page, None]:
@@ -77,6 +82,48 @@ class Paging:
             if at_end:
                 return
 
+    async def products(self, external_ids: Sequence[str]) -> AsyncGenerator[Page, None]:
+        """Yield the products of these ids; what was read before an error is yielded first."""
+        self._shape = replace(self._shape, products=min(self._shape.products, self._by_id))
+        ids: Sequence[str] = [one for one in external_ids if PRODUCT_ID.fullmatch(one)]
+        others = [one for one in external_ids if not PRODUCT_ID.fullmatch(one)]
+        if others:
+            # One id of another form would have Shopify refuse the whole query.
+            message = "Shopify has no product with an id of this form."
+            foreign = [ProductFailure(external_id, GONE_FROM_SOURCE, message) for external_id in others]
+            yield Page((), cursor=None, failures=tuple(foreign))
+        while ids:
+            part, ids = await self._read_by_id(ids)
+            if part.products or part.failures:
+                yield Page(tuple(part.products), cursor=None, failures=tuple(part.failures))
+            if part.error is not None:
+                raise part.error
+
+    async def _read_by_id(self, ids: Sequence[str]) -> tuple[Part, Sequence[str]]:
+        """The next products, and the ids that are left to ask for."""
+        part = Part(None)
+        try:
+            data = await self._fitted(PRODUCTS_BY_ID, lambda shape: {"ids": list(ids[: shape.products])})
+            asked, nodes = ids[: self._shape.products], data.get("nodes")
+            if not isinstance(nodes, list) or len(nodes) != len(asked):
+                raise ProviderUnavailableError(f"{self._client.api.host} gave an answer that can't be read.")
+            for external_id, node in zip(asked, nodes, strict=True):
+                outcome = await self._found(external_id, node)
+                if isinstance(outcome, SourceProduct):
+                    part.products.append(outcome)
+                else:
+                    part.failures.append(outcome)
+        except (JobError, HandBackError) as error:
+            part.error = error
+        return part, ids[len(part.products) + len(part.failures) :]
+
+    async def _found(self, external_id: str, node: Any) -> SourceProduct | ProductFailure:
+        if node is None:
+            return ProductFailure(external_id, GONE_FROM_SOURCE, "The shop has this product no more.")
+        if not isinstance(node, dict) or node.get("id") != external_id:
+            return ProductFailure(external_id, "Malformed", "The product can't be read.", node)
+        return await self._complete(node, external_id)
+
     async def _read(self, after: str | None) -> Part:
         part = Part(after)
         try:
@@ -94,7 +141,9 @@ class Paging:
         return part
 
     async def _list(self, after: str | None) -> Listing:
-        data = await self._products(after)
+        data = await self._fitted(
+            PRODUCTS, lambda shape: {"first": shape.products, "after": after, "query": self._search}
+        )
         try:
             connection = data["products"]
             edges = tuple((str(edge["cursor"]), edge["node"]) for edge in connection["edges"])
@@ -108,18 +157,13 @@ class Paging:
             raise ProviderRejectedError(f"{self._client.api.host} gave the same page twice.")
         return Listing(edges, next_cursor)
 
-    async def _products(self, after: str | None) -> dict[str, Any]:
+    async def _fitted(self, query: str, sized: Callable[[PageShape], dict[str, Any]]) -> dict[str, Any]:
+        """Run a query of many products, with fewer of them until Shopify accepts its cost."""
         while True:
             shape = self._shape
-            variables = {
-                "first": shape.products,
-                "variants": shape.variants,
-                "media": shape.media,
-                "after": after,
-                "query": self._search,
-            }
+            variables = {"variants": shape.variants, "media": shape.media, **sized(shape)}
             try:
-                return await self._client.execute(PRODUCTS, variables, cost_key=shape)
+                return await self._client.execute(query, variables, cost_key=(query, shape))
             except QueryTooCostlyError as error:
                 smaller = shape.shrunk(cost=error.cost, ceiling=error.ceiling)
                 if smaller is None:

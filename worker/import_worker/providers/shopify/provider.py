@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -58,6 +58,10 @@ class ShopifyProvider:
         """
         pages = self._pages(ShopifyCursor.parse(cursor))
         return restarted(pages) if starts_over(cursor, version=CURSOR_VERSION) else pages
+
+    def products(self, external_ids: Sequence[str]) -> AsyncGenerator[Page, None]:
+        """Yield these products, some by each query."""
+        return self._paging.products(external_ids)
 
     async def _pages(self, stored: ShopifyCursor) -> AsyncGenerator[Page, None]:
         place = stored

@@ -43,6 +43,18 @@ query Products($first: Int!, $after: String, $query: String, $variants: Int!, $m
 }}
 """
 
+PRODUCTS_BY_ID = f"""
+query ProductsById($ids: [ID!]!, $variants: Int!, $media: Int!) {{
+  nodes(ids: $ids) {{
+    ... on Product {{
+      {_PRODUCT}
+      variants(first: $variants) {{ {_PAGE_INFO} edges {{ node {{ {_VARIANT} }} }} }}
+      media(first: $media) {{ {_PAGE_INFO} edges {{ node {{ {_MEDIA} }} }} }}
+    }}
+  }}
+}}
+"""
+
 VARIANTS = f"""
 query Variants($id: ID!, $first: Int!, $after: String) {{
   product(id: $id) {{ variants(first: $first, after: $after) {{

@@ -19,6 +19,8 @@ class ShopifySettings:
 
     shape: PageShape = PageShape(products=50, variants=10, media=10)  # noqa: RUF009 - frozen
     """First size of a page; it shrinks when Shopify says that it costs too much."""
+    by_id: int = 10
+    """Products asked for by their ids at once: few enough to be accepted at the first time."""
     nested_page: int = 100
     """Variants or media per call beyond a product's first ones."""
     bulk_above: int = 1000
