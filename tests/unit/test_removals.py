@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from import_core.domain.failures import Fail, decide_after_error
 from import_core.domain.jobs import JobRow, JobState, ObjectReference
+from import_core.domain.projection import project
 from import_core.domain.removals import (
     Archive,
     Ask,
@@ -19,13 +20,14 @@ from import_core.domain.removals import (
     not_confirmed,
 )
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROW = JobRow(
     "uid-1",
     "acme",
     "acme-shopify",
     JobState.IN_PROGRESS,
     "imports",
-    datetime(2026, 1, 1, tzinfo=UTC),
+    NOW,
     origin=ObjectReference("shops", "nightly", "uid-1"),
     generation=3,
 )
@@ -121,6 +123,21 @@ def test_the_question_names_the_numbers_and_the_command() -> None:
         " --namespace shops --overwrite imports.avnz.io/confirm-removals=3"
     )
     assert decide_after_error(error, attempt=0, spread=0.5) == Fail("RemovalsNotConfirmed", error.message)
+
+
+def test_the_object_shows_the_whole_question_in_its_condition() -> None:
+    name, namespace = "n" * 253, "s" * 63  # as long as Kubernetes allows
+    origin = ObjectReference(namespace, name, "uid-1")
+    error = not_confirmed(replace(ROW, origin=origin), Ask(19_999, 20_000, 100))
+    fail = decide_after_error(error, attempt=0, spread=0.5)
+    assert isinstance(fail, Fail)
+    row = replace(ROW, state=JobState.FAILED, failure_reason=fail.reason, message=fail.message)
+    patch = project({"metadata": {"generation": 3}}, row, None, NOW)
+    assert patch is not None
+    failed = next(item for item in patch.status["conditions"] if item["type"] == "Failed")
+    assert (failed["status"], failed["reason"]) == ("True", "RemovalsNotConfirmed")
+    assert failed["message"] == patch.status["message"] == error.message
+    assert failed["message"].endswith("imports.avnz.io/confirm-removals=3")
 
 
 def test_a_job_without_an_object_is_told_of_no_annotation() -> None:
