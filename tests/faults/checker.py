@@ -32,6 +32,7 @@ from import_core.domain.jobs import DEFAULT_QUEUE
 LONGEST_REPORT = 40
 """Findings that are written out; more are counted."""
 
+QUEUE = f"{QUEUE_PREFIX}:{DEFAULT_QUEUE}"
 JOBS = """
 SELECT j.id, j."objectName", j."companyId", j.status, coalesce(j.attempt, 0), coalesce(j.deaths, 0),
        coalesce(j.dispatch, 0), j."completedAt", j."failureReason", j."errorMessage", c.progress, c.pages
@@ -316,23 +317,44 @@ async def check_orphans(world: FaultWorld, jobs: Iterable[JobRecord]) -> list[st
 
 
 async def check_queue(world: FaultWorld, names: Mapping[str, str]) -> list[str]:
-    """Redis has no message of these jobs (names by id) any more, in any list and by itself."""
-    key = f"{QUEUE_PREFIX}:{DEFAULT_QUEUE}"
+    """No worker will get a message of these jobs (names by id), and Redis keeps nothing of them for ever.
+
+    A message that its worker could not acknowledge stays active until BullMQ's lock on it has run out; see
+    `active_messages`.
+    """
     findings = []
+    active = set(await active_messages(world, names))
     async with world.redis() as client:
-        for part in ("wait", "paused", "active"):
-            for message in await client.lrange(f"{key}:{part}", 0, -1):
-                text = str(message)
-                job_id = text.rpartition("-")[0]
-                if job_id in names:
-                    findings.append(f"message {text} of {names[job_id]} is left in {part}")
+        for part in ("wait", "paused"):
+            findings += [
+                f"message {message!r} of {names[_job_of(message)]} is left in {part}"
+                for message in await client.lrange(f"{QUEUE}:{part}", 0, -1)
+                if _job_of(message) in names
+            ]
         for part in ("completed", "failed", "delayed", "prioritized"):
-            number = await client.zcard(f"{key}:{part}")
+            number = await client.zcard(f"{QUEUE}:{part}")
             if number:
                 findings.append(f"Redis keeps {number} messages in {part}")
-        listed = " ".join(findings)
-        async for found in client.scan_iter(f"{key}:*-*", count=1000):
-            message = str(found).removeprefix(f"{key}:").removesuffix(":lock")
-            if message.rpartition("-")[0] in names and message not in listed:
-                findings.append(f"key {found} is left in Redis")
+        async for key in client.scan_iter(f"{QUEUE}:*-*", count=1000):
+            message = str(key).removeprefix(f"{QUEUE}:").removesuffix(":lock")
+            if _job_of(message) in names and message not in active:
+                findings.append(f"key {key!r} is left in Redis")
     return findings
+
+
+async def active_messages(world: FaultWorld, names: Mapping[str, str]) -> list[str]:
+    """Messages of these jobs that were taken and not acknowledged."""
+    async with world.redis() as client:
+        messages = [str(message) for message in await client.lrange(f"{QUEUE}:active", 0, -1)]
+    return [message for message in messages if _job_of(message) in names]
+
+
+async def expire_locks(world: FaultWorld, messages: Iterable[str]) -> None:
+    """Let five minutes pass for BullMQ's locks on these messages."""
+    async with world.redis() as client:
+        for message in messages:
+            await client.delete(f"{QUEUE}:{message}:lock")
+
+
+def _job_of(message: object) -> str:
+    return str(message).rpartition("-")[0]

@@ -11,8 +11,8 @@ from datetime import datetime
 
 import psycopg
 
-from faults.audit import Audit, read_audit
-from faults.checker import Checked, Expectation, check, check_queue
+from faults.audit import Audit
+from faults.checker import Checked, Expectation, active_messages, check, check_queue, expire_locks
 from faults.load import Load, connect_companies, forget, plan_load, submit
 from faults.recovery import Recovery
 from faults.report import FaultReport
@@ -23,6 +23,10 @@ SETTLE_SECONDS = 240.0
 OBJECTS_SECONDS = 60.0
 QUEUE_SECONDS = 30.0
 LOOK_SECONDS = 0.5
+STALLED_SECONDS = 90.0
+"""BullMQ looks every 30 s for messages without a lock, and acts at the second look."""
+
+NAMES = 'SELECT id, "objectName" FROM "ProductImportJob" WHERE "objectName" = ANY(%s)'
 
 STATES = """
 SELECT count(*) FILTER (WHERE status IN ('COMPLETED', 'FAILED', 'CANCELLED')),
@@ -78,30 +82,31 @@ class Scenario:
 
         if await _within(seconds, rows_ended):
             await self.recorder.until_final(expected, seconds=OBJECTS_SECONDS)
-            async with self.world.database() as connection:
-                cursor = await connection.execute(
-                    'SELECT id, "objectName" FROM "ProductImportJob" WHERE "objectName" = ANY(%s)',
-                    (list(self.load.jobs),),
-                )
-                names = {str(row[0]): str(row[1]) for row in await cursor.fetchall()}
+            names = await self.names()
 
             async def queue_is_empty() -> bool:
                 return not await check_queue(self.world, names)
 
             await _within(QUEUE_SECONDS, queue_is_empty)
 
+    async def names(self) -> dict[str, str]:
+        """The jobs' names by the ids of their rows."""
+        rows = await self.world.rows(NAMES, list(self.load.jobs))
+        return {str(row[0]): str(row[1]) for row in rows}
+
+    async def until_redis_forgot(self) -> None:
+        """Let the locks of unacknowledged messages run out, and wait until nothing of the jobs is left."""
+        names = await self.names()
+        await expire_locks(self.world, await active_messages(self.world, names))
+
+        async def nothing_left() -> bool:
+            return not await active_messages(self.world, names) and not await check_queue(self.world, names)
+
+        await self.world.eventually(nothing_left, "Redis has forgotten the jobs", seconds=STALLED_SECONDS)
+
     async def check(self, expectation: Expectation | None = None) -> Checked:
         """Read everything and look for what is not as promised."""
         return await check(self.world, self.load, self.recorder, expectation)
-
-    async def audit(self) -> Audit:
-        """What was written so far."""
-        rows = await self.world.rows(
-            'SELECT id FROM "ProductImportJob" WHERE "objectName" = ANY(%s)', list(self.load.jobs)
-        )
-        async with self.world.database() as connection:
-            companies = [company.id for company in self.load.companies]
-            return await read_audit(connection, [str(row[0]) for row in rows], companies)
 
     def tell(
         self, fault: str, recovery: Recovery, *, bound: str | None = None, times: int | None = None

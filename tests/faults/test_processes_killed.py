@@ -58,6 +58,7 @@ async def test_a_worker_killed_every_second_for_a_minute(
         await kill_workers(running, seconds=60)
         await submitting
         await running.settle()
+        await running.until_redis_forgot()
         checked = await running.check(Expectation(killed_alone=True))
         recovery = after_kills(checked.audit, running.faults)
         running.tell("worker killed", recovery, bound=f"p95 ≤ {RUN_AGAIN_SECONDS:g}")
