@@ -11,6 +11,7 @@ from import_core.domain.dispatch import (
     TIER_STEP_SECONDS,
     WINDOW_LIMIT,
     Candidate,
+    ReadyWorkers,
     StartRate,
     choose,
     rank,
@@ -141,3 +142,33 @@ def test_start_rate_follows_what_left_the_window() -> None:
     assert rate.per_second == pytest.approx(50.0)
     idle = rate.after_look(unclaimed=0, now=10.0)
     assert idle.per_second == 0.0
+
+
+def looked(*looks: tuple[float, int, int]) -> int:
+    workers = ReadyWorkers()
+    for now, ready, replicas in looks:
+        workers = workers.after_look(ready=ready, replicas=replicas, now=now)
+    return workers.count
+
+
+def test_ready_workers_are_counted() -> None:
+    assert looked() == 0
+    assert looked((0, 0, 5)) == 0, "none was ready yet"
+    assert looked((0, 3, 5), (1, 5, 5)) == 5
+
+
+def test_worker_that_is_unready_for_a_moment_still_counts() -> None:
+    assert looked((0, 5, 5), (30, 3, 5)) == 5
+    assert looked((0, 5, 5), (30, 3, 5), (61, 3, 5)) == 3
+
+
+def test_all_workers_unready_keep_their_number_however_long() -> None:
+    falling = [(float(second), 5 - second, 5) for second in range(6)]
+    assert looked(*falling, (3600, 0, 5)) == 5, "Redis is away, not the workers"
+    assert looked(*falling, (3600, 0, 5), (3601, 2, 5)) == 2
+
+
+def test_workers_that_are_not_to_be_do_not_count() -> None:
+    assert looked((0, 5, 5), (1, 5, 2)) == 2
+    assert looked((0, 5, 5), (1, 0, 2)) == 2
+    assert looked((0, 5, 5), (1, 0, 0)) == 0

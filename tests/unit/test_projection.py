@@ -315,3 +315,15 @@ def test_another_run_that_ended_while_nobody_looked() -> None:
     assert status["completedAt"] == "2026-01-01T13:00:00Z"
     assert "productsTotal" not in status["progress"]
     assert conditions(after(FAILED_ROW, status))["Complete"] == ("False", "RunsAgain")
+
+
+def test_paused_queue_is_why_a_due_job_waits() -> None:
+    paused = replace(ROW, queue_paused=True)
+    assert shown(paused)["waitingReason"] == "Paused"
+    assert shown(paused)["message"] == "Waits until the queue goes on; it is paused"
+    later = NOW + timedelta(minutes=1)
+    retried = replace(paused, not_before=later, waiting_reason="Retry", attempt=1, message="it failed")
+    assert shown(retried)["waitingReason"] == "Retry", "it would wait anyway"
+    assert shown(replace(retried, not_before=NOW))["waitingReason"] == "Paused"
+    assert "waitingReason" not in shown(replace(paused, suspended=True))
+    assert "waitingReason" not in shown(replace(paused, state=JobState.IN_PROGRESS, started_at=NOW))

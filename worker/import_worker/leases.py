@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -82,6 +82,7 @@ class LeaseKeeper:
         self._every = every_seconds
         self._limit = limit_seconds
         self._held: dict[str, HeldLease] = {}
+        self._doubted = asyncio.Event()
 
     @contextmanager
     def hold(
@@ -104,13 +105,27 @@ class LeaseKeeper:
             del self._held[claim.claim_id]
             self._metrics.active_jobs.set(len(self._held))
 
+    def doubt(self, job_ids: Collection[str]) -> None:
+        """Some jobs were taken from workers: find out at once if one of ours is among them."""
+        if any(lease.claim.job.id in job_ids for lease in self._held.values()):
+            self._doubted.set()
+
+    def doubt_all(self) -> None:
+        """Any job may have been taken meanwhile."""
+        if self._held:
+            self._doubted.set()
+
     async def run(self) -> None:
-        """Renew for ever, by the clock and not from the end of the last renewal."""
+        """Renew for ever: by the clock and not from the end of the last renewal, and when there is doubt."""
         loop = asyncio.get_running_loop()
         due = loop.time() + self._every
         while True:
-            await asyncio.sleep(max(0.0, due - loop.time()))
-            due = max(due + self._every, loop.time())
+            try:
+                async with asyncio.timeout_at(due):
+                    await self._doubted.wait()
+            except TimeoutError:
+                due = max(due + self._every, loop.time())
+            self._doubted.clear()
             await self.renew()
 
     async def renew(self) -> None:

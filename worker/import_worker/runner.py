@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import structlog
+from redis.asyncio import Redis
 
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.catalogue import CatalogueStore
@@ -15,14 +16,16 @@ from import_core.adapters.postgres.claims import ClaimStore
 from import_core.adapters.postgres.removals import RemovalStore
 from import_core.adapters.postgres.workers import WorkerProcess, WorkerStore
 from import_core.adapters.redis.limiter import declare_no_recent_calls
-from import_core.adapters.redis.queue import connect
+from import_core.adapters.redis.queue import connect, ping
 from import_core.adapters.s3.store import ObjectStore
 from import_core.domain.errors import DatabaseUnavailableError
 from import_core.observability.health import HealthServer
 from import_core.observability.metrics import WorkerMetrics
+from import_core.observability.presence import NeighbourWatch
 from import_worker.checks import ProviderChecks
 from import_worker.connections import ConnectionOpener, ProviderDirectory
 from import_worker.consumer import QueueConsumer
+from import_worker.hints import heed_hints
 from import_worker.importing import CatalogueImporter
 from import_worker.jobs import JobRunner
 from import_worker.lag import measure_lag
@@ -146,7 +149,7 @@ class Worker:
             metrics=self.metrics,
         )
         self.metrics.concurrency.set(settings.concurrency)
-        self._start_side_tasks(stack, leases, notifier, connections)
+        self._start_side_tasks(stack, leases, notifier, connections, redis)
         return consumer, runner, notifier
 
     def _start_side_tasks(
@@ -155,16 +158,20 @@ class Worker:
         leases: LeaseKeeper,
         notifier: ProgressNotifier,
         connections: ConnectionOpener,
+        redis: Redis,
     ) -> None:
         stack.push_async_callback(self._side.close)
+        neighbours = NeighbourWatch({"PostgreSQL": self._database.ping, "Redis": lambda: ping(redis)})
         self.health = HealthServer(
             self._settings.pod_ip,
             self._settings.health_port,
             registry=self.metrics.registry,
-            not_ready=lambda: None if self._state == "ready" else self._state,
+            not_ready=lambda: neighbours.why_not_ready() if self._state == "ready" else self._state,
         )
         self._side.start("health", self.health.run())
+        self._side.start("neighbours", neighbours.run())
         self._side.start("leases", leases.run())
+        self._side.start("hints", heed_hints(self._database, leases))
         self._side.start("progress", notifier.run())
         self._side.start("checks", ProviderChecks(self._database, connections, self.metrics).run())
         self._side.start("event-loop-lag", measure_lag(self.metrics))

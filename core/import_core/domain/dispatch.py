@@ -12,10 +12,37 @@ from import_core.domain.jobs import Tier
 
 WINDOW_LIMIT = 2000
 WINDOW_SECONDS = 2.0
+READY_SECONDS = 60.0
+"""A worker that was ready this lately counts as ready for the window."""
 TIER_STEP_SECONDS = 600.0
 """A row rises one tier for each of these it has waited, so BASIC never starves (docs/reference/lifecycle.md)."""
 _RANK = {Tier.BASIC: 0, Tier.PRO: 1, Tier.ENTERPRISE: 2}
 _TOP_RANK = max(_RANK.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyWorkers:
+    """How many workers count for the window: a worker that is not ready for a moment still has its place.
+
+    `seen` holds (time, ready) with falling numbers: the first is the highest of the last READY_SECONDS. When
+    all of them turn unready, a neighbour of theirs is away; they are not gone, so the number holds until one
+    is ready again.
+    """
+
+    seen: tuple[tuple[float, int], ...] = ()
+    replicas: int = 0
+
+    def after_look(self, *, ready: int, replicas: int, now: float) -> ReadyWorkers:
+        """Take in that `ready` of the `replicas` workers asked for were ready at `now` (monotonic seconds)."""
+        if ready == 0 and replicas > 0:
+            return ReadyWorkers(self.seen, replicas)
+        kept = [(at, count) for at, count in self.seen if now - at < READY_SECONDS and count > ready]
+        return ReadyWorkers((*kept, (now, ready)), replicas)
+
+    @property
+    def count(self) -> int:
+        """Workers to hand jobs to; never more than there are to be."""
+        return min(self.replicas, self.seen[0][1]) if self.seen else 0
 
 
 @dataclass(frozen=True, slots=True)

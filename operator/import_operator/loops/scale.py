@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import DEPLOYMENT, WORKER_POOL
 from import_core.adapters.postgres.jobs import Depth, JobStore
+from import_core.domain.dispatch import ReadyWorkers
 from import_core.domain.errors import (
     DatabaseUnavailableError,
     ImportOperatorError,
@@ -59,6 +60,7 @@ class _Pool:
     scaled_at: datetime | None = None
     scaled_reason: str | None = None
     status_patched_at: float = 0.0
+    ready: ReadyWorkers = field(default_factory=ReadyWorkers)
     refusal: tuple[str, str] | None = None
     refused_until: float = 0.0
 
@@ -100,13 +102,18 @@ class ScaleLoop:
         """Jobs that the ready workers (or the minimum, where more) of each queue can take at once."""
         jobs: dict[str, int] = {DEFAULT_QUEUE: 0}
         for body in self._state.pools:
-            pool = self._remembered(body).parsed
+            remembered = self._remembered(body)
+            pool = remembered.parsed
             if pool is None:
                 continue
-            ready = int((body.get("status") or {}).get("readyReplicas") or 0)
-            deployment = self._state.deployments.named(get_deployment_name(name_of(body)))
-            if deployment is not None:
-                ready = int((deployment.get("status") or {}).get("readyReplicas") or 0)
+            seen = self._state.deployments.named(get_deployment_name(name_of(body))) or body
+            wanted, status = seen.get("spec") or {}, seen.get("status") or {}
+            remembered.ready = remembered.ready.after_look(
+                ready=int(status.get("readyReplicas") or 0),
+                replicas=int(wanted.get("replicas", status.get("replicas")) or 0),
+                now=time.monotonic(),
+            )
+            ready = remembered.ready.count
             workers = max(ready, pool.spec.scaling.min_replicas if pool.spec.replicas is None else 0)
             jobs[pool.spec.queue] = jobs.get(pool.spec.queue, 0) + workers * pool.spec.concurrency
         return {queue: Capacity(count) for queue, count in jobs.items()}

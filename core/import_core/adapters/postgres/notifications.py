@@ -17,6 +17,8 @@ CONNECTION_CHANNEL = "imports_connection"
 """Payload: namespace/name of a provider connection that was checked."""
 CONTROL_CHANNEL = "imports_control"
 """Payload: job ids, comma-separated, that were taken from workers which still run."""
+GUARD_CHANNEL = "imports_guard"
+"""Payload: a namespace whose withheld cancellations a person has confirmed."""
 PAYLOAD_LIMIT = 7000  # NOTIFY takes at most 8,000 bytes (PostgreSQL documentation, sql-notify)
 LISTEN_CHECK_SECONDS = 15.0
 
@@ -58,7 +60,7 @@ async def listen(database: Database, channels: Sequence[str]) -> AsyncIterator[N
             # A silent connection is asked for a sign of life; a dead one raises here.
             async with asyncio.timeout(LISTEN_CHECK_SECONDS):
                 await connection.execute("SELECT 1")
-    except (psycopg.OperationalError, TimeoutError) as error:
+    except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
         raise DatabaseUnavailableError("The listening connection to PostgreSQL broke") from error
     finally:
         await connection.close()

@@ -75,6 +75,13 @@ class Database:
         """Close all connections."""
         await self._pool.close()
 
+    async def ping(self) -> None:
+        """Ask for a sign of life of a server that can be written to. Raises DatabaseUnavailableError."""
+        async with self.connection() as connection:
+            row = await (await connection.execute("SELECT pg_is_in_recovery()")).fetchone()
+        if row and row[0]:
+            raise DatabaseUnavailableError("PostgreSQL is a standby, nothing can be written to it")
+
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Borrow a connection. Raises DatabaseUnavailableError for everything that passes by itself."""
