@@ -16,16 +16,20 @@ from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.claims import ClaimStore
 from import_core.adapters.postgres.connections import ConnectionStore
 from import_core.adapters.postgres.dispatching import DispatchStore
+from import_core.adapters.postgres.guard import GuardStore
+from import_core.adapters.postgres.history import HistoryStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.origins import OriginStore
+from import_core.adapters.postgres.reopening import ReopeningStore
 from import_core.adapters.postgres.repairs import RepairStore
 from import_core.adapters.postgres.workers import WorkerStore
-from import_core.adapters.redis.queue import JobQueue, connect
+from import_core.adapters.redis.queue import JobQueue, connect, ping
 from import_core.adapters.tasks import end_tasks
 from import_core.domain.errors import ImportOperatorError, QueueUnavailableError
 from import_core.domain.jobs import DEFAULT_QUEUE
 from import_core.observability.health import HealthServer
 from import_core.observability.logs import get_logger
+from import_core.observability.presence import NeighbourWatch
 from import_operator.inbox import Inbox
 from import_operator.loops.dispatch import DispatchLoop
 from import_operator.loops.lead import Leadership
@@ -35,12 +39,15 @@ from import_operator.loops.provider_status import ProviderStatusLoop
 from import_operator.loops.reap import ReapLoop
 from import_operator.loops.reconcile import ReconcileLoop
 from import_operator.loops.record import RecordLoop
+from import_operator.loops.reopen import ReopenLoop
 from import_operator.loops.repair import RepairLoop
 from import_operator.loops.runner import Loop, run_loops
 from import_operator.loops.scale import ScaleLoop
+from import_operator.loops.sweep import SweepLoop
 from import_operator.loops.tell import TellLoop
 from import_operator.settings import OperatorSettings
 from import_operator.state import OperatorState
+from import_operator.vanishing import VanishedJobs
 from import_operator.watching import Watcher
 
 log = get_logger(__name__)
@@ -67,12 +74,14 @@ class OperatorProcess:
         self._redis: Redis = connect(settings.redis_url.get_secret_value(), client_name="import-operator")
         self._kube = KubeClient()
         self._queues: dict[str, JobQueue] = {}
-        self._standing_by = False
+        self._neighbours = NeighbourWatch(
+            {"PostgreSQL": self._database.ping, "Redis": lambda: ping(self._redis)}
+        )
         self._health = HealthServer(
             settings.pod_ip,
             settings.health_port,
             registry=REGISTRY,
-            not_ready=lambda: None if self._standing_by else "starting",
+            not_ready=self._neighbours.why_not_ready,
         )
         self._leadership = Leadership(
             self._kube,
@@ -81,6 +90,7 @@ class OperatorProcess:
             identity=f"{settings.pod_name}_{uuid.uuid4().hex[:8]}",
         )
         self._state = OperatorState(settings.namespace)
+        self._tell = TellLoop(self._kube, namespace=settings.namespace, instance=settings.pod_name)
 
     async def run(self) -> None:
         """Run until SIGTERM. Raises SupersededError when another replica leads, or what ended a loop."""
@@ -90,9 +100,8 @@ class OperatorProcess:
             loop.add_signal_handler(number, stop.set)
         try:
             await self._database.open()
-            self._standing_by = True
             log.info("operator.started", namespace=self._settings.namespace)
-            await _first_of(self._lead(), stop.wait(), self._health.run())
+            await _first_of(self._lead(), stop.wait(), self._health.run(), self._neighbours.run())
             log.info("operator.stopped")
         finally:
             await self._close()
@@ -128,7 +137,7 @@ class OperatorProcess:
     def _loops(self) -> list[Loop]:
         state, database, kube = self._state, self._database, self._kube
         jobs, claims, workers = JobStore(database), ClaimStore(database), WorkerStore(database)
-        tell = TellLoop(kube, namespace=self._settings.namespace, instance=self._settings.pod_name)
+        tell, reopening = self._tell, ReopeningStore(database)
         scale = ScaleLoop(state, jobs, kube, tell, settings=self._settings)
         dispatching, repairs = DispatchStore(database), RepairStore(database)
         dispatch = DispatchLoop(state, dispatching, queue=self.queue, capacities=scale.capacities)
@@ -142,6 +151,8 @@ class OperatorProcess:
         )
         return [
             RecordLoop(state, jobs).loop(),
+            ReopenLoop(state, reopening, tell).loop(),
+            self._sweep_loop(reopening).loop(),
             dispatch.loop(),
             ReapLoop(state, claims, workers, repairs).loop(),
             *repair.loops(),
@@ -153,8 +164,19 @@ class OperatorProcess:
         ]
 
     def _reconcile_loop(self) -> ReconcileLoop:
-        return ReconcileLoop(
-            self._state, self._kube, OriginStore(self._database), WorkerStore(self._database)
+        state, database = self._state, self._database
+        origins = OriginStore(database)
+        vanishing = VanishedJobs(state, origins, JobStore(database), GuardStore(database), self._tell)
+        return ReconcileLoop(state, self._kube, origins, vanishing, WorkerStore(database))
+
+    def _sweep_loop(self, reopening: ReopeningStore) -> SweepLoop:
+        return SweepLoop(
+            self._state,
+            self._kube,
+            reopening,
+            HistoryStore(self._database),
+            finished_objects_limit=self._settings.finished_objects_limit,
+            history_days=self._settings.history_days,
         )
 
     async def _check_queue(self) -> None:

@@ -56,6 +56,19 @@ class OperatorSettings(ConnectionSettings, PodSettings):
         description="A stalled job that first started so long ago fails, with tries left or not",
     )
 
+    finished_objects_limit: int = Field(
+        default=5000,
+        ge=1,
+        validation_alias="FINISHED_OBJECTS_LIMIT",
+        description="So many finished ImportJobs stay in the namespace; above it the oldest are deleted first",
+    )
+    history_days: float = Field(
+        default=90.0,
+        ge=0,
+        validation_alias="HISTORY_DAYS",
+        description="Days after its end that the row of an ImportJob's job is deleted; 0: never",
+    )
+
     @property
     def namespace(self) -> str:
         """The namespace that is served."""

@@ -13,7 +13,7 @@ SELF_REVIEWS = {
 }
 ALLOWED = {
     "import-operator": {
-        "importjobs.imports.avnz.io": {"get", "list", "watch"},
+        "importjobs.imports.avnz.io": {"delete", "get", "list", "watch"},
         "importjobs.imports.avnz.io/status": {"patch"},
         "importproviders.imports.avnz.io": {"get", "list", "watch"},
         "importproviders.imports.avnz.io/status": {"patch"},
@@ -22,6 +22,7 @@ ALLOWED = {
         "deployments.apps": {"create", "delete", "get", "list", "patch", "watch"},
         "deployments.apps/scale": {"patch"},
         "pods": {"list", "watch"},
+        "namespaces": {"get"},
         "leases.coordination.k8s.io": {"create", "get", "patch", "update"},
         "events.events.k8s.io": {"create", "patch"},
         "events": {"create", "patch"},
@@ -73,7 +74,8 @@ async def test_nothing_is_allowed_that_is_not_used(world: World, account: str) -
                 "nodes",
             ),
         ),
-        ("import-operator", ("delete", "importjobs", "--all", "-n", "imports")),
+        ("import-operator", ("delete", "importproviders", "--all", "-n", "imports")),
+        ("import-operator", ("get", "namespace", "default")),
         ("import-worker", ("get", "importjobs", "-n", "imports")),
         ("import-worker", ("get", "secrets", "-n", "imports")),
         ("import-worker", ("get", "pods", "-n", "imports")),

@@ -2,28 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from datetime import datetime
 
 ALWAYS_ALLOWED = 10
 ALLOWED_SHARE = 0.2
 """More vanished objects than both of these at once look like a mistake, not like deletions."""
+CLUSTER_CHANGED = "ClusterChanged"
+TOO_MANY_AT_ONCE = "TooManyAtOnce"
 
 
 @dataclass(frozen=True, slots=True)
-class Vanished:
-    """`cancel`: rows to cancel; `withheld`: rows that would be too many at once."""
+class Guard:
+    """What is remembered of a namespace: the uid that it had, and cancellations that wait for a person's word."""
 
-    cancel: frozenset[str]
-    withheld: frozenset[str]
+    cluster_uid: str
+    withheld: int = 0
+    reason: str | None = None
+    withheld_at: datetime | None = None
+    confirmed_at: datetime | None = None
+    confirmed_by: str | None = None
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether a person has confirmed that as many jobs as are withheld may be cancelled."""
+        return self.withheld > 0 and self.confirmed_at is not None
 
 
-def vanished(unfinished: AbstractSet[str], objects: AbstractSet[str]) -> Vanished:
-    """Compare unfinished rows, read first, with a complete list of objects, read after them.
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """So many of the vanished jobs may be cancelled now, and so many wait for a person, for that reason."""
 
-    In this order an object that is created meanwhile can't seem to be gone.
+    cancel: int
+    withheld: int = 0
+    reason: str | None = None
+
+
+def rule(*, gone: int, unfinished: int, cluster_uid: str, guard: Guard | None) -> Ruling:
+    """Decide on `gone` of `unfinished` rows, counted against a complete list of the objects.
+
+    Another uid of the namespace means another cluster, or a namespace made anew: what is missing in it was
+    not deleted by anybody there. A confirmation is for as many as were withheld when it was given.
     """
-    gone = frozenset(unfinished - objects)
-    if len(gone) > max(ALWAYS_ALLOWED, ALLOWED_SHARE * len(unfinished)):
-        return Vanished(frozenset(), gone)
-    return Vanished(gone, frozenset())
+    if not gone:
+        return Ruling(0)
+    if guard is not None and guard.is_confirmed:
+        return Ruling(min(gone, guard.withheld))
+    if guard is not None and guard.cluster_uid != cluster_uid:
+        return Ruling(0, gone, CLUSTER_CHANGED)
+    if gone > max(ALWAYS_ALLOWED, ALLOWED_SHARE * unfinished):
+        return Ruling(0, gone, TOO_MANY_AT_ONCE)
+    return Ruling(gone)
+
+
+def needs_settling(guard: Guard | None, cluster_uid: str) -> bool:
+    """Whether what is remembered differs from a namespace in which nothing is withheld."""
+    return guard is None or guard.withheld > 0 or guard.cluster_uid != cluster_uid

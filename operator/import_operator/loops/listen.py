@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from import_core.adapters.postgres.notifications import (
     CONNECTION_CHANNEL,
+    GUARD_CHANNEL,
     PROGRESS_CHANNEL,
     Notification,
     listen,
@@ -27,7 +28,9 @@ class ListenLoop:
 
     async def round(self) -> None:
         """Listen until the connection breaks. Raises DatabaseUnavailableError."""
-        async for notification in listen(self._database, [PROGRESS_CHANNEL, CONNECTION_CHANNEL]):
+        async for notification in listen(
+            self._database, [PROGRESS_CHANNEL, CONNECTION_CHANNEL, GUARD_CHANNEL]
+        ):
             self.take(notification)
 
     def take(self, notification: Notification) -> None:
@@ -40,6 +43,9 @@ class ListenLoop:
             state.to_project.update(
                 job_id for job_id in notification.payload.split(",") if state.jobs.get(job_id) is not None
             )
+        elif notification.channel == GUARD_CHANNEL:
+            if notification.payload == state.namespace:
+                state.reconcile_wanted.set()
         else:
             for reference in notification.payload.split(","):
                 namespace, _, name = reference.partition("/")

@@ -9,9 +9,8 @@ from import_core.adapters.kube.resources import DEPLOYMENT, IMPORT_JOB, IMPORT_P
 from import_core.adapters.postgres.origins import OriginStore
 from import_core.adapters.postgres.workers import WorkerStore
 from import_core.domain.projection import is_final
-from import_core.domain.vanished import vanished
-from import_core.observability.logs import get_logger
-from import_operator import metrics
+from import_core.domain.reopening import requests_of
+from import_core.domain.repairs import RepairKind
 from import_operator.deployments import POOL_LABEL
 from import_operator.handlers.handle_check_import_provider import (
     handle_check_import_provider,
@@ -26,9 +25,9 @@ from import_operator.handlers.handle_scale_worker_pool import (
 )
 from import_operator.inbox import Handler
 from import_operator.loops.runner import Loop
+from import_operator.repairing import tell_repairs
 from import_operator.state import ObjectStore, OperatorState, uid_of
-
-log = get_logger(__name__)
+from import_operator.vanishing import VanishedJobs
 
 INTERVAL_SECONDS = 300.0
 PAUSE_SECONDS = 5.0
@@ -39,11 +38,17 @@ class ReconcileLoop:
     """At the start, every five minutes, and when an object turned out to be gone."""
 
     def __init__(
-        self, state: OperatorState, kube: KubeClient, origins: OriginStore, workers: WorkerStore
+        self,
+        state: OperatorState,
+        kube: KubeClient,
+        origins: OriginStore,
+        vanishing: VanishedJobs,
+        workers: WorkerStore,
     ) -> None:
         self._state = state
         self._kube = kube
         self._origins = origins
+        self._vanishing = vanishing
         self._workers = workers
 
     def loop(self) -> Loop:
@@ -79,40 +84,36 @@ class ReconcileLoop:
 
     async def _reconcile_jobs(self) -> None:
         state = self._state
-        # Rows first: see `vanished`. An error in the list ends the round, so it is complete or not used.
-        unfinished = await self._origins.unfinished(state.namespace)
+        cluster_uid = await self._kube.namespace_uid(state.namespace)
+        # Only rows recorded before the list began are compared with it: their objects were there before it.
+        started = await self._origins.now()
         known = set(state.jobs.uids())
-        listed: set[str] = set()
-        unrecorded: list[str] = []
+        final: dict[str, bool] = {}
+        # An error in the list ends the round, so it is complete or not used.
         async for body in self._kube.list(IMPORT_JOB, state.namespace):
-            listed.add(uid_of(body))
+            uid = uid_of(body)
+            final[uid] = is_final(body)
             handle_record_import_job(state, body)
-            if not is_final(body):
-                unrecorded.append(uid_of(body))
-        found = vanished(unfinished, listed)
-        if found.withheld:
-            metrics.VANISHED_GUARD.inc()
-            log.error(
-                "reconcile.withheld",
-                vanished=len(found.withheld),
-                unfinished=len(unfinished),
-                message="Too many objects are gone at once; their jobs are not cancelled",
-            )
-        state.to_cancel.update(found.cancel)
-        for uid in known - listed:
+            if final[uid] and requests_of(body):
+                state.to_reopen.add(uid)
+        for uid in known - final.keys():
             state.forget_job(uid)
-        await self._record_missing(unrecorded)
-        if found.cancel:
-            state.to_record.wake.set()
+        await self._record_missing([uid for uid, finished in final.items() if not finished])
+        await self._vanishing.compare(final, recorded_before=started, cluster_uid=cluster_uid)
 
     async def _record_missing(self, unfinished_objects: list[str]) -> None:
+        """Record objects without a row; those that were said to be recorded have lost it."""
         existing = await self._origins.existing(unfinished_objects)
+        lost = []
         for uid in unfinished_objects:
-            verdict = self._state.verdicts.get(uid)
-            if uid not in existing and (verdict is None or verdict.refusal is None):
-                self._state.to_record.add(uid)
-            elif uid in existing:
+            body, verdict = self._state.jobs.get(uid), self._state.verdicts.get(uid)
+            if uid in existing:
                 self._state.to_project.add(uid)
+            elif body is not None and (verdict is None or verdict.refusal is None):
+                self._state.to_record.add(uid)
+                if (body.get("status") or {}).get("jobId"):
+                    lost.append(uid)
+        tell_repairs(RepairKind.OBJECT_WITHOUT_ROW, lost, reason="The row of a live ImportJob is gone")
 
     async def _sync(
         self,

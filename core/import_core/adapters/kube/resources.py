@@ -70,3 +70,5 @@ NAMESPACE: Any = type(
     {"_api_info": ApiInfo(ResourceDef("", "v1", "Namespace"), "namespaces", ["get"])},
 )
 """Not namespaced: only its identity is read."""
+NAMESPACE_REFERENCE = _kind("", "v1", "Namespace", "namespaces")
+"""What an Event about a namespace refers to."""

@@ -17,6 +17,10 @@ INDEXES: dict[str, str] = {
         WHERE status = 'PENDING' AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL""",
     "import_job_dispatched": """"ProductImportJob" (coalesce(queue, 'product-imports'), "dispatchedAt")
         WHERE status = 'PENDING' AND "dispatchedAt" IS NOT NULL""",
+    "import_job_live": """"ProductImportJob" (namespace, id)
+        WHERE "objectUid" IS NOT NULL AND status IN ('PENDING', 'IN_PROGRESS')""",
+    "import_job_ended": """"ProductImportJob" (namespace, coalesce("completedAt", "updatedAt"))
+        WHERE "objectUid" IS NOT NULL AND status IN ('COMPLETED', 'FAILED', 'CANCELLED')""",
     "import_job_in_progress": """"ProductImportJob" ("companyId") WHERE status = 'IN_PROGRESS'""",
 }
 

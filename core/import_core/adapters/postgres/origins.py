@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from datetime import datetime
+
 from import_core.adapters.postgres.pool import Database
 
 PAGE = 5000
 
-# Rows without an object (inserted by the platform) are nobody's to cancel.
+# By index import_job_live, in the order of its key. Rows without an object (inserted by the platform) are
+# nobody's to cancel, and are not read.
 UNFINISHED = """
 SELECT id FROM "ProductImportJob"
-WHERE status = ANY(%s) AND namespace = %s AND "objectUid" IS NOT NULL AND id > %s
+WHERE namespace = %s AND id > %s AND "createdAt" < %s
+  AND "objectUid" IS NOT NULL AND status IN ('PENDING', 'IN_PROGRESS')
 ORDER BY id LIMIT %s
 """
 EXISTING = 'SELECT id FROM "ProductImportJob" WHERE id = ANY(%s)'
@@ -21,19 +26,30 @@ class OriginStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def unfinished(self, namespace: str) -> set[str]:
-        """Ids (the objects' uids) of waiting and running jobs that came from objects of a namespace."""
-        found: set[str] = set()
+    async def now(self) -> datetime:
+        """The database's time, by which rows are dated."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute("SELECT clock_timestamp()")
+            row = await cursor.fetchone()
+            assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+            return row[0]  # type: ignore[no-any-return]
+
+    async def unfinished(
+        self, namespace: str, *, recorded_before: datetime, page_size: int = PAGE
+    ) -> AsyncIterator[list[str]]:
+        """Pages of ids (the objects' uids) of waiting and running jobs that came from a namespace's objects.
+
+        Only of rows that were recorded before a time, in the order of the ids; one page is in memory.
+        """
         after = ""
         while True:
             async with self._database.connection() as connection:
-                cursor = await connection.execute(
-                    UNFINISHED, (["PENDING", "IN_PROGRESS"], namespace, after, PAGE)
-                )
+                cursor = await connection.execute(UNFINISHED, (namespace, after, recorded_before, page_size))
                 page = [row[0] for row in await cursor.fetchall()]
-            found.update(page)
-            if len(page) < PAGE:
-                return found
+            if page:
+                yield page
+            if len(page) < page_size:
+                return
             after = page[-1]
 
     async def existing(self, job_ids: list[str]) -> set[str]:
