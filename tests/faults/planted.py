@@ -58,15 +58,18 @@ def no_fencing() -> None:
 
 
 def reconcile_off() -> None:
-    """Nobody looks for hand-overs that Redis lost, or for claims whose worker is gone."""
+    """Nobody looks for hand-overs that Redis lost, or for jobs whose worker is gone."""
     from import_operator.loops.dispatch import DispatchLoop
     from import_operator.loops.reap import ReapLoop
+    from import_operator.loops.repair import RepairLoop
 
     async def nothing(*_arguments: object, **_options: object) -> None:
         return None
 
     _replace(DispatchLoop, "_check", nothing)
     _replace(ReapLoop, "round", nothing)
+    _replace(RepairLoop, "repair_hand_overs", nothing)
+    _replace(RepairLoop, "end_stalled", nothing)
 
 
 def progress_before_commit() -> None:
