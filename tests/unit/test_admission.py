@@ -47,9 +47,17 @@ def test_suspended_job_is_recorded_as_such() -> None:
     assert request.suspended
 
 
+def test_job_that_comes_with_a_request_has_it_honoured_by_its_first_run() -> None:
+    body = job()
+    body["metadata"]["annotations"] = {"imports.avnz.io/retry": "1", "imports.avnz.io/retry-items": "x" * 129}
+    request = admit(body, provider()).request
+    assert request is not None
+    assert (request.retry_token, request.items_retry_token) == ("1", None)
+
+
 def test_fields_without_effect_are_noted() -> None:
-    verdict = admit(job(ttlSecondsAfterFinished=86_400), provider()).verdict
-    assert "spec.ttlSecondsAfterFinished" in verdict.unenforced
+    verdict = admit(job(enrich={"index": False}), provider()).verdict
+    assert "spec.enrich" in verdict.unenforced
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,6 @@ class ImportJobSpec(ResourceModel):
                 or spec.filter.updated_after is None
             ),
         ),
-        not_yet("ttlSecondsAfterFinished", DEFAULT_TTL_SECONDS, "deleting finished jobs"),
     )
 
     company_id: CompanyId
@@ -158,8 +157,9 @@ class ImportJobSpec(ResourceModel):
     """The job fails when it is not done so many seconds after its first start (at most 7 days); no limit if
     absent."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] = DEFAULT_TTL_SECONDS
-    """The finished object is deleted after so many seconds; its row in PostgreSQL stays as history. Not
-    implemented yet: the default is the only value."""
+    """The finished object is deleted after so many seconds (at most 365 days), or earlier where the namespace
+    holds too many finished ones; its row in PostgreSQL stays as history. An object that asks for another run
+    stays until that has ended."""
 
 
 class JobProgress(ResourceModel):
@@ -216,7 +216,8 @@ class ImportJobStatus(ResourceModel):
 
 class ImportJob(ResourceModel):
     """One run that copies a company's products, with their images, from a provider account into the platform.
-    A finished job never runs again: apply a job of another name."""
+    A finished job runs again when its annotation imports.avnz.io/retry gets a new value; with
+    imports.avnz.io/retry-items only the products that failed are imported again."""
 
     metadata: ObjectMeta
     spec: ImportJobSpec
