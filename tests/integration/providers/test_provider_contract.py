@@ -21,6 +21,7 @@ from import_core.domain.errors import (
 )
 from import_local.samples.app import RunningSamples
 from import_local.samples.catalogue import expected_products
+from import_local.samples.catalogue.live import ProductChange
 from import_local.samples.control import FaultOrder, set_faults
 from import_worker.providers.base import CatalogueFilter, Connection
 from import_worker.providers.registry import PROVIDERS
@@ -225,6 +226,66 @@ async def test_a_job_gets_on_however_few_calls_it_is_granted_at_a_time(opened, l
             assert pages
             cursor = pages[-1].cursor
         if cursor is None:
+            break
+    assert len(seen) == len(set(seen)) == PRODUCTS
+
+
+async def by_id(provider, wanted):
+    return [page async for page in provider.products(wanted)]
+
+
+async def test_products_asked_for_by_id_are_those_of_the_catalogue(opened):
+    async with opened() as (provider, limiter):
+        products = [product for page in await collect(provider) for product in page.products]
+        wanted = [product.external_id for product in reversed(products[::3])]
+        before = limiter.acquired
+        pages = await by_id(provider, wanted)
+    found = {product.external_id: product for page in pages for product in page.products}
+    assert sorted(ids(pages)) == sorted(wanted)
+    assert found == {product.external_id: product for product in products[::3]}
+    assert all((page.failures, page.cursor, page.total) == ((), None, None) for page in pages)
+    assert limiter.acquired > before
+
+
+async def test_no_ids_are_no_call(opened, account):
+    async with opened() as (provider, _):
+        assert await by_id(provider, []) == []
+    assert not account.counters.calls
+
+
+async def test_products_that_are_gone_are_named(opened, account):
+    async with opened() as (provider, _):
+        everything = ids(await collect(provider))
+        account.catalogue.change(1, ProductChange(removed=True))
+        pages = await by_id(provider, [everything[0], everything[1], "never-was", everything[2]])
+    assert sorted(ids(pages)) == sorted([everything[0], everything[2]])
+    failures = [failure for page in pages for failure in page.failures]
+    assert sorted(failure.external_id for failure in failures) == sorted([everything[1], "never-was"])
+    assert {failure.reason for failure in failures} == {"GoneFromSource"}
+
+
+async def test_every_call_by_id_has_its_own_grant(opened, account):
+    async with opened() as (provider, limiter):
+        wanted = ids(await collect(provider))
+        order(account, api={"next": [{"status": 500}, {"kind": "throttled"}, {"kind": "drop"}]})
+        assert sorted(ids(await by_id(provider, wanted))) == sorted(wanted)
+    assert limiter.acquired == len(account.counters.calls)
+
+
+async def test_products_by_id_get_on_however_few_calls_are_granted_at_a_time(opened, limiter_type):
+    async with opened() as (provider, _):
+        left = ids(await collect(provider))
+    seen = []
+    for _ in range(PRODUCTS):
+        pages = []
+        async with opened(limiter=limiter_type(left=2)) as (provider, _):
+            with contextlib.suppress(HandBackError):
+                async for page in provider.products(left):
+                    pages.append(page)  # noqa: PERF401 - those before an error count
+        assert pages
+        seen += ids(pages)
+        left = [external_id for external_id in left if external_id not in set(seen)]
+        if not left:
             break
     assert len(seen) == len(set(seen)) == PRODUCTS
 

@@ -45,6 +45,7 @@ class Shop:
             "Count": self.count,
             "Shop": self.check,
             "Products": self.listing,
+            "ProductsById": self.by_id,
             "Variants": self.nested,
             "Media": self.nested,
             "CurrentBulk": self.bulk,
@@ -76,15 +77,32 @@ class Shop:
     def bulk(self, _variables, name):
         return self.answer(self.bulk_answers[name].pop(0))
 
+    def products_by_id(self, ids, variables):
+        known = {whole["id"]: whole for whole in self.products}
+        return [
+            known[one]
+            | {name: connection(known[one][name], 0, variables[name], name) for name in ("variants", "media")}
+            if one in known
+            else None
+            for one in ids
+        ]
+
+    def by_id(self, variables, _name):
+        nodes = {"nodes": self.products_by_id(variables["ids"], variables)}
+        return self.costly(len(variables["ids"]), nodes)
+
     def listing(self, variables, _name):
-        cost = variables["first"] * self.cost_per_product
+        return self.costly(variables["first"], self.products_page(variables))
+
+    def costly(self, products, data):
+        cost = products * self.cost_per_product
         if cost > 1000:
             error = {
                 "message": "Too costly",
                 "extensions": {"code": "MAX_COST_EXCEEDED", "cost": cost, "maxCost": 1000},
             }
             return self.reply({"errors": [error]})
-        return self.answer(self.products_page(variables), cost)
+        return self.answer(data, cost)
 
     def nested(self, variables, operation):
         name = operation.lower()

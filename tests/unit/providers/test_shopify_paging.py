@@ -320,3 +320,63 @@ async def test_a_page_that_comes_again_is_refused(shopify, server, reply):
     server.script(reply({"data": {"productsCount": None}}), reply({"data": listing}))
     with pytest.raises(ProviderRejectedError, match="twice"):
         await collect(shopify)
+
+
+async def by_id(provider, *ids):
+    return [page async for page in provider.products(ids)]
+
+
+def gid(number):
+    return f"gid://shopify/Product/{number}"
+
+
+async def test_products_are_had_by_their_ids_whole(shopify, shop):
+    shop.products = [product(number, variants=9, media=7) for number in range(6)]
+    pages = await by_id(shopify, *map(gid, (5, 1, 2, 3, 0)))
+    assert numbers(pages) == [5, 1, 2, 3, 0]
+    assert {len(item.document["variants"]) for page in pages for item in page.products} == {9}
+    assert {len(item.images) for page in pages for item in page.products} == {7}
+    assert {(page.cursor, page.total) for page in pages} == {(None, None)}
+    asked = [variables["ids"] for name, variables in shop.calls if name == "ProductsById"]
+    assert asked == [[gid(5), gid(1), gid(2), gid(3)], [gid(0)]]
+
+
+async def test_products_that_are_gone_or_never_were_are_named(shopify, shop):
+    pages = await by_id(shopify, gid(1), gid(99), "cursor-1", "gid://shopify/ProductVariant/1")
+    assert numbers(pages) == [1]
+    assert {failure[:2] for page in pages for failure in page.failures} == {
+        (gid(99), "GoneFromSource"),
+        ("cursor-1", "GoneFromSource"),
+        ("gid://shopify/ProductVariant/1", "GoneFromSource"),
+    }
+
+
+async def test_products_by_id_too_costly_shrink(connect, limiter, shop):
+    shop.cost_per_product = 300
+    settings = ShopifySettings(shape=PageShape(products=8, variants=2, media=2), policy=POLICY)
+    provider = ShopifyProvider(connect(TOKEN), limiter, CatalogueFilter(), settings=settings)
+    assert numbers(await by_id(provider, *map(gid, range(7)))) == list(range(7))
+    asked = [len(variables["ids"]) for name, variables in shop.calls if name == "ProductsById"]
+    assert asked == [7, 3, 3, 1]
+    await provider.aclose()
+
+
+async def test_an_answer_of_another_length_is_no_answer(shopify, shop):
+    shop.products_by_id = lambda _ids, _variables: []
+    with pytest.raises(ProviderUnavailableError, match="can't be read"):
+        await by_id(shopify, gid(1))
+
+
+async def test_a_product_of_another_id_is_a_failure(shopify, shop):
+    shop.products_by_id = lambda _ids, _variables: [{"id": gid(2), "title": "Other"}]
+    (page,) = await by_id(shopify, gid(1))
+    assert [failure[:2] for failure in page.failures] == [(gid(1), "Malformed")]
+
+
+async def test_an_outage_keeps_what_was_read_by_id(shopify, shop, reply):
+    shop.products = [product(1), product(2, variants=9), product(3)]
+    shop.nested = lambda _variables, _name: reply(status=500)
+    pages = shopify.products([gid(1), gid(2), gid(3)])
+    assert numbers([await anext(pages)]) == [1]
+    with pytest.raises(ProviderUnavailableError):
+        await anext(pages)
