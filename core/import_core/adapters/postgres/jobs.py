@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from psycopg.types.json import Jsonb
 
+from import_core.adapters.postgres.notifications import CONTROL_CHANNEL, notify_in
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.rows import JOB_COLUMNS, JOB_TABLES, job_from_row
 from import_core.domain.jobs import JobRequest, JobRow
@@ -48,7 +49,7 @@ READ = f"SELECT {JOB_COLUMNS} FROM {JOB_TABLES} WHERE j.id = ANY(%s)"
 # Cancelling deletes the claim first: locks are taken in the order claim, job, as everywhere. The worker
 # finds its claim gone at its next write or renewal. Deleted once more after the job is locked: a worker
 # that claimed it between the two statements would else go on with a cancelled job.
-CANCEL_CLAIMS = "DELETE FROM imports.claim WHERE job_id = ANY(%s)"
+CANCEL_CLAIMS = "DELETE FROM imports.claim WHERE job_id = ANY(%s) RETURNING job_id"
 CANCEL_JOBS = """
 UPDATE "ProductImportJob"
 SET status = 'CANCELLED', "completedAt" = now(), "updatedAt" = now(), "waitingReason" = NULL,
@@ -113,9 +114,10 @@ class JobStore:
         for start in range(0, len(job_ids), BATCH):
             batch = list(job_ids[start : start + BATCH])
             async with self._database.transaction() as connection:
-                await connection.execute(SUSPEND_CLAIMS, (batch,))
+                taken = await _end_claims(connection, SUSPEND_CLAIMS, batch)
                 await connection.execute(SUSPEND_JOBS, (batch,))
-                await connection.execute(SUSPEND_CLAIMS, (batch,))  # see CANCEL_CLAIMS
+                taken += await _end_claims(connection, SUSPEND_CLAIMS, batch)  # see CANCEL_CLAIMS
+                await notify_in(connection, CONTROL_CHANNEL, taken)
 
     async def read(self, job_ids: Sequence[str]) -> dict[str, JobRow]:
         """Rows by id, at most 500 a statement; ids without a row are left out."""
@@ -134,10 +136,11 @@ class JobStore:
         for start in range(0, len(job_ids), BATCH):
             batch = list(job_ids[start : start + BATCH])
             async with self._database.transaction() as connection:
-                await connection.execute(CANCEL_CLAIMS, (batch,))
+                taken = await _end_claims(connection, CANCEL_CLAIMS, batch)
                 cursor = await connection.execute(CANCEL_JOBS, (message, batch))
                 cancelled += [row[0] for row in await cursor.fetchall()]
-                await connection.execute(CANCEL_CLAIMS, (batch,))
+                taken += await _end_claims(connection, CANCEL_CLAIMS, batch)
+                await notify_in(connection, CONTROL_CHANNEL, taken)
         return cancelled
 
     async def depth(self, queues: Sequence[str]) -> dict[str, Depth]:
@@ -176,3 +179,9 @@ async def record_batch(connection: Connection, requests: Sequence[JobRequest]) -
             [r.items_retry_token for r in requests],
         ),
     )
+
+
+async def _end_claims(connection: Connection, statement: str, job_ids: list[str]) -> list[str]:
+    """End claims of workers that still run; returns the jobs that they must be told of."""
+    cursor = await connection.execute(statement, (job_ids,))
+    return [row[0] for row in await cursor.fetchall()]
