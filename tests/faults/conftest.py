@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from e2e.world import NAMESPACE
 from lightkube.config.kubeconfig import KubeConfig
 from rich.console import Console
 
 from faults.audit import install_audit
 from faults.report import FaultReport
-from faults.world import OPERATOR, FaultWorld
+from faults.world import FaultWorld
 from import_core.adapters.kube.client import KubeClient
+from import_local.control import delete_data
 from import_local.demo.manifests import get_worker_pool
 from import_local.installation import Installation
+from import_local.part_set import Options
 
 WORKERS = 4
 SEED = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(1_000_000))
@@ -35,12 +38,20 @@ def fault_report(pytestconfig: pytest.Config) -> Iterator[FaultReport]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def installation(servers_folder: Path) -> AsyncIterator[Installation]:
+    """An installation that can be broken; crashed containers start again at once."""
+    options = Options(durable=False, kubelet=("--crash-backoff", "0"), faults=True)
+    holder = "the session of fault tests"
+    async with Installation(servers_folder / "breakable", options=options, holder=holder) as running:
+        yield running
+    await asyncio.to_thread(delete_data, running.state)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def fault_world(installation: Installation) -> AsyncIterator[FaultWorld]:
-    """The installation with 2 operators and 4 workers of 5 jobs each, all ready."""
+    """The installation with its 2 operators, and 4 workers of 5 jobs each that are ready."""
     async with KubeClient(KubeConfig.from_file(installation.kubeconfig)) as kube:
         world = FaultWorld(installation, kube, seed=SEED)
-        scaled = await world.kubectl("scale", "deployment", OPERATOR, "-n", NAMESPACE, "--replicas=2")
-        assert scaled.code == 0, scaled.err
         pool = get_worker_pool(
             minimum=WORKERS, maximum=WORKERS, image="import-worker:dev", cooldown_seconds=1
         )
@@ -51,16 +62,13 @@ async def fault_world(installation: Installation) -> AsyncIterator[FaultWorld]:
         async with world.database() as connection:
             await install_audit(connection)
         await world.ready_workers(WORKERS)
-        rolled_out = await world.kubectl(
-            "rollout", "status", f"deployment/{OPERATOR}", "-n", NAMESPACE, "--timeout=60s"
-        )
-        assert rolled_out.code == 0, rolled_out.err
         yield world
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def world(fault_world: FaultWorld) -> FaultWorld:
     """The installation, whole again after whatever the scenario before broke."""
+    await fault_world.faults.end_all()
     await fault_world.ready_workers(WORKERS)
     await fault_world.leading_operator()
     return fault_world

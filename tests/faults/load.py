@@ -118,8 +118,8 @@ def _secret(load: Load, company: Company) -> Json:
 
 def _provider(world: FaultWorld, load: Load, company: Company) -> Json:
     urls = {
-        "shopify": f"{world.installation.shopify_url}/{company.shop}",
-        "roastify": f"{world.installation.roastify_url}/{company.shop}/v1",
+        "shopify": f"{world.shopify_url}/{company.shop}",
+        "roastify": f"{world.roastify_url}/{company.shop}/v1",
     }
     return _labelled(
         provider(company.id, company=company.id, kind=company.kind, url=urls[company.kind]), load

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import psycopg
+from e2e.world import NAMESPACE
 
 from faults.audit import Audit
 from faults.checker import Checked, Expectation, active_messages, check, check_queue, expire_locks
@@ -18,6 +19,7 @@ from faults.recovery import Recovery
 from faults.report import FaultReport
 from faults.statuses import StatusRecorder
 from faults.world import Fault, FaultWorld
+from import_core.domain.reopening import RETRY_ITEMS_ANNOTATION
 
 SETTLE_SECONDS = 240.0
 OBJECTS_SECONDS = 60.0
@@ -28,6 +30,10 @@ STALLED_SECONDS = 90.0
 
 NAMES = 'SELECT id, "objectName" FROM "ProductImportJob" WHERE "objectName" = ANY(%s)'
 
+WITH_ITEM_ERRORS = """
+SELECT DISTINCT j."objectName" FROM imports.item_error e JOIN "ProductImportJob" j ON j.id = e.job_id
+WHERE j."objectName" = ANY(%s)
+"""
 STATES = """
 SELECT count(*) FILTER (WHERE status IN ('COMPLETED', 'FAILED', 'CANCELLED')),
        count(*) FILTER (WHERE status = 'IN_PROGRESS')
@@ -103,6 +109,27 @@ class Scenario:
             return not await active_messages(self.world, names) and not await check_queue(self.world, names)
 
         await self.world.eventually(nothing_left, "Redis has forgotten the jobs", seconds=STALLED_SECONDS)
+
+    async def retry_failed_items(self) -> set[str]:
+        """Ask for the items that failed again, as a person does; returns the names of their jobs.
+
+        An image that can't be downloaded while its link is broken fails alone: its job ends all the same.
+        """
+        jobs = list(self.load.jobs)
+        names = {str(row[0]) for row in await self.world.rows(WITH_ITEM_ERRORS, jobs)}
+        for name in names:
+            outcome = await self.world.kubectl(
+                *("annotate", "importjob", name, "-n", NAMESPACE, f"{RETRY_ITEMS_ANNOTATION}=1")
+            )
+            assert outcome.code == 0, outcome.err
+
+        async def all_done() -> bool:
+            rows = await self.world.rows(WITH_ITEM_ERRORS, jobs)
+            return not rows and (await self.states())[0] == len(jobs)
+
+        await self.world.eventually(all_done, f"the items of {names} are imported", seconds=SETTLE_SECONDS)
+        await self.settle()
+        return names
 
     async def check(self, expectation: Expectation | None = None) -> Checked:
         """Read everything and look for what is not as promised."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from e2e.world import NAMESPACE
 
-from faults.recovery import after_kills
+from faults.recovery import after_kills, after_standstill
 from faults.report import FaultReport
 from faults.scenario import scenario
 from faults.world import Fault, FaultWorld, PodProcess
@@ -109,3 +109,22 @@ async def woken(world: FaultWorld, worker: PodProcess, job_ids: list[str]) -> No
         return lost >= set(job_ids)
 
     await world.eventually(look, "the woken worker gives its jobs up", seconds=60)
+
+
+@pytest.mark.long
+async def test_pods_go_on_while_the_nodes_agent_is_killed(
+    world: FaultWorld, fault_report: FaultReport
+) -> None:
+    async with scenario(world, fault_report, "agent", latency_seconds=0.5) as running:
+        submitting = running.submitting()
+        await running.until_running(10)
+        before = {worker.process for worker in world.workers()}
+        running.faults.append(Fault("node agent killed", datetime.now(UTC)))
+        await world.faults.node.kill_and_restart()
+        assert {worker.process for worker in world.workers()} == before, "a worker was started anew"
+        await submitting
+        await running.settle()
+        checked = await running.check()
+        running.tell("node agent killed", after_standstill(checked.audit, running.faults[0]))
+        checked.assert_clean()
+        assert all(job.deaths == 0 for job in checked.jobs)

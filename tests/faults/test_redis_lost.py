@@ -1,8 +1,15 @@
-"""Redis forgets everything while hundreds of jobs are in flight: PostgreSQL has the backlog, so seconds are lost."""
+"""Redis forgets everything, or its last writes, while hundreds of jobs are in flight.
+
+PostgreSQL has the backlog, so what is lost is seconds.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+
+import pytest
 
 from faults.recovery import after_loss_of_messages
 from faults.report import FaultReport
@@ -12,18 +19,40 @@ from faults.world import Fault, FaultWorld
 RUN_AGAIN_SECONDS = 60.0
 
 
-async def test_redis_forgets_everything(world: FaultWorld, fault_report: FaultReport) -> None:
-    async with scenario(world, fault_report, "flushall", latency_seconds=0.5) as running:
+async def lose(
+    world: FaultWorld, report: FaultReport, name: str, kind: str, fault: Callable[[], Awaitable[None]]
+) -> None:
+    """Break Redis in the midst of a load, and look at what comes of it."""
+    async with scenario(world, report, name, latency_seconds=0.5) as running:
         submitting = running.submitting()
         await running.until_running(10)
-        async with world.redis() as client:
-            running.faults.append(Fault("FLUSHALL", datetime.now(UTC)))
-            await client.flushall()
+        running.faults.append(Fault(kind, datetime.now(UTC)))
+        await fault()
         await submitting
         await running.settle()
         checked = await running.check()
         recovery = after_loss_of_messages(checked.audit, running.faults[0])
-        running.tell("FLUSHALL", recovery, bound=f"max ≤ {RUN_AGAIN_SECONDS:g}")
+        running.tell(kind, recovery, bound=f"max ≤ {RUN_AGAIN_SECONDS:g}")
         checked.assert_clean()
         assert recovery.seconds, "no job was handed over and unclaimed at that moment"
         assert max(recovery.seconds) <= RUN_AGAIN_SECONDS
+
+
+async def test_redis_forgets_everything(world: FaultWorld, fault_report: FaultReport) -> None:
+    async def flush() -> None:
+        async with world.redis() as client:
+            await client.flushall()
+
+    await lose(world, fault_report, "flushall", "Redis emptied", flush)
+
+
+@pytest.mark.long
+async def test_redis_fails_over_and_loses_its_last_writes(
+    world: FaultWorld, fault_report: FaultReport
+) -> None:
+    async def fail_over() -> None:
+        started = time.monotonic()
+        await world.faults.redis.fail_over(lose_last_writes=True, outage_seconds=3)
+        assert time.monotonic() - started < RUN_AGAIN_SECONDS, "the failover itself took too long"
+
+    await lose(world, fault_report, "failover", "Redis failed over", fail_over)

@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import LEASE
+from import_local.faults.installed import Faults
 from import_local.installation import Installation
 from import_local.kubelet.processes import ProcessId, is_alive, send_signal, wait_for_end
 from import_local.kubelet.records import PodRecord
@@ -82,6 +83,26 @@ class FaultWorld(World):
     def __init__(self, installation: Installation, kube: KubeClient, *, seed: int) -> None:
         super().__init__(installation, kube)
         self.seed = seed
+
+    @property
+    def faults(self) -> Faults:
+        """What can be broken beside the pods."""
+        return self.installation.faults
+
+    @property
+    def shopify_url(self) -> str:
+        """Sample shops as the workers reach them: by a link that can be broken."""
+        return self.faults.shopify_url
+
+    @property
+    def roastify_url(self) -> str:
+        """Sample Roastify accounts as the workers reach them."""
+        return self.faults.roastify_url
+
+    @property
+    def sample_root(self) -> str:
+        """The sample server as the workers reach it: images have addresses below it."""
+        return self.shopify_url.rsplit("/shopify", 1)[0]
 
     def random_for(self, scenario: str) -> random.Random:
         """The scenario's own source: the same seed gives the same choices, whatever ran before."""
@@ -165,20 +186,15 @@ class FaultWorld(World):
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[psycopg.AsyncConnection[tuple[Any, ...]]]:
-        """A connection of the tests' own, past whatever stands between the workers and the database."""
+        """A connection of the tests' own, straight to the present primary."""
         async with await psycopg.AsyncConnection.connect(
-            self.own_database_url,
+            self.installation.database_url,
             autocommit=True,
             connect_timeout=5,
             application_name="faults",
             options=f"-c statement_timeout={int(SQL_SECONDS)}s",
         ) as connection:
             yield connection
-
-    @property
-    def own_database_url(self) -> str:
-        """PostgreSQL as the tests reach it."""
-        return self.installation.database_url
 
     @asynccontextmanager
     async def redis(self) -> AsyncIterator[Redis]:

@@ -1,0 +1,60 @@
+"""The links between processes and servers are cut, half-open or slow, one after the other, under load."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from faults.checker import Expectation
+from faults.recovery import after_standstill
+from faults.report import FaultReport
+from faults.scenario import Scenario, scenario
+from faults.world import Fault, FaultWorld
+from import_core.domain.failures import RETRY_DELAYS_SECONDS
+from import_local.faults.links import LINKS, Link
+
+SECONDS = 4.0
+DELAY_SECONDS = 0.3
+BREAKS: dict[str, Callable[[Link], None]] = {
+    "cut": lambda link: link.cut(),
+    "half-open": lambda link: link.lose_connections(),
+    "swallowing": lambda link: link.black_hole(),
+    "slow": lambda link: link.set_rules(delay=DELAY_SECONDS),
+}
+
+
+async def break_links(running: Scenario, names: list[str]) -> None:
+    """Break each link in each way for some seconds, in an order drawn from the seed."""
+    world = running.world
+    plan = [(name, how) for name in names for how in BREAKS]
+    world.random_for(f"{running.load.scenario}/links").shuffle(plan)
+    for name, how in plan:
+        link = world.faults.link(name)
+        running.faults.append(Fault(f"{name} {how}", datetime.now(UTC)))
+        BREAKS[how](link)
+        try:
+            await asyncio.sleep(SECONDS)
+        finally:
+            link.heal()
+
+
+@pytest.mark.long
+async def test_links_are_cut_half_open_and_slow(world: FaultWorld, fault_report: FaultReport) -> None:
+    async with scenario(world, fault_report, "links", jobs=600, latency_seconds=0.7) as running:
+        submitting = running.submitting()
+        await running.until_running(10)
+        await break_links(running, list(LINKS))
+        await submitting
+        await running.settle()
+        retried = await running.retry_failed_items()
+        checked = await running.check(
+            Expectation(
+                most_tries=len(RETRY_DELAYS_SECONDS), deaths_counted=False, reopened=frozenset(retried)
+            )
+        )
+        for fault in running.faults:
+            running.tell(fault.kind, after_standstill(checked.audit, fault), times=1)
+        checked.assert_clean()
