@@ -63,7 +63,7 @@ CONFIRM_REMOVALS = REOPEN.format(
     type="bigint",
     due=f"""j.status = 'FAILED' AND j."failureReason" = '{RemovalsNotConfirmedError.reason}'
         AND coalesce(j.generation, 0) = t.value AND abs(j."confirmedRemovals") IS DISTINCT FROM t.value""",
-    changes=""""confirmedRemovals" = t.value""",
+    changes=""""confirmedRemovals" = t.value, "itemsOnly" = NULL""",
 )
 
 
