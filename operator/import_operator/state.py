@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from import_core.domain.admission import Verdict
+from import_core.domain.reopening import requests_of
 from import_core.domain.sweeping import Finished, finished_of
 from import_core.domain.worker_ends import WorkerEnd
 
@@ -161,14 +162,16 @@ class OperatorState:
         self.reconcile_wanted = asyncio.Event()
 
     def keep_job(self, body: Body) -> bool:
-        """Keep an ImportJob; False where it is already known at this or a later version."""
+        """Keep an ImportJob, its end and its requests; False where this or a later version is known already."""
         if not self.jobs.put(body):
             return False
-        finished = finished_of(body)
+        uid, finished, requests = uid_of(body), finished_of(body), requests_of(body)
         if finished is None:
-            self.finished.pop(uid_of(body), None)
+            self.finished.pop(uid, None)
         else:
-            self.finished[uid_of(body)] = finished
+            self.finished[uid] = finished
+        if requests.problems or (requests and finished is not None):
+            self.to_reopen.add(uid)
         return True
 
     def forget_job(self, uid: str) -> None:

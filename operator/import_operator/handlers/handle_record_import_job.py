@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from import_core.domain.projection import is_final
-from import_core.domain.reopening import requests_of
 from import_operator.state import Body, OperatorState, generation_of, uid_of
 
 
 def handle_record_import_job(state: OperatorState, body: Body) -> None:
     """Keep the object, and have its spec, its status and its requests looked at where that may be needed."""
-    if not state.keep_job(body):
+    if not state.keep_job(body) or is_final(body):
         return
     uid = uid_of(body)
-    requests = requests_of(body)
-    if requests.problems or (requests and is_final(body)):
-        state.to_reopen.add(uid)
-    if is_final(body):
-        return
     verdict = state.verdicts.get(uid)
     if verdict is None or verdict.generation != generation_of(body):
         state.to_record.add(uid)

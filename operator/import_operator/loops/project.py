@@ -155,6 +155,7 @@ class ProjectLoop:
         else:
             fail_point("status.patched")
             metrics.STATUS_PATCHES.labels("ImportJob", "written").inc()
+            # The answer is known before its event, which is then not looked at any more.
             self._state.keep_job(answer)
             if "phase" in patch.status:
                 self._tell(uid, body, patch.status, row)
