@@ -10,11 +10,14 @@ from import_core.adapters.postgres.catalogue import (
     CatalogueStore,
     ImageTouch,
     ImageWrite,
+    ItemErrorRestatement,
     ItemErrorWrite,
+    ItemsLeft,
     PageWrite,
     ProductWrite,
 )
 from import_core.domain.errors import ClaimLostError, DatabaseUnavailableError
+from import_core.domain.item_errors import EarlierFailure, kept_document
 from import_core.domain.jobs import Checkpoint, Progress
 from import_core.domain.products import MappedProduct, MappedVariant, content_hash
 
@@ -191,6 +194,77 @@ async def test_item_errors_are_replaced_not_gathered(database: Database, claimed
     assert await rows(
         database, "SELECT external_id, stage, url, reason, message FROM imports.item_error"
     ) == [("1", "map", "", "InvalidField", "price: no")]
+
+
+async def test_a_failed_items_document_arrives_whatever_is_in_it(database: Database, claimed: Any) -> None:
+    odd: Any = {"t\x00": "a\x00\ud800", "n": [1.5, None, True, float("nan"), 10**30], "deep": nested(60)}
+    errors = [
+        ItemErrorWrite("1", "map", "X", "y", document=kept_document(odd)),
+        ItemErrorWrite("2", "fetch", "X", "y"),
+        ItemErrorWrite("3", "map", "X", "y", document=kept_document({"t": "x" * 100_000})),
+    ]
+    await CatalogueStore(database).commit_page(await claimed(), page(errors=errors))
+    found = await rows(database, "SELECT document FROM imports.item_error ORDER BY external_id")
+    assert found[0] == (
+        {"t\ufffd": "a\ufffd\ufffd", "n": [1.5, None, True, None, 10**30], "deep": nested(60)},
+    )
+    assert found[1] == (None,)
+    assert found[2][0]["bytes"] == 100_008
+    assert await rows(database, "SELECT external_id FROM imports.item_error WHERE document IS NULL") == [
+        ("2",)
+    ]
+
+
+def nested(depth: int) -> Any:
+    return [nested(depth - 1)] if depth else []
+
+
+async def test_failed_products_come_in_order_with_what_failed(database: Database, claimed: Any) -> None:
+    store, claim = CatalogueStore(database), await claimed()
+    errors = [
+        ItemErrorWrite("b", "download", "X", "y", "https://x/2"),
+        ItemErrorWrite("b", "decode", "X", "y", "https://x/1"),
+        ItemErrorWrite("a", "fetch", "X", "y"),
+        ItemErrorWrite("c", "map", "X", "y"),
+        ItemErrorWrite("d", "download", "InvalidUrl", "y"),
+        ItemErrorWrite("e", "fetch", "NoExternalId", "y"),
+        ItemErrorWrite("", "map", "X", "y"),
+        ItemErrorWrite("f", "map", "GoneFromSource", "y"),
+    ]
+    await store.commit_page(claim, page(errors=errors))
+    failed = [
+        EarlierFailure("a", is_product=True),
+        EarlierFailure("b", is_product=False, urls=frozenset({"https://x/1", "https://x/2"})),
+        EarlierFailure("c", is_product=True),
+        EarlierFailure("d", is_product=False),
+        EarlierFailure("f", is_product=True),
+    ]
+    assert await store.failed_products("job-1", after="", limit=10) == failed
+    assert await store.failed_products("job-1", after="a", limit=2) == failed[1:3]
+    assert await store.failed_products("job-1", after="f", limit=2) == []
+    assert await store.failed_products("job-2", after="", limit=2) == []
+    assert await store.items_left("job-1") == ItemsLeft(unidentified=2, gone=1, has_seen=False)
+    assert await store.items_left("job-2") == ItemsLeft(unidentified=0, gone=0, has_seen=False)
+
+
+async def test_restated_items_keep_all_but_the_reason(database: Database, claimed: Any) -> None:
+    store, claim = CatalogueStore(database), await claimed()
+    errors = [
+        ItemErrorWrite("1", "download", "NotFound", "old", "https://x/1", {"url": "https://x/1"}),
+        ItemErrorWrite("1", "decode", "Broken", "old", "https://x/2"),
+        ItemErrorWrite("2", "map", "InvalidField", "old"),
+    ]
+    await store.commit_page(claim, page(errors=errors))
+    restated = [ItemErrorRestatement("1", "GoneFromSource", "new")]
+    await store.commit_page(claim, page(restated=restated))
+    assert await rows(
+        database,
+        "SELECT external_id, stage, url, reason, message, document FROM imports.item_error ORDER BY 1, 3",
+    ) == [
+        ("1", "download", "https://x/1", "GoneFromSource", "new", {"url": "https://x/1"}),
+        ("1", "decode", "https://x/2", "GoneFromSource", "new", None),
+        ("2", "map", "", "InvalidField", "old", None),
+    ]
 
 
 @pytest.mark.parametrize("how", ["DELETE FROM imports.claim", "UPDATE imports.claim SET expires_at = now()"])

@@ -11,7 +11,7 @@ from import_core.adapters.postgres.claims import ClaimStore, lock_claim
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.workers import WorkerProcess, WorkerStore
 from import_core.domain.errors import ClaimLostError
-from import_core.domain.jobs import Checkpoint, Claim, JobState, Message, Progress
+from import_core.domain.jobs import Checkpoint, Claim, ItemsPlace, JobState, Message, Progress
 
 
 async def job_columns(database: Database, job_id: str, columns: str) -> tuple[Any, ...]:
@@ -208,6 +208,31 @@ async def test_release_keeps_the_checkpoint_and_counts_tries(database: Database,
     assert again is not None
     assert again.checkpoint == checkpoint
     assert again.job.attempt == 1
+
+
+@pytest.mark.parametrize("cursor", [None, {"after": "x"}])
+async def test_a_place_among_failed_items_comes_back_beside_the_cursor(
+    database: Database, claimed: Any, cursor: Any
+) -> None:
+    claim = await claimed("job-1")
+    checkpoint = Checkpoint(cursor=cursor, pages=2, items=ItemsPlace("run", "gid://1"))
+    await CatalogueStore(database).commit_page(claim, PageWrite("shopify", [], [], [], [], checkpoint))
+    async with database.connection() as connection:
+        await connection.execute(
+            """UPDATE "ProductImportJob" SET "itemsOnly" = true, "itemsRetryToken" = 'run'"""
+        )
+    store = ClaimStore(database)
+    await store.release(claim, delay_seconds=0, tries=0, waiting_reason=None, message=None)
+    async with database.connection() as connection:
+        await connection.execute(
+            """UPDATE "ProductImportJob" SET dispatch = dispatch + 1, "dispatchedAt" = now()"""
+        )
+    again = await store.claim(Message("job-1", claim.job.dispatch + 2), worker_id="worker-2")
+    assert again is not None
+    assert again.checkpoint == checkpoint
+    assert (again.job.items_only, again.job.items_run) == (True, "run")
+    await store.finish(again, JobState.COMPLETED, reason=None, message=None)
+    assert await job_columns(database, "job-1", '"itemsOnly"') == (None,)
 
 
 async def test_a_hand_back_is_due_at_once(database: Database, claimed: Any) -> None:

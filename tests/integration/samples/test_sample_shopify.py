@@ -134,7 +134,6 @@ async def test_nodes_of_every_kind_are_found_and_unknown_ones_are_null(shop, sam
         f"gid://shopify/ProductVariant/{product.variants[0].number}",
         f"gid://shopify/MediaImage/{product.images[0].number}",
         "gid://shopify/Product/1",
-        "nonsense",
     ]
     query = "query N($ids: [ID!]!) { nodes(ids: $ids) { __typename id ... on ProductVariant { sku } } }"
     found = (await client.ask(query, ids=ids))["nodes"]
@@ -143,10 +142,22 @@ async def test_nodes_of_every_kind_are_found_and_unknown_ones_are_null(shop, sam
         "ProductVariant",
         "MediaImage",
         None,
-        None,
     ]
     assert found[1]["sku"] == product.variants[0].sku
     assert (await client.ask("query P($id: ID!) { product(id: $id) { id } }", id=ids[3]))["product"] is None
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        (["gid://shopify/Product/1", "nonsense"], "Invalid global id 'nonsense'"),
+        (["gid://shopify/Product/1"] * 251, "greater than the maximum allowed of 250"),
+    ],
+)
+async def test_one_wrong_id_or_too_many_refuse_the_whole_query(shop, ids: list[str], words: str) -> None:
+    answer = await shop("tiny-1-0-ids").post("query N($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=ids)
+    assert answer.json()["data"] is None
+    assert words in answer.json()["errors"][0]["message"]
 
 
 async def test_updated_at_filters_and_sorts(shop, samples) -> None:

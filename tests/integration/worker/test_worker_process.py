@@ -1,12 +1,18 @@
 """A real worker process: signals, exit codes, its HTTP face, its logs."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections import Counter
+
+import httpx2
+import pytest
 
 from import_core.adapters.postgres.claims import ClaimStore
+from import_core.adapters.redis.queue import MESSAGE_OPTIONS
 from import_core.domain.jobs import JobState
 from import_local.samples.control import FaultOrder, set_faults
 from import_local.samples.faults import FaultSettings
@@ -94,6 +100,73 @@ async def test_a_killed_worker_costs_at_most_the_page_in_hand(stage, start_proce
     assert {counters.image_paths[url.removeprefix(stage.samples.base_url)] for (url,) in done} == {1}
     assert await stage.rows('SELECT count(*), count(DISTINCT "externalId") FROM "Product"') == [(120, 120)]
     assert await stage.rows('SELECT count(*) FROM "ProductImage"') == [(120,)]
+
+
+@pytest.mark.parametrize("pages", [1, 2])
+async def test_after_a_kill_no_earlier_page_is_asked_for_again(stage, start_process, pages: int) -> None:
+    catalogue = "tiny-100-1"
+    account = stage.samples.account("roastify", catalogue)
+    set_faults(account, FaultOrder(images=FaultSettings(latency_seconds=0.2), rate_scale=1_000))
+    worker = await start_process()
+    await stage.submit("job-1", stage.connect("roastify", catalogue))
+    await stage.until("job-1", lambda job: job.progress.products_imported >= 20 * pages)
+    worker.process.kill()
+    await worker.ended()
+    set_faults(account, FaultOrder(rate_scale=1_000))
+    (claim,) = await ClaimStore(stage.database).end_of_workers([(await stage.job("job-1")).claimed_by])
+    committed = {row[0] for row in await stage.rows('SELECT "externalId" FROM "Product"')}
+    before = await stage.job(claim.job_id)
+    assert before.progress.products_imported == len(committed) < 100
+    await stage.dispatch("job-1")
+    await start_process()
+    counts = []
+    async with asyncio.timeout(60):
+        while not (job := await stage.job("job-1")).state.is_final:
+            counts.append(job.progress.products_imported)
+            await asyncio.sleep(0.02)
+    assert (job.state, job.progress.products_imported) == (JobState.COMPLETED, 100)
+    assert counts == sorted(counts)
+    assert counts[0] >= len(committed)
+    asked = Counter(call.what.rpartition("/")[2] for call in account.counters.calls)
+    lists = asked.pop("products")
+    assert {asked[external_id] for external_id in committed} == {1}
+    # The page in hand, and the one that was fetched meanwhile; the list is part of the checkpoint.
+    assert sum(times > 1 for times in asked.values()) <= 40
+    assert (len(asked), lists) == (100, 1)
+    assert stage.samples.account("roastify", catalogue).counters.api_calls <= 1 + 100 + 40
+
+
+async def test_two_processes_with_the_same_message_import_once(stage, start_process) -> None:
+    slow_images(stage, 0.02)
+    workers = [await start_process(), await start_process()]
+    for worker in workers:
+        await ready(worker)
+    message = await stage.submit("job-1", stage.connect("shopify", CATALOGUE))
+    for number in range(8):
+        options = {**MESSAGE_OPTIONS, "jobId": f"copy-{number}"}
+        await stage.queue._queue.add("import", message.to_data(), options)
+    job = await stage.finished("job-1")
+    async with asyncio.timeout(20):
+        while any((await stage.queue.counts()).values()):  # noqa: ASYNC110 - looks from outside
+            await asyncio.sleep(0.05)
+    events = [event["event"] for worker in workers for event in worker.events()]
+    assert (events.count("job.claimed"), events.count("job.completed")) == (1, 1)
+    assert events.count("message.dropped") == 8
+    assert (job.state, job.attempt, job.deaths) == (JobState.COMPLETED, 0, 0)
+    assert (job.progress.products_imported, job.progress.images_imported) == (120, 120)
+    counters = stage.samples.account("shopify", CATALOGUE).counters
+    assert set(counters.image_paths.values()) == {1}
+    assert await stage.rows('SELECT count(*), count(DISTINCT "externalId") FROM "Product"') == [(120, 120)]
+    assert await stage.rows('SELECT count(*) FROM "ProductImage"') == [(120,)]
+
+
+async def ready(worker) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(httpx2.TransportError):
+                if (await worker.get("/readyz"))[0] == 200:
+                    return
+            await asyncio.sleep(0.1)
 
 
 async def test_no_secret_is_logged(stage, start_process) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -9,10 +10,14 @@ from typing import Any, Protocol
 from import_local.samples.catalogue.model import Product
 from import_local.samples.shopify.connections import Page, page_of_products
 from import_local.samples.shopify.cost import MUTATION_COST
-from import_local.samples.shopify.plan import Error, Plan, PlannedField
+from import_local.samples.shopify.plan import Error, Plan, PlannedField, error_at
 from import_local.samples.shopify.render import Renderer
 from import_local.samples.shopify.resolvers import Record, Shop, find_node
 from import_local.samples.shopify.search import Search, parse_search
+
+MAX_IDS = 250
+"""Most values of any input array (shopify.dev, changelog "GraphQL input objects limited to 250 items")."""
+GLOBAL_ID = re.compile(r"gid://shopify/\w+/[\w-]+")
 
 
 class BulkOperations(Protocol):
@@ -52,6 +57,15 @@ def execute(plan: Plan, shop: Shop, bulk: BulkOperations) -> Result:
     return Result(data, executor.errors, max(1, executor.cost), executor.search)
 
 
+def _id_problem(one: PlannedField) -> str | None:
+    """Say what is wrong with the ids asked for: one that is no global id refuses the query, as do too many."""
+    ids = one.arguments.get("ids", [one.arguments["id"]] if "id" in one.arguments else [])
+    if len(ids) > MAX_IDS:
+        return f"The input array size of {len(ids)} is greater than the maximum allowed of {MAX_IDS}."
+    wrong = next((gid for gid in ids if not GLOBAL_ID.fullmatch(str(gid))), None)
+    return None if wrong is None else f"Invalid global id '{wrong}'"
+
+
 class Executor(Renderer):
     """Answers the fields of the query's or mutation's root."""
 
@@ -70,6 +84,8 @@ class Executor(Renderer):
                 data[one.key] = self._free(one, self._mutation(one), path)
             elif one.returns.connection:
                 data[one.key] = self.connection(one, self._products(one, path), path)
+            elif (problem := _id_problem(one)) is not None:
+                self.errors.append(error_at(problem, one.location, path, "INVALID_VARIABLE"))
             else:
                 data[one.key] = self.value(one, self._query(one), path)
         return None if self.errors else data
