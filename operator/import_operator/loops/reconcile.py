@@ -10,7 +10,6 @@ from import_core.adapters.postgres.origins import OriginStore
 from import_core.adapters.postgres.workers import WorkerStore
 from import_core.domain.projection import is_final
 from import_core.domain.reopening import requests_of
-from import_core.domain.repairs import RepairKind
 from import_operator.deployments import POOL_LABEL
 from import_operator.handlers.handle_check_import_provider import (
     handle_check_import_provider,
@@ -25,7 +24,6 @@ from import_operator.handlers.handle_scale_worker_pool import (
 )
 from import_operator.inbox import Handler
 from import_operator.loops.runner import Loop
-from import_operator.repairing import tell_repairs
 from import_operator.state import ObjectStore, OperatorState, uid_of
 from import_operator.vanishing import VanishedJobs
 
@@ -102,18 +100,13 @@ class ReconcileLoop:
         await self._vanishing.compare(final, recorded_before=started, cluster_uid=cluster_uid)
 
     async def _record_missing(self, unfinished_objects: list[str]) -> None:
-        """Record objects without a row; those that were said to be recorded have lost it."""
         existing = await self._origins.existing(unfinished_objects)
-        lost = []
         for uid in unfinished_objects:
-            body, verdict = self._state.jobs.get(uid), self._state.verdicts.get(uid)
+            verdict = self._state.verdicts.get(uid)
             if uid in existing:
                 self._state.to_project.add(uid)
-            elif body is not None and (verdict is None or verdict.refusal is None):
+            elif verdict is None or verdict.refusal is None:
                 self._state.to_record.add(uid)
-                if (body.get("status") or {}).get("jobId"):
-                    lost.append(uid)
-        tell_repairs(RepairKind.OBJECT_WITHOUT_ROW, lost, reason="The row of a live ImportJob is gone")
 
     async def _sync(
         self,

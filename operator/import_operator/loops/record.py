@@ -16,10 +16,12 @@ from import_core.domain.admission import (
 )
 from import_core.domain.errors import DatabaseUnavailableError
 from import_core.domain.projection import is_final
+from import_core.domain.repairs import RepairKind
 from import_core.fail_points import fail_point
 from import_core.observability.logs import get_logger
 from import_operator import metrics
 from import_operator.loops.runner import Loop
+from import_operator.repairing import tell_repairs
 from import_operator.state import Body, OperatorState, provider_name_of
 
 log = get_logger(__name__)
@@ -86,7 +88,7 @@ class RecordLoop:
     async def _write(self, accepted: dict[str, Admission]) -> None:
         requests = [admission.request for admission in accepted.values() if admission.request is not None]
         try:
-            await self._jobs.record(requests)
+            new = await self._jobs.record(requests)
             fail_point("record.committed")
             await self._jobs.suspend_running([request.id for request in requests if request.suspended])
         except DatabaseUnavailableError as error:
@@ -108,6 +110,11 @@ class RecordLoop:
                     self._give_up(uid, error)
             return
         metrics.JOBS_RECORDED.inc(len(requests))
+        tell_repairs(
+            RepairKind.OBJECT_WITHOUT_ROW,
+            filter(self._was_recorded, new),
+            reason="The row of a live ImportJob was gone; it starts over",
+        )
         for uid, admission in accepted.items():
             if self._state.jobs.get(uid) is not None:
                 self._state.verdicts[uid] = admission.verdict
@@ -115,6 +122,10 @@ class RecordLoop:
         self._state.dispatch_wanted.set()
         companies = Counter(request.company_id for request in requests)
         log.info("jobs.recorded", jobs=len(requests), companies=len(companies))
+
+    def _was_recorded(self, uid: str) -> bool:
+        body = self._state.jobs.get(uid)
+        return body is not None and "jobId" in (body.get("status") or {})
 
     def _give_up(self, uid: str, error: Exception) -> None:
         """Leave an object for the reconcile loop, or a change of its own."""

@@ -17,7 +17,8 @@ DEPTH_CAP = 20_001
 BATCH = 500
 
 # A recorded object takes over a later generation of its spec while the job is not running; a finished
-# job keeps the spec it ran with. The id is the object's uid: recording twice is harmless.
+# job keeps the spec it ran with. The id is the object's uid: recording twice is harmless. A row that no
+# transaction has replaced or locked (xmax 0) is new.
 RECORD = """
 INSERT INTO "ProductImportJob" AS j
     (id, "companyId", provider, status, namespace, "objectName", "objectUid", generation, spec, queue, suspended,
@@ -33,6 +34,7 @@ ON CONFLICT (id) DO UPDATE SET
     "dispatchedAt" = CASE WHEN excluded.suspended THEN NULL ELSE j."dispatchedAt" END,
     dispatch = CASE WHEN excluded.suspended THEN coalesce(j.dispatch, 0) + 1 ELSE j.dispatch END
 WHERE j.status = 'PENDING' AND coalesce(j.generation, 0) < excluded.generation
+RETURNING id, xmax = 0
 """
 
 # A running job that was suspended goes back with its checkpoint; its worker finds the claim gone.
@@ -102,12 +104,17 @@ class JobStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def record(self, requests: Sequence[JobRequest]) -> None:
-        """Record jobs, or newer generations of waiting ones; at most 500 a statement; idempotent."""
+    async def record(self, requests: Sequence[JobRequest]) -> list[str]:
+        """Record jobs, or newer generations of waiting ones; at most 500 a statement; idempotent.
+
+        Returns the ids that had no row.
+        """
+        new: list[str] = []
         for start in range(0, len(requests), BATCH):
             batch = requests[start : start + BATCH]
             async with self._database.connection() as connection:
-                await record_batch(connection, batch)
+                new += await record_batch(connection, batch)
+        return new
 
     async def suspend_running(self, job_ids: Sequence[str]) -> None:
         """Take running jobs from their workers and hold them; waiting ones are held by `record`."""
@@ -160,9 +167,9 @@ class JobStore:
             return int(row[0]) if row else 0
 
 
-async def record_batch(connection: Connection, requests: Sequence[JobRequest]) -> None:
-    """Record at most BATCH jobs on a connection, which may be inside a transaction."""
-    await connection.execute(
+async def record_batch(connection: Connection, requests: Sequence[JobRequest]) -> list[str]:
+    """Record at most BATCH jobs on a connection, which may be inside a transaction; returns the new ones' ids."""
+    cursor = await connection.execute(
         RECORD,
         (
             [r.id for r in requests],
@@ -179,6 +186,7 @@ async def record_batch(connection: Connection, requests: Sequence[JobRequest]) -
             [r.items_retry_token for r in requests],
         ),
     )
+    return [job_id for job_id, new in await cursor.fetchall() if new]
 
 
 async def _end_claims(connection: Connection, statement: str, job_ids: list[str]) -> list[str]:
