@@ -63,10 +63,10 @@ RETURNING id, dispatch
 TAKE_BACK = """
 UPDATE "ProductImportJob"
 SET dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = NULL, "updatedAt" = now()
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT id FROM "ProductImportJob"
     WHERE coalesce(queue, 'product-imports') = %s AND status = 'PENDING' AND "dispatchedAt" IS NOT NULL
-    LIMIT %s FOR UPDATE SKIP LOCKED)
+    LIMIT %s FOR UPDATE SKIP LOCKED))
 RETURNING id
 """
 MOMENT = "SELECT clock_timestamp() - %s * interval '1 second'"

@@ -27,10 +27,10 @@ RETURNING job_id
 JOBS_WITHOUT_CLAIM = """
 UPDATE "ProductImportJob" SET status = 'PENDING', "notBefore" = NULL, "updatedAt" = now(),
     dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = NULL
-WHERE status = 'IN_PROGRESS' AND id IN (
+WHERE status = 'IN_PROGRESS' AND id = ANY(ARRAY(
     SELECT j.id FROM "ProductImportJob" j
     WHERE j.status = 'IN_PROGRESS' AND NOT EXISTS (SELECT FROM imports.claim k WHERE k.job_id = j.id)
-    ORDER BY j.id LIMIT %s FOR UPDATE OF j SKIP LOCKED)
+    ORDER BY j.id LIMIT %s FOR UPDATE OF j SKIP LOCKED))
 RETURNING id
 """
 # A message is of use while its row waits under the same hand-over number.
