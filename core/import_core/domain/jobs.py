@@ -80,14 +80,15 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ItemsPlace:
-    """How far a retry of failed items has come: all external ids up to `after` were tried in this `run`.
+    """How far a retry of failed items has come: all external ids up to `after`, and those in `done`, were tried.
 
     `run` tells one retry from the next, so that an earlier one's place is not taken for this one's. Ids are in
-    the database's order.
+    the database's order; `done` are a few behind `after` that were answered before others.
     """
 
     run: str
     after: str = ""
+    done: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

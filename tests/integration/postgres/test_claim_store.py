@@ -215,7 +215,7 @@ async def test_a_place_among_failed_items_comes_back_beside_the_cursor(
     database: Database, claimed: Any, cursor: Any
 ) -> None:
     claim = await claimed("job-1")
-    checkpoint = Checkpoint(cursor=cursor, pages=2, items=ItemsPlace("run", "gid://1"))
+    checkpoint = Checkpoint(cursor=cursor, pages=2, items=ItemsPlace("run", "gid://1", ("gid://3",)))
     await CatalogueStore(database).commit_page(claim, PageWrite("shopify", [], [], [], [], checkpoint))
     async with database.connection() as connection:
         await connection.execute(

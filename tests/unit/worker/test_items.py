@@ -1,6 +1,8 @@
 """The retry of failed items, decided without any database: the place, the errors that stay, the last words."""
 
+from collections.abc import AsyncGenerator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,13 +14,15 @@ from import_core.adapters.postgres.catalogue import (
     KnownProduct,
     PageWrite,
 )
-from import_core.domain.errors import CatalogueIncompleteError, EveryProductFailedError
+from import_core.domain.errors import CatalogueIncompleteError, EveryProductFailedError, HandBackError
 from import_core.domain.images import FailedImage, ImageResult
 from import_core.domain.item_errors import GONE_FROM_SOURCE, EarlierFailure
-from import_core.domain.jobs import Checkpoint, ItemsPlace, Progress
+from import_core.domain.jobs import Checkpoint, Claim, ItemsPlace, JobRow, JobState, Progress
 from import_core.domain.mapping import compile_mapping
 from import_core.domain.products import Page, ProductFailure, SourceImage, SourceProduct
-from import_worker.pipeline.items import as_retry, conclude, ids_of, place_of, reached_place
+from import_core.observability.metrics import WorkerMetrics
+from import_worker.pipeline.items import ItemsImport, as_retry, conclude, ids_of, place_of, reached_place
+from import_worker.pipeline.pages import LiveProgress
 from import_worker.pipeline.planning import ImportedItem, plan_page
 from import_worker.pipeline.products import ImageOptions, map_page
 
@@ -35,18 +39,20 @@ BEFORE = Checkpoint(
 
 
 @pytest.mark.parametrize(
-    ("answered", "after"),
+    ("answered", "after", "done"),
     [
-        ([], "a"),
-        (["b"], "b"),
-        (["b", "c", "d"], "d"),
-        (["c", "d"], "a"),
-        (["b", "d"], "b"),
-        (["b", "other"], "b"),
+        ([], "a", ()),
+        (["b"], "b", ()),
+        (["b", "c", "d"], "d", ()),
+        (["c", "d"], "a", ("c", "d")),
+        (["b", "d"], "b", ("d",)),
+        (["b", "other"], "b", ()),
     ],
 )
-def test_the_place_stands_before_the_first_that_is_not_answered(answered: list[str], after: str) -> None:
-    assert reached_place(PLACE, ["b", "c", "d"], answered) == ItemsPlace("run-1", after)
+def test_the_place_stands_before_the_first_that_is_not_answered(
+    answered: list[str], after: str, done: tuple[str, ...]
+) -> None:
+    assert reached_place(PLACE, ["b", "c", "d"], answered) == ItemsPlace("run-1", after, done)
 
 
 def test_the_place_of_an_earlier_retry_is_not_taken() -> None:
@@ -161,3 +167,103 @@ def test_the_last_words_name_what_is_left() -> None:
     assert said.split("; ")[0] == "2 of 5 products and 1 of 3 images could not be imported"
     for words in ("2 failed products are gone from the source", "1 can't be retried", "were not archived"):
         assert words in said
+
+
+class Catalogue:
+    """Item errors in memory, as the store keeps them: ids that failed."""
+
+    def __init__(self, *failed: str) -> None:
+        self.failed = set(failed)
+        self.checkpoint = replace(BEFORE, items=None)
+
+    async def failed_products(self, _job_id: str, *, after: str, limit: int) -> list[EarlierFailure]:
+        ids = sorted(external_id for external_id in self.failed if external_id > after)
+        return [EarlierFailure(external_id, is_product=True) for external_id in ids[:limit]]
+
+    async def items_left(self, _job_id: str) -> ItemsLeft:
+        return NOTHING_LEFT
+
+    async def known(self, *_: object) -> dict[str, KnownProduct]:
+        return {}
+
+    async def commit_page(self, _claim: Claim, page: PageWrite) -> None:
+        self.failed -= set(page.external_ids)
+        self.failed |= {error.external_id for error in page.errors}
+        self.checkpoint = page.checkpoint
+
+
+class Source:
+    """Answers ids in the order of `answers`, a page each; all fail again but the `good` ones."""
+
+    def __init__(self, answers: list[str], good: str = "", *, stops: bool = False) -> None:
+        self.answers = answers
+        self.good = good
+        self.stops = stops
+        self.asked: list[str] = []
+
+    async def products(self, external_ids: list[str]) -> AsyncGenerator[Page, None]:
+        self.asked += external_ids
+        for external_id in self.answers:
+            if external_id in external_ids:
+                title = "Tea" if external_id in self.good else ""
+                document = {"id": external_id, "title": title}
+                yield Page((SourceProduct(external_id, document),), None)
+        if self.stops:
+            raise HandBackError("the limit is used up")
+
+
+def retry(catalogue: Catalogue, source: Source, run: str = "run-1") -> ItemsImport:
+    job = JobRow(
+        "job-1",
+        "acme",
+        "shop",
+        JobState.IN_PROGRESS,
+        "imports",
+        datetime.now(UTC),
+        items_only=True,
+        items_run=run,
+    )
+    return ItemsImport(
+        claim=Claim("claim", "worker", job, catalogue.checkpoint, 60),
+        provider=source,  # type: ignore[arg-type]
+        import_source="shopify",
+        mapping=compile_mapping("shopify"),
+        options=ImageOptions(),
+        catalogue=catalogue,  # type: ignore[arg-type]
+        images=None,  # type: ignore[arg-type]
+        metrics=WorkerMetrics(),
+        live=LiveProgress(),
+        on_commit=lambda: None,
+        connection="shop",
+    )
+
+
+async def test_what_was_answered_before_an_interruption_is_not_asked_for_again() -> None:
+    catalogue = Catalogue("a", "b", "c", "d", "e")
+    with pytest.raises(HandBackError):
+        await retry(catalogue, Source(["d", "a", "c"], good="c", stops=True)).run()
+    assert catalogue.failed == {"a", "b", "d", "e"}
+    assert catalogue.checkpoint.items == ItemsPlace("run-1", "a", ("c", "d"))
+    second = Source(["b", "e"], good="e")
+    await retry(catalogue, second).run()
+    assert second.asked == ["b", "e"]
+    assert catalogue.failed == {"a", "b", "d"}
+    assert catalogue.checkpoint.progress.products_imported == BEFORE.progress.products_imported + 2
+    third = Source(["a", "b", "d"], good="abd")
+    await retry(catalogue, third, "run-2").run()
+    assert (third.asked, catalogue.failed) == (["a", "b", "d"], set())
+
+
+async def test_what_a_provider_leaves_unanswered_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("import_worker.pipeline.items.PRODUCTS_PER_READ", 2)
+    catalogue = Catalogue("a", "b", "c", "d", "e")
+    source = Source(["c", "e"])
+    await retry(catalogue, source).run()
+    assert source.asked == ["a", "b", "c", "d", "e"]
+    assert catalogue.failed == {"a", "b", "c", "d", "e"}
+
+
+async def test_no_failed_items_are_no_call() -> None:
+    source = Source([])
+    assert await retry(Catalogue(), source).run() is not None
+    assert source.asked == []

@@ -6,6 +6,7 @@ item that fails again is not tried twice in one retry.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -40,7 +41,7 @@ class ItemsImport(CatalogueImport):
         while failed := await self._failed(place):
             checkpoint = await self._retry(failed, checkpoint, place)
             # What the provider left unanswered keeps its error, and is not asked for again in this retry.
-            place = replace(place, after=failed[-1].external_id)
+            place = ItemsPlace(place.run, failed[-1].external_id)
         left = await through_outages(
             lambda: self.catalogue.items_left(self.claim.job.id), what="failed items left"
         )
@@ -58,8 +59,9 @@ class ItemsImport(CatalogueImport):
         self, failed: Sequence[EarlierFailure], checkpoint: Checkpoint, place: ItemsPlace
     ) -> Checkpoint:
         earlier = {failure.external_id: failure for failure in failed}
-        answered: set[str] = set()
-        async with aclosing(self.provider.products(list(earlier))) as pages:
+        answered = set(place.done)
+        wanted = [external_id for external_id in earlier if external_id not in answered]
+        async with aclosing(self.provider.products(wanted)) as pages:
             async for page in pages:
                 answered.update(ids_of(page))
                 mapped, imported = await self._prepare(page)
@@ -90,13 +92,13 @@ def ids_of(page: Page) -> list[str]:
 
 
 def reached_place(place: ItemsPlace, asked: Sequence[str], answered: Collection[str]) -> ItemsPlace:
-    """The place before the first of the ids in order that was asked for and is not answered."""
-    after = place.after
-    for external_id in asked:
-        if external_id not in answered:
-            break
-        after = external_id
-    return replace(place, after=after)
+    """The place before the first of the ids in order that is not answered, with those behind it that are."""
+    open_ids = itertools.dropwhile(lambda external_id: external_id in answered, asked)
+    rest = list(open_ids)
+    behind = asked[len(asked) - len(rest) - 1] if len(rest) < len(asked) else place.after
+    return ItemsPlace(
+        place.run, behind, tuple(external_id for external_id in rest if external_id in answered)
+    )
 
 
 def as_retry(

@@ -64,7 +64,8 @@ def cursor_from_json(value: Mapping[str, Any] | None) -> tuple[Mapping[str, Any]
     """Read a stored cursor: the provider's, and the place among failed items."""
     if value is None or value.keys() != {"catalogue", "items"}:
         return value, None
-    return value["catalogue"], ItemsPlace(value["items"]["run"], value["items"]["after"])
+    items = value["items"]
+    return value["catalogue"], ItemsPlace(items["run"], items["after"], tuple(items["done"]))
 
 
 def job_from_row(row: Sequence[Any]) -> JobRow:
