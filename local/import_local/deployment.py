@@ -12,30 +12,36 @@ PROJECT = Path(__file__).resolve().parents[2]
 NAMESPACE = "imports"
 # Read by the operator and the workers as environment (`envFrom`).
 CONNECTION_SECRET = "import-connections"  # noqa: S105 - a name
+# Read by the workers instead, where their addresses differ from the operator's (deploy/overlays/faults).
+WORKER_CONNECTION_SECRET = "import-worker-connections"  # noqa: S105 - a name
 _OPERATOR = "deployment/import-operator"
-_OVERLAY = PROJECT / "deploy" / "overlays" / "local"
+_OVERLAYS = PROJECT / "deploy" / "overlays"
 
 
-async def prepare_cluster(kubeconfig: Path, connections: Mapping[str, str]) -> None:
-    """Apply the custom resource definitions, the namespace and the Secret with the connection settings."""
+async def prepare_cluster(kubeconfig: Path, secrets: Mapping[str, Mapping[str, str]]) -> None:
+    """Apply the custom resource definitions, the namespace and the Secrets with connection settings."""
     await apply_definitions(kubeconfig, PROJECT / "crds")
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": CONNECTION_SECRET, "namespace": NAMESPACE},
-        "data": {name: base64.b64encode(value.encode()).decode() for name, value in connections.items()},
-    }
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    for manifest in (namespace, secret):  # by standard input: no password on a command line
+    manifests = [namespace, *(_make_secret(name, values) for name, values in secrets.items())]
+    for manifest in manifests:  # by standard input: no password on a command line
         await _apply(kubeconfig, "-f", "-", stdin=json.dumps(manifest).encode())
 
 
-async def install_operator(kubeconfig: Path, *, timeout: float = 120.0) -> None:
-    """Apply `deploy/overlays/local` and wait until the operator is ready.
+def _make_secret(name: str, values: Mapping[str, str]) -> dict[str, object]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
+    }
+
+
+async def install_operator(kubeconfig: Path, *, overlay: str = "local", timeout: float = 120.0) -> None:
+    """Apply `deploy/overlays/<overlay>` and wait until the operator is ready.
 
     LocalError says what its pods and its log show when it does not get ready within `timeout` seconds.
     """
-    await _apply(kubeconfig, "-k", _OVERLAY)
+    await _apply(kubeconfig, "-k", _OVERLAYS / overlay)
     rollout = ("rollout", "status", _OPERATOR, "-n", NAMESPACE, f"--timeout={timeout:g}s")
     try:
         await run_kubectl(kubeconfig, *rollout, timeout=timeout + 10)

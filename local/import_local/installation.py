@@ -5,7 +5,7 @@ import contextlib
 import sys
 import sysconfig
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +14,15 @@ from urllib.parse import urlsplit
 
 from import_local.binaries import ensure_all_binaries
 from import_local.credentials import write_private
-from import_local.deployment import install_operator, prepare_cluster
+from import_local.deployment import (
+    CONNECTION_SECRET,
+    WORKER_CONNECTION_SECRET,
+    install_operator,
+    prepare_cluster,
+)
 from import_local.errors import AlreadyRunningError, LocalError, PartError
+from import_local.faults.installed import Faults
+from import_local.faults.links import lead_through
 from import_local.folders import ensure_space, try_lock
 from import_local.kubectl import read_context
 from import_local.part_set import Options, Part, make_parts
@@ -57,9 +64,9 @@ class Installation:
         self._lock = ExitStack()
         self._holds_lock = False
         self._choices = Choices()
-        self._children: list[Child] = []
         self._running: list[Part] = []
         self._warden: Child | None = None
+        self._faults: Faults | None = None
         self.kubeconfig = self.state.path / "kubeconfig"
 
     async def __aenter__(self) -> Self:
@@ -101,7 +108,7 @@ class Installation:
 
     @property
     def connections(self) -> dict[str, str]:
-        """Environment that operator and workers get."""
+        """Environment that leads straight to the servers; operator and workers get it too, by links if any."""
         return {
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
@@ -128,7 +135,15 @@ class Installation:
     @property
     def children(self) -> tuple[Child, ...]:
         """The processes that run now, in the order of their start."""
-        return tuple(self._children)
+        warden = [] if self._warden is None else [self._warden]
+        return (*warden, *(child for part in self._running for child in part.processes()))
+
+    @property
+    def faults(self) -> Faults:
+        """What tests can break here; LocalError unless the options say `faults`."""
+        if self._faults is None:
+            self._faults = Faults(self._parts, changed=lambda: self._record(self._phase))
+        return self._faults
 
     def cluster(self) -> ControlPlane | None:
         """Return the control plane, or None when an existing cluster is used."""
@@ -168,6 +183,8 @@ class Installation:
         if not self._holds_lock:
             return
         try:
+            if self._faults is not None:
+                self._faults.heal_links()  # else nothing can be stopped in order
             with contextlib.suppress(OSError):  # a full disk must not keep anything from being stopped
                 self._record("stopping")
             while self._running:
@@ -178,14 +195,14 @@ class Installation:
                 if isinstance(part, ProcessNode):
                     await end_pod_processes(self.state)
             await self._dismiss_warden()
-            self._children.clear()
+            self._faults = None
             self.state.remove_run()
         finally:
             self._release_lock()
 
     async def wait_for_failure(self) -> PartError:
         """Wait until one of the processes ends by itself, and say which and how."""
-        endings = {asyncio.create_task(child.wait()): child for child in self._children}
+        endings = {asyncio.create_task(child.wait()): child for child in self.children}
         try:
             done, _ = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
             return endings[done.pop()].failure()
@@ -237,7 +254,7 @@ class Installation:
             stdin=asyncio.subprocess.PIPE,
             dies_with_parent=False,
         )
-        self._keep([self._warden])
+        self._record(self._phase)
 
     async def _dismiss_warden(self) -> None:
         if self._warden is None:
@@ -255,6 +272,9 @@ class Installation:
 
     async def _start_servers(self) -> None:
         """Start what has no part in Kubernetes and, at the same time, the control plane."""
+        links = self._parts.links
+        if links is not None:
+            await self._start(links, links.start())
         starts = [
             self._start(self._parts.postgres, self._parts.postgres.start()),
             self._start(self._parts.valkey, self._parts.valkey.start()),
@@ -273,12 +293,13 @@ class Installation:
             raise _first(errors) from None
         await self._parts.postgres.create_database(DATABASE)
         await self._parts.object_store.create_bucket(BUCKET)
+        self._parts.point_links()
 
     async def _start(self, part: Part, starting: Awaitable[None]) -> None:
         self._progress(part.name, "starting")
         await starting
         self._running.append(part)
-        self._keep(part.processes())
+        self._record(self._phase)
         self._progress(part.name, "ready")
 
     async def _start_cluster(self) -> None:
@@ -286,7 +307,7 @@ class Installation:
         if control_plane is not None:
             write_private(self.kubeconfig, control_plane.kubeconfig.read_text())
         self._progress("cluster", "applying definitions and connection settings")
-        await prepare_cluster(self.kubeconfig, self.connections)
+        await prepare_cluster(self.kubeconfig, self._secrets())
         if sys.platform != "linux":
             self._progress(self._parts.node.name, "left out: pods as processes need Linux")
             return
@@ -295,17 +316,22 @@ class Installation:
     async def _install(self) -> None:
         if self.options.operator:
             self._progress("import-operator", "starting")
-            await install_operator(self.kubeconfig)
+            await install_operator(self.kubeconfig, overlay="faults" if self.options.faults else "local")
             self._progress("import-operator", "ready")
         programs = sysconfig.get_path("scripts")
         self.state.write_env(self.environment, programs=programs)
 
-    def _keep(self, children: Sequence[Child]) -> None:
-        self._children.extend(children)
-        self._record(self._phase)
+    def _secrets(self) -> dict[str, dict[str, str]]:
+        links = self._parts.links
+        if links is None:
+            return {CONNECTION_SECRET: self.connections}
+        return {
+            CONNECTION_SECRET: lead_through(links, "operator", self.connections),
+            WORKER_CONNECTION_SECRET: lead_through(links, "workers", self.connections),
+        }
 
     def _check_children(self) -> None:
-        for child in self._children:
+        for child in self.children:
             if child.process.returncode is not None:
                 raise child.failure()
 
@@ -314,7 +340,7 @@ class Installation:
         if self.state.path.exists():
             children = [
                 ProcessRecord(child.name, child.pid, child.started_at, str(child.log_path))
-                for child in self._children
+                for child in self.children
             ]
             self.state.write_run(Run(self._holder, phase, self._since, tuple(children)))
 

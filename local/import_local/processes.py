@@ -176,7 +176,7 @@ async def start_child(
 
 
 async def wait_until_ready(
-    child: Child, probe: Callable[[], Awaitable[bool]], *, timeout: float = 30.0, interval: float = 0.05
+    child: Child, probe: Callable[[], Awaitable[bool]], *, timeout: float = 60.0, interval: float = 0.05
 ) -> None:
     """Ask `probe` until it says yes.
 

@@ -7,13 +7,27 @@ or waits in another way. They end with the process.
 from __future__ import annotations
 
 import asyncio
+import resource
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from import_local.faults.proxy import LinkRules, TcpProxy
+from import_local.ports import LOOPBACK
+from import_local.processes import Child
 
+LINKS = (
+    "operator-postgres",
+    "operator-redis",
+    "workers-postgres",
+    "workers-redis",
+    "workers-s3",
+    "workers-provider",
+)
+_SERVERS = {"DATABASE_URL": "postgres", "REDIS_URL": "redis", "S3_ENDPOINT_URL": "s3"}
+_ALLOW_LISTS = ("IMAGE_ALLOW", "PROVIDER_ALLOW")
 _ORDER_SECONDS = 10.0
+_OPEN_FILES = 16_384
 _Result = TypeVar("_Result")
 
 
@@ -51,6 +65,10 @@ class Link:
     def heal(self) -> None:
         """End every misbehaviour. Connections that have lost bytes are reset, the others go on."""
         self._wait_for(self._proxy.heal())
+
+    def open(self) -> None:
+        """Take connections again after a cut; other misbehaviour stays."""
+        self._wait_for(self._proxy.start())
 
     def black_hole(self) -> None:
         """Pass nothing and tell nobody; new connections are accepted and lead nowhere."""
@@ -115,6 +133,7 @@ class Links:
 
     async def start(self) -> None:
         """Listen on all links; they lead somewhere once they have been pointed to it."""
+        _allow_many_connections()
         self._thread.start()
         for proxy in self._proxies.values():
             await self._carry_out(proxy.start())
@@ -129,5 +148,37 @@ class Links:
         await asyncio.to_thread(self._thread.join)
         self._loop.close()
 
+    def processes(self) -> list[Child]:
+        """Return no processes: the links are in this one."""
+        return []
+
+    def heal(self) -> None:
+        """End every misbehaviour of all links."""
+        for link in self._links.values():
+            link.heal()
+
     async def _carry_out(self, order: Coroutine[Any, Any, _Result]) -> _Result:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(order, self._loop))
+
+
+def _allow_many_connections() -> None:
+    """Raise this process's soft limit of open files: each proxied connection takes two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
+
+
+def lead_through(links: Links, client: str, connections: Mapping[str, str]) -> dict[str, str]:
+    """Return a process's environment with the addresses of `client`'s links instead of the servers' own.
+
+    `client` is `operator` or `workers`. What has no link of that client keeps its address; the sample stores
+    may be called at both.
+    """
+    led = dict(connections)
+    for variable, server in _SERVERS.items():
+        name = f"{client}-{server}"
+        if name in links.ports:
+            led[variable] = links[name].through(connections[variable])
+    provider = f"{LOOPBACK}:{links['workers-provider'].port}"
+    return {**led, **{variable: f"{connections[variable]},{provider}" for variable in _ALLOW_LISTS}}

@@ -8,6 +8,7 @@ in time does, as with a server that hangs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections import deque
@@ -350,7 +351,8 @@ class _Side(asyncio.Protocol):
     def give_end(self) -> None:
         """Tell this side's process that nothing more comes."""
         if self.transport is not None:
-            self.transport.write_eof()
+            with contextlib.suppress(OSError):  # it was reset a moment ago, which shows only now
+                self.transport.write_eof()
         self.has_sent_end = True
         self._connection.close_if_ended()
 

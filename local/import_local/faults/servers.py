@@ -1,9 +1,11 @@
-"""Databases that die and come back: Valkey and PostgreSQL behind addresses that stay the same."""
+"""Servers that die and come back, behind addresses that stay the same."""
 
 import asyncio
 from collections.abc import Callable
 
 from import_local.faults.links import Link, Links
+from import_local.parts.control_plane import ControlPlane
+from import_local.parts.node import ProcessNode
 from import_local.parts.postgres_pair import PostgresPair
 from import_local.parts.valkey_pair import ValkeyPair
 
@@ -27,6 +29,7 @@ class RedisFaults:
         """Kill the primary and start it again at once: it comes back without any data."""
         async with self._one_at_a_time:
             await self._pair.restart_primary()
+            _switch(self._links, self._pair.port)
             await self._pair.add_replica()
             self._changed()
 
@@ -63,6 +66,7 @@ class PostgresFaults:
         """Kill the primary and start it again at once: it recovers, with all that it acknowledged."""
         async with self._one_at_a_time:
             await self._pair.restart_primary()
+            _switch(self._links, self._pair.port)
             self._changed()
             await self._pair.wait_until_synchronous()
 
@@ -81,6 +85,51 @@ class PostgresFaults:
             self._changed()
 
 
+class ApiServerFaults:
+    """What can happen to the API server; etcd, controllers, scheduler and kubelet run on."""
+
+    def __init__(self, control_plane: ControlPlane, *, changed: Callable[[], None] = _nothing) -> None:
+        self._control_plane = control_plane
+        self._changed = changed
+        self._one_at_a_time = asyncio.Lock()
+
+    async def stop(self) -> None:
+        """Kill it; nothing happens when it does not run."""
+        async with self._one_at_a_time:
+            await self._control_plane.kill_api_server()
+
+    async def start(self) -> None:
+        """Start it again at its port and wait until it is ready; nothing happens when it runs."""
+        async with self._one_at_a_time:
+            await self._control_plane.start_api_server()
+            self._changed()
+
+
+class NodeFaults:
+    """What can happen to the node agent; pods run on without it."""
+
+    def __init__(self, node: ProcessNode, *, changed: Callable[[], None] = _nothing) -> None:
+        self._node = node
+        self._changed = changed
+        self._one_at_a_time = asyncio.Lock()
+
+    async def kill(self) -> None:
+        """Kill it; nothing happens when it does not run."""
+        async with self._one_at_a_time:
+            await self._node.kill()
+
+    async def start(self) -> None:
+        """Start it again and wait until the API server has heard of it; nothing happens when it runs."""
+        async with self._one_at_a_time:
+            await self._node.start_again()
+            self._changed()
+
+    async def kill_and_restart(self) -> None:
+        """Kill it and start it again at once."""
+        await self.kill()
+        await self.start()
+
+
 def _cut(links: list[Link]) -> None:
     for link in links:
         link.cut()
@@ -89,4 +138,4 @@ def _cut(links: list[Link]) -> None:
 def _switch(links: list[Link], port: int) -> None:
     for link in links:
         link.point_to(port)
-        link.heal()
+        link.open()

@@ -35,6 +35,8 @@ SUPERUSER = "postgres"
 # What operator and worker connect as: owns its databases and nothing else, as in a managed database.
 APPLICATION_ROLE = "importer"
 
+# Long: a machine that also compiles or runs tests is slow, and the start fails when this does.
+_CONNECT_SECONDS = 60
 _ALWAYS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
@@ -136,15 +138,17 @@ class PostgresServer(OneProcessPart):
         async with await self.superuser_connection() as connection:
             await connection.execute("SELECT pg_promote(wait => true, wait_seconds => 60)")
 
-    async def superuser_connection(self) -> psycopg.AsyncConnection[tuple[object, ...]]:
-        """Connect with all rights; each statement is its own transaction."""
+    async def superuser_connection(
+        self, *, timeout: int = _CONNECT_SECONDS
+    ) -> psycopg.AsyncConnection[tuple[object, ...]]:
+        """Connect with all rights, within `timeout` seconds; each statement is its own transaction."""
         return await psycopg.AsyncConnection.connect(
-            self.url(user=SUPERUSER), autocommit=True, connect_timeout=5
+            self.url(user=SUPERUSER), autocommit=True, connect_timeout=timeout
         )
 
     async def _answers(self) -> bool:
         try:
-            connection = await self.superuser_connection()
+            connection = await self.superuser_connection(timeout=5)
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
                 raise LocalError(
