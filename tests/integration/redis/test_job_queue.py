@@ -1,12 +1,12 @@
 """The queue on a real Valkey: what is added, what was lost, and what a server must not be set to."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from import_core.adapters.redis.queue import JobQueue, connect
+from import_core.adapters.redis.queue import JobQueue, connect, ping
 from import_core.domain.errors import QueueUnavailableError
 from import_core.domain.jobs import Message
 
@@ -105,3 +105,44 @@ async def test_server_without_memory_says_so(queue: JobQueue, client: Redis) -> 
         await client.config_set("maxmemory", "0")
     await queue.add([Message("a", 1)])
     assert await queue.waiting_ids() == {"a-1"}
+
+
+@pytest.mark.parametrize("whole_list", [10_000, 0])
+async def test_absent_messages_are_found_in_short_and_in_long_lists(
+    queue: JobQueue, monkeypatch: pytest.MonkeyPatch, whole_list: int
+) -> None:
+    monkeypatch.setattr("import_core.adapters.redis.queue.WHOLE_LIST", whole_list)
+    await queue.add([Message(f"job-{number}", 1) for number in range(0, 400, 2)])
+    asked = [f"job-{number}-1" for number in range(400)]
+    assert await queue.absent(asked) == {f"job-{number}-1" for number in range(1, 400, 2)}
+    assert await queue.absent([]) == set()
+
+
+async def test_messages_of_a_queue_that_bullmq_paused_are_there(queue: JobQueue) -> None:
+    await queue._queue.pause()
+    await queue.add([Message("a", 1)])
+    assert await queue.absent(["a-1", "b-1"]) == {"b-1"}
+
+
+async def test_outdated_messages_are_weeded_out(queue: JobQueue) -> None:
+    await queue.add([Message(f"job-{number}", 1) for number in range(1200)])
+    seen: list[str] = []
+
+    async def odd(queue_ids: Sequence[str]) -> list[str]:
+        seen.extend(queue_ids)
+        return [queue_id for queue_id in queue_ids if int(queue_id.split("-")[1]) % 2]
+
+    removed = [queue_id async for page in queue.weed(odd) for queue_id in page]
+    assert sorted(removed) == sorted(f"job-{number}-1" for number in range(1, 1200, 2))
+    assert sorted(seen) == sorted(f"job-{number}-1" for number in range(1200)), "each was shown once"
+    assert await queue.waiting_ids() == {f"job-{number}-1" for number in range(0, 1200, 2)}
+    await queue.add([Message("job-1", 1)])
+    assert "job-1-1" in await queue.waiting_ids(), "nothing of a removed message is left behind"
+
+
+async def test_sign_of_life(client: Redis) -> None:
+    await ping(client)
+    nowhere = connect("redis://127.0.0.1:1/0", client_name="tests")
+    with pytest.raises(QueueUnavailableError):
+        await ping(nowhere)
+    await nowhere.aclose()

@@ -1,0 +1,181 @@
+"""Every periodic statement of the operator reads by index, and a bounded number of rows, at 200,000 rows."""
+
+import re
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from import_core.adapters.postgres import Database, claims, dispatching, jobs, repairs
+from import_local.parts.postgres import PostgresServer
+
+QUEUE = "product-imports"
+COMPANIES = 400
+HANDED_OVER = 1_000
+RUNNING = 250
+NOT_DUE = 2_000
+TABLE = "ProductImportJob"
+NOW = datetime(2100, 1, 1, tzinfo=UTC)
+
+# A history of finished jobs, a backlog in which one company has most rows, and what is under way.
+FILL = f"""
+INSERT INTO "ProductImportJob"
+    (id, "companyId", provider, status, dispatch, "dispatchedAt", "notBefore", "createdAt", "startedAt", namespace)
+SELECT 'job-' || n,
+    'company-' || CASE WHEN n % 3 = 0 THEN n % {COMPANIES} ELSE 0 END,
+    'p',
+    CASE WHEN n <= {RUNNING} THEN 'IN_PROGRESS' WHEN n <= 60000 THEN 'PENDING' ELSE 'COMPLETED' END,
+    1,
+    CASE WHEN n <= {RUNNING + HANDED_OVER} THEN now() - interval '1 minute' - n * interval '1 ms' END,
+    CASE WHEN n BETWEEN {60001 - NOT_DUE} AND 60000 THEN now() + interval '1 hour' END,
+    now() - n * interval '1 second',
+    CASE WHEN n <= {RUNNING} THEN now() - interval '1 hour' END,
+    'imports'
+FROM generate_series(1, 200000) n;
+INSERT INTO imports.checkpoint (job_id, version, progress, pages, updated_at)
+SELECT id, 1, '{{}}', 3, now() - interval '1 hour' FROM "ProductImportJob" WHERE status <> 'PENDING';
+INSERT INTO imports.claim (job_id, claim_id, worker_id, queue, dispatch, claimed_at, expires_at)
+SELECT id, gen_random_uuid(), 'worker-' || (n % 50), '{QUEUE}', 1, now() - interval '1 hour',
+    now() + interval '1 minute'
+FROM (SELECT id, row_number() OVER () AS n FROM "ProductImportJob" WHERE status = 'IN_PROGRESS') r;
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A statement with its parameters, and how many rows of the job table it may read."""
+
+    statement: str
+    parameters: Mapping[str, Any] | Sequence[Any]
+    rows: int
+
+
+IDS = [f"job-{number}" for number in range(1, 501)]
+MANY_COMPANIES = [f"company-{number}" for number in range(0, 200)]
+KEYSET = {"queue": QUEUE, "before": NOW, "after": "-infinity", "after_id": "", "limit": 500}
+STALLED = {
+    "quiet": 1800.0,
+    "locked": IDS[:200],
+    "claims": [uuid.uuid4()],
+    "jobs": IDS[:1],
+    "failed": [False],
+    "reasons": [None],
+    "messages": ["m"],
+    "tries": [1],
+    "waiting": ["Retry"],
+    "delays": [5.0],
+}
+
+CASES = {
+    # Every due row up to the cap, and the 2,000 that are not due are not among them.
+    "depth": Case(jobs.DEPTH, (jobs.DEPTH_CAP, [QUEUE]), jobs.DEPTH_CAP),
+    # For each company: found by one probe, its oldest row by another. Rows that are not due are passed over
+    # one by one; there are no more of them than were started within the longest delay.
+    "heads": Case(dispatching.HEADS, {"queue": QUEUE, "limit": 1}, 3 * COMPANIES + NOT_DUE),
+    "more": Case(
+        dispatching.MORE,
+        {"queue": QUEUE, "companies": MANY_COMPANIES, "limit": 8},
+        9 * len(MANY_COMPANIES) + NOT_DUE,
+    ),
+    "in flight": Case(dispatching.IN_FLIGHT, (QUEUE,), RUNNING + HANDED_OVER),
+    "unclaimed": Case(dispatching.UNCLAIMED, (QUEUE,), HANDED_OVER),
+    "hand over": Case(dispatching.HAND_OVER, (IDS,), 2 * len(IDS)),
+    "hand over again": Case(dispatching.HAND_OVER_AGAIN, (IDS, [1] * len(IDS)), 2 * len(IDS)),
+    "take back": Case(dispatching.TAKE_BACK, (QUEUE, 2000), 4 * HANDED_OVER),
+    "overdue": Case(dispatching.OVERDUE, KEYSET, HANDED_OVER),
+    "claims without job": Case(repairs.CLAIMS_WITHOUT_JOB, (500,), 2 * RUNNING),
+    "jobs without claim": Case(repairs.JOBS_WITHOUT_CLAIM, (500,), 3 * RUNNING),
+    "useful": Case(repairs.USEFUL, (IDS, [1] * len(IDS)), HANDED_OVER),
+    "stalled": Case(repairs.STALLED, {"quiet": 1800.0, "limit": 500}, 2 * RUNNING),
+    "end stalled": Case(repairs.END_STALLED, STALLED, 2 * RUNNING),
+    "after death": Case(
+        claims.AFTER_DEATH, ("WorkerKilled", "died", 1, IDS, [False] * len(IDS)), 2 * len(IDS)
+    ),
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def large(postgres_server: PostgresServer, migrated_template: str) -> AsyncIterator[Database]:
+    """Return a database with 200,000 jobs, analysed."""
+    name = f"test_{uuid.uuid4().hex}"
+    url = await postgres_server.create_database(name, template=migrated_template)
+    database = Database(url, application="tests", maximum=2)
+    await database.open(wait_seconds=10)
+    async with database.connection() as connection:
+        await connection.execute("SET statement_timeout = 0")
+        await connection.execute(FILL)
+        await connection.execute("VACUUM ANALYZE")
+    yield database
+    await database.close()
+    await postgres_server.drop_database(name)
+
+
+def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def scans(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """How the job table is read; a bitmap's index part names no table and is counted with its heap part."""
+    return [
+        node
+        for node in nodes(plan)
+        if node.get("Relation Name") == TABLE and node["Node Type"] != "ModifyTable"
+    ]
+
+
+def rows_read(plan: Mapping[str, Any]) -> float:
+    return sum(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        for node in scans(plan)
+    )
+
+
+def summary(plan: Mapping[str, Any]) -> list[tuple[object, ...]]:
+    """What to look at when a bound does not hold."""
+    keys = ("Node Type", "Index Name", "Actual Rows", "Rows Removed by Filter", "Actual Loops")
+    return [tuple(node.get(key) for key in keys) for node in scans(plan)]
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_rows_read_are_bounded(large: Database, name: str) -> None:
+    case = CASES[name]
+    async with large.connection() as connection, connection.transaction(force_rollback=True):
+        cursor = await connection.execute(
+            f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {case.statement}", case.parameters
+        )
+        row = await cursor.fetchone()
+    assert row is not None
+    plan = row[0][0]["Plan"]
+    assert all(node["Node Type"] != "Seq Scan" for node in scans(plan)), summary(plan)
+    assert rows_read(plan) <= case.rows, summary(plan)
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_a_plan_for_any_parameters_uses_indexes_too(large: Database, name: str) -> None:
+    """The driver prepares what it runs often, and the server may then plan without knowing the parameters."""
+    numbers: dict[str, int] = {}
+
+    def placeholder(match: re.Match[str]) -> str:
+        key = match.group(1) or f"#{len(numbers)}"
+        return f"${numbers.setdefault(key, len(numbers) + 1)}"
+
+    statement = re.sub(r"%\((\w+)\)s|%s", placeholder, CASES[name].statement)
+    async with large.connection() as connection:
+        row = await (await connection.execute(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement}")).fetchone()
+    assert row is not None
+    plan = row[0][0]["Plan"]
+    assert scans(plan), "the statement reads the job table"
+    assert all(node["Node Type"] != "Seq Scan" for node in scans(plan)), summary(plan)
+
+
+async def test_the_pages_of_the_orphan_scan_meet_every_row_once(large: Database) -> None:
+    store = dispatching.DispatchStore(large)
+    pages = [page async for page in store.overdue(QUEUE, older_than_seconds=15, page=300)]
+    assert [len(page) for page in pages] == [300, 300, 300, 100]
+    assert len({message.job_id for page in pages for message in page}) == HANDED_OVER
