@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from import_core.adapters.hand_overs import hand_over_again, lost_hand_overs
 from import_core.adapters.postgres.dispatching import DispatchStore
 from import_core.adapters.redis.queue import JobQueue
 from import_core.domain.repairs import RepairKind
@@ -27,13 +28,10 @@ async def recover_hand_overs(
     QueueUnavailableError; what was handed over until then stands.
     """
     looked, repaired = 0, 0
-    async for page in store.overdue(queue.name, older_than_seconds=older_than_seconds):
-        missing = await queue.absent([message.queue_id for message in page])
-        lost = [message for message in page if message.queue_id in missing]
-        again = await store.hand_over_again(lost) if lost else []
-        await queue.add(again)
+    async for look in lost_hand_overs(store, queue, older_than_seconds=older_than_seconds):
+        again = await hand_over_again(store, queue, look)
         tell_repairs(kind, [message.job_id for message in again], reason=cause)
-        looked, repaired = looked + len(page), repaired + len(again)
+        looked, repaired = looked + look.looked, repaired + len(again)
         if looks is not None and looked >= looks:
             break
     if repaired:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from import_core.adapters.hand_overs import OVERDUE_SECONDS
 from import_core.adapters.postgres.dispatching import DispatchStore, DispatchTransaction
 from import_core.adapters.redis.queue import JobQueue
 from import_core.domain.dispatch import Candidate, StartRate, choose, window
@@ -26,7 +27,6 @@ log = get_logger(__name__)
 TICK_SECONDS = 1.0
 PAUSE_SECONDS = 0.01
 CHECK_SECONDS = 5.0
-OVERDUE_SECONDS = 15.0
 RECOVERY_LIMIT = 2000
 """Overdue rows that one check looks at; the repair loop looks at all."""
 FIRST_ROWS_OF_A_COMPANY = 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from import_core.adapters.hand_overs import OVERDUE_SECONDS
 from import_core.adapters.postgres.dispatching import DispatchStore
 from import_core.adapters.postgres.repairs import LIMIT, RepairStore
 from import_core.adapters.redis.queue import JobQueue
@@ -12,7 +13,7 @@ from import_core.domain.failures import Fail, Retry
 from import_core.domain.repairs import RepairKind, StalledClaim, decide_stalled, message_of
 from import_core.observability.logs import get_logger
 from import_operator import metrics
-from import_operator.loops.dispatch import OVERDUE_SECONDS, Capacity
+from import_operator.loops.dispatch import Capacity
 from import_operator.loops.runner import Loop
 from import_operator.recovering import recover_hand_overs
 from import_operator.repairing import tell_repairs

@@ -62,15 +62,21 @@ class KubeClient:
     """
 
     def __init__(
-        self, configuration: KubeConfig | None = None, *, timeout: float = REQUEST_TIMEOUT_SECONDS
+        self,
+        configuration: KubeConfig | None = None,
+        *,
+        timeout: float = REQUEST_TIMEOUT_SECONDS,
+        field_manager: str = FIELD_MANAGER,
     ) -> None:
         try:
             config = (configuration or load_configuration()).get()
             if config is None:
                 raise KubernetesUnavailableError("The Kubernetes configuration names no context")
             self._client = AsyncClient(
-                config, timeout=httpx2.Timeout(timeout), field_manager=FIELD_MANAGER, trust_env=False
+                config, timeout=httpx2.Timeout(timeout), field_manager=field_manager, trust_env=False
             )
+            self.user: str | None = config.context.user
+            """What the kubeconfig calls the user; the server may know another name."""
         except (ConfigError, OSError, LookupError, ValueError) as error:
             reason = str(error) if isinstance(error, ConfigError | OSError) else type(error).__name__
             raise KubernetesUnavailableError(f"No usable Kubernetes configuration: {reason}") from error
@@ -182,6 +188,17 @@ class KubeClient:
             request.data = options
             answer = await client.send(client.build_adapter_request(request))
             client.handle_response("delete", answer, request)
+
+    async def annotate(
+        self, kind: Kind, namespace: str, name: str, annotations: Mapping[str, str], *, uid: str
+    ) -> None:
+        """Set annotations of the object of that uid; others stay.
+
+        Raises ObjectConflictError where it is another one, ObjectNotFoundError, ObjectRefusedError.
+        """
+        patch = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
+        async with _translated(f"{kind.kind} {namespace}/{name}"):
+            await self._client.patch(kind.main, name, patch, namespace=namespace, patch_type=PatchType.MERGE)
 
     async def namespace_uid(self, name: str) -> str:
         """The uid of a namespace, which tells one cluster from another. Raises ObjectNotFoundError."""
