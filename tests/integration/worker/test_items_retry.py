@@ -221,15 +221,27 @@ async def test_a_used_up_call_limit_costs_no_try_and_no_item(stage, kind: str) -
         stage, kind, catalogue, faults={"images": FaultSettings(error_rate=1, error_status=404)}
     )
     assert first.progress.images_failed == 30
-    stage.connect(kind, catalogue, rateLimit={"requests": 2, "perSeconds": 1})
+    # A connection of another name, as its limiter knows of no calls yet.
+    found = stage.directory.providers[stage.connect(kind, catalogue)]
+    limit = {"requests": {"shopify": 2, "roastify": 12}[kind], "perSeconds": 600}
+    other = {
+        "metadata": {**found["metadata"], "name": "other"},
+        "spec": {**found["spec"], "rateLimit": limit},
+    }
+    stage.directory.providers["other"] = other
+    await stage.rows(
+        """UPDATE "ProductImportJob" SET spec = jsonb_set(spec, '{providerRef,name}', '"other"')"""
+    )
     await reopen(stage)
     async with stage.worker(provider_wait_seconds=0):
-        for _ in range(60):
-            job = await stage.until("job-1", lambda job: job.state.is_final or job.waiting_reason is not None)
-            if job.state.is_final:
-                break
-            await stage.rows("""UPDATE "ProductImportJob" SET "waitingReason" = NULL, "notBefore" = NULL""")
-            await stage.dispatch("job-1")
+        job = await stage.until("job-1", lambda job: job.waiting_reason is not None)
+    assert (job.waiting_reason, job.attempt, job.items_only) == ("ProviderLimit", 0, True)
+    assert 0 < job.progress.images_imported < 30
+    other["spec"]["rateLimit"] = found["spec"]["rateLimit"]
+    await stage.dispatch("job-1")
+    async with stage.worker():
+        job = await stage.finished("job-1")
+    assert stage.samples.account(kind, catalogue).counters.api_calls == {"shopify": 3, "roastify": 30}[kind]
     assert (job.state, job.attempt) == (JobState.COMPLETED, 0)
     assert (job.progress.images_imported, job.progress.images_failed) == (30, 0)
     assert job.progress.products_done == 30
