@@ -84,7 +84,7 @@ async def test_many_reasons_are_counted_in_full(cli: CliWorld) -> None:
     for number in range(60):
         await cli.item_error(job_id, f"q-{number:02}", reason=f"Reason{number}")
     result = await cli.invoke("errors", "acme-autumn", "--limit", "3")
-    assert result.stdout.endswith("… and 60 more: --limit 63\n")
+    assert "… and 60 more: --limit 63\n" in result.stdout
 
 
 async def test_a_row_without_an_object_is_found_by_its_id(cli: CliWorld) -> None:
