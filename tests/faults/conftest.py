@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,11 +16,13 @@ from lightkube.config.kubeconfig import KubeConfig
 from rich.console import Console
 
 from faults.audit import install_audit
+from faults.report import REPORT as REPORT_FILE
 from faults.report import FaultReport
 from faults.world import FaultWorld
 from import_core.adapters.kube.client import KubeClient
 from import_local.control import delete_data
 from import_local.demo.manifests import get_worker_pool
+from import_local.folders import ensure_folder
 from import_local.installation import Installation
 from import_local.part_set import Options
 
@@ -26,6 +30,7 @@ WORKERS = 4
 SEED = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(1_000_000))
 LIMITER_CLOCK_SCALE = "20"
 """A provider's window of a minute passes in 3 s: after a loss of Redis all connections wait for one."""
+KEPT_LOGS = REPORT_FILE.with_name("fault-logs")
 REPORT = pytest.StashKey[FaultReport]()
 
 
@@ -38,13 +43,28 @@ def fault_report(pytestconfig: pytest.Config) -> Iterator[FaultReport]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def installation(servers_folder: Path) -> AsyncIterator[Installation]:
-    """An installation that can be broken; crashed containers start again at once."""
+async def installation(servers_folder: Path, request: pytest.FixtureRequest) -> AsyncIterator[Installation]:
+    """An installation that can be broken; crashed containers start again at once.
+
+    When a test has failed, all logs are kept in `.local/fault-logs`.
+    """
     options = Options(durable=False, kubelet=("--crash-backoff", "0"), faults=True)
     holder = "the session of fault tests"
     async with Installation(servers_folder / "breakable", options=options, holder=holder) as running:
         yield running
+        if request.session.testsfailed:
+            await asyncio.to_thread(keep_logs, running)
     await asyncio.to_thread(delete_data, running.state)
+
+
+def keep_logs(installation: Installation) -> None:
+    """Copy the logs of servers, operators and workers; those of an earlier session are replaced."""
+    shutil.rmtree(KEPT_LOGS, ignore_errors=True)
+    ensure_folder(KEPT_LOGS.parent)
+    shutil.copytree(installation.state.logs, KEPT_LOGS)
+    for log in installation.state.kubelet.glob("pods/*/containers/*/*/log*"):
+        pod = json.loads((log.parents[3] / "pod.json").read_text(encoding="utf-8"))["name"]
+        shutil.copy(log, KEPT_LOGS / f"{pod}-{log.parents[1].name}-{log.parent.name}.{log.name}")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +21,8 @@ from faults.report import FaultReport
 from faults.statuses import StatusRecorder
 from faults.world import Fault, FaultWorld
 from import_core.domain.reopening import RETRY_ITEMS_ANNOTATION
+
+log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 240.0
 OBJECTS_SECONDS = 60.0
@@ -50,11 +53,16 @@ class Scenario:
     recorder: StatusRecorder
     report: FaultReport
     faults: list[Fault] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic, kw_only=True)
 
     async def submit(self) -> None:
         """Submit all jobs of the load."""
         await submit(self.world, self.load)
+        self.note("submitted")
+
+    def note(self, what: str) -> None:
+        """Tell a person who watches (`--log-cli-level=INFO`) where the scenario stands."""
+        log.info("%s: %s after %.1f s", self.load.scenario, what, time.monotonic() - self.started)
 
     def submitting(self) -> asyncio.Task[None]:
         """Submit while other things happen; await the task in the end."""
@@ -72,6 +80,7 @@ class Scenario:
             return (await self.states())[1] >= number
 
         await self.world.eventually(look, f"{number} jobs run", seconds=seconds)
+        self.note(f"{number} jobs run")
 
     async def settle(self, *, seconds: float = SETTLE_SECONDS) -> None:
         """Wait until every job has ended, every object says so, and Redis has forgotten them.
@@ -87,6 +96,7 @@ class Scenario:
                 return False
 
         if await _within(seconds, rows_ended):
+            self.note("all rows have ended")
             await self.recorder.until_final(expected, seconds=OBJECTS_SECONDS)
             names = await self.names()
 
@@ -94,6 +104,7 @@ class Scenario:
                 return not await check_queue(self.world, names)
 
             await _within(QUEUE_SECONDS, queue_is_empty)
+        self.note("settled")
 
     async def names(self) -> dict[str, str]:
         """The jobs' names by the ids of their rows."""
@@ -133,7 +144,9 @@ class Scenario:
 
     async def check(self, expectation: Expectation | None = None) -> Checked:
         """Read everything and look for what is not as promised."""
-        return await check(self.world, self.load, self.recorder, expectation)
+        checked = await check(self.world, self.load, self.recorder, expectation)
+        self.note(f"checked, {len(checked.findings)} findings")
+        return checked
 
     def tell(
         self, fault: str, recovery: Recovery, *, bound: str | None = None, times: int | None = None
@@ -165,11 +178,12 @@ async def scenario(
     `name` is lower-case letters and digits, and unlike any other scenario's of the session.
     """
     load = plan_load(world, name, jobs=jobs, companies=companies, latency_seconds=latency_seconds)
+    started = time.monotonic()
     await connect_companies(world, load)
     recorder = StatusRecorder(world.installation.kubeconfig, load.labels)
     try:
         async with recorder.recording():
-            yield Scenario(world, load, recorder, report)
+            yield Scenario(world, load, recorder, report, started=started)
     finally:
         await forget(world, load)
 

@@ -17,10 +17,6 @@ from faults.world import Fault, FaultWorld, PodProcess
 from import_core.adapters.postgres.claims import LEASE_SECONDS
 
 EVICTIONS = 3
-HELD = """
-SELECT k.job_id, k.claim_id::text FROM imports.claim k JOIN imports.worker w USING (worker_id)
-WHERE w.pod_name = %s
-"""
 MOVED_ON = """
 SELECT count(*) FROM unnest(%s::text[]) AS held (job_id) JOIN "ProductImportJob" j ON j.id = held.job_id
 LEFT JOIN imports.claim k ON k.job_id = j.id
@@ -58,27 +54,16 @@ async def test_evicted_workers_hand_back_what_they_have(world: FaultWorld, fault
         assert all(job.deaths == 0 for job in checked.jobs), "an evicted worker hands its jobs back"
 
 
-async def busiest_worker(world: FaultWorld) -> tuple[PodProcess, dict[str, str]]:
-    """A worker with claims, and these: claim ids by job id."""
-
-    async def look() -> tuple[PodProcess, dict[str, str]] | None:
-        found = [(worker, dict(await world.rows(HELD, worker.pod))) for worker in world.workers()]
-        best = max(found, key=lambda entry: len(entry[1]))
-        return best if len(best[1]) >= 3 else None
-
-    return await world.eventually(look, "a worker holds 3 jobs", seconds=60)
-
-
 @pytest.mark.long
 async def test_a_worker_that_sleeps_past_its_lease_changes_nothing_when_it_wakes(
     world: FaultWorld, fault_report: FaultReport
 ) -> None:
     async with scenario(world, fault_report, "asleep", latency_seconds=1.0) as running:
         await running.submit()
-        worker, _ = await busiest_worker(world)
+        worker = await world.busiest()
         running.faults.append(world.signal(worker, signal.SIGSTOP, "worker stopped"))
         try:
-            held = dict(await world.rows(HELD, worker.pod))
+            held = await world.held_by(worker)
             assert held, "the worker had just finished all it had"
 
             async def moved_on() -> bool:

@@ -30,6 +30,13 @@ OPERATOR = "import-operator"
 WORKERS = "product-imports-workers"
 POLL_SECONDS = 0.25
 SQL_SECONDS = 30.0
+HELD = """
+SELECT w.pod_name, count(*) FROM imports.claim k JOIN imports.worker w USING (worker_id) GROUP BY w.pod_name
+"""
+HELD_BY = """
+SELECT k.job_id, k.claim_id FROM imports.claim k JOIN imports.worker w USING (worker_id)
+WHERE w.pod_name = %s
+"""
 
 Found = TypeVar("Found")
 
@@ -42,6 +49,11 @@ class PodProcess:
     uid: str
     process: ProcessId
     folder: Path
+
+    @property
+    def started_at(self) -> datetime:
+        """When the process was started, by this machine's clock."""
+        return datetime.fromtimestamp((self.folder / "child").stat().st_mtime, UTC)
 
     @property
     def is_alive(self) -> bool:
@@ -111,6 +123,31 @@ class FaultWorld(World):
     def workers(self) -> list[PodProcess]:
         """Worker processes that run now, in the order of their pods' names."""
         return self._processes(f"{WORKERS}-", "worker")
+
+    async def ready(self) -> list[PodProcess]:
+        """Worker processes that have started in full: each has entered itself in PostgreSQL."""
+        entered = dict(
+            await self.rows("SELECT pod_uid, max(started_at) FROM imports.worker GROUP BY pod_uid")
+        )
+        return [
+            worker
+            for worker in self.workers()
+            if worker.uid in entered and entered[worker.uid] >= worker.started_at
+        ]
+
+    async def busiest(self, *, jobs: int = 3) -> PodProcess:
+        """The worker that holds most jobs, once one holds at least so many."""
+
+        async def look() -> PodProcess | None:
+            held = {str(row[0]): int(row[1]) for row in await self.rows(HELD)}
+            best = max(self.workers(), key=lambda worker: held.get(worker.pod, 0), default=None)
+            return best if best is not None and held.get(best.pod, 0) >= jobs else None
+
+        return await self.eventually(look, f"a worker holds {jobs} jobs", seconds=60)
+
+    async def held_by(self, worker: PodProcess) -> dict[str, str]:
+        """What the worker's pod holds: claim ids by job id."""
+        return {str(row[0]): str(row[1]) for row in await self.rows(HELD_BY, worker.pod)}
 
     def operators(self) -> list[PodProcess]:
         """Operator processes that run now."""
