@@ -7,14 +7,10 @@ from typing import Any
 
 from rich.console import Console
 
+from import_cli.finding import find_job
 from import_cli.printing import print_json, print_table, say
-from import_cli.sources import NoDatabaseError, Sources, Stores, UsageError, is_object_name
-from import_core.adapters.kube.resources import IMPORT_JOB
+from import_cli.sources import Sources
 from import_core.adapters.postgres.reports import ItemFailure, ReasonCount
-from import_core.domain.jobs import JobRow
-from import_core.domain.projection import PHASES
-from import_core.domain.projection import message as message_of
-from import_core.domain.resources.import_job import JobPhase
 
 MAX_ITEMS = 10_000
 
@@ -47,45 +43,12 @@ async def run(sources: Sources, console: Console, *, job: str, limit: int, as_js
 
 async def collect(sources: Sources, job: str, limit: int, *, documents: bool = False) -> ErrorReport:
     """Read the job by its object's name, or by its row's id where it has no object (any more)."""
-    try:
-        async with sources.stores() as stores:
-            found = (
-                await sources.kube.get(IMPORT_JOB, sources.namespace, job) if is_object_name(job) else None
-            )
-            row = await _row(stores, sources.namespace, job, found)
-            if found is None and row is None:
-                raise UsageError(
-                    f"There is no ImportJob {job} in namespace {sources.namespace}, and no row with that id"
-                )
-            job_id = row.id if row else _id(found or {})
-            total, reasons = await stores.reports.item_failure_reasons(job_id)
-            items = await stores.reports.item_failures(job_id, limit=limit, documents=documents)
-    except NoDatabaseError as error:
-        raise UsageError("Failed items are kept in PostgreSQL: set DATABASE_URL") from error
-    phase, message = _standing(row, found or {})
-    return ErrorReport(job, job_id, phase, message, reasons, total, items)
-
-
-def _standing(row: JobRow | None, found: dict[str, Any]) -> tuple[str, str | None]:
-    """Phase and message. The row is authoritative; the object alone knows why a job was not recorded."""
-    if row is not None:
-        return PHASES[row.state].value, message_of(row)
-    status = found.get("status") or {}
-    return str(status.get("phase") or JobPhase.PENDING.value), status.get("message")
-
-
-async def _row(stores: Stores, namespace: str, job: str, found: dict[str, Any] | None) -> JobRow | None:
-    job_id: str | None = _id(found) if found else job
-    row = (await stores.jobs.read([str(job_id)])).get(str(job_id))
-    if row is None and found is None:
-        # The history outlives the object, and people know a job by its name.
-        job_id = await stores.reports.newest_finished(namespace, job)
-        row = (await stores.jobs.read([job_id])).get(job_id) if job_id else None
-    return row
-
-
-def _id(body: dict[str, Any]) -> str:
-    return str((body.get("status") or {}).get("jobId") or body["metadata"]["uid"])
+    async with sources.needed_stores("Failed items are kept in PostgreSQL") as stores:
+        found = await find_job(sources, stores, job)
+        total, reasons = await stores.reports.item_failure_reasons(found.id)
+        items = await stores.reports.item_failures(found.id, limit=limit, documents=documents)
+    phase, message = found.standing()
+    return ErrorReport(job, found.id, phase, message, reasons, total, items)
 
 
 def show(report: ErrorReport, console: Console, limit: int) -> None:

@@ -1,30 +1,31 @@
-"""`kubectl imports`: what a person on call asks first. kubectl finds this program by its name, kubectl-imports."""
+"""`kubectl imports`: what a person on call asks and does. kubectl finds this program by its name, kubectl-imports."""
 
 from __future__ import annotations
 
-import asyncio
 import io
 import logging
 import sys
-from collections.abc import Awaitable, Callable
-from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from import_cli import errors_command, status_command, watch_command
-from import_cli.printing import say
-from import_cli.sources import DEFAULT_NAMESPACE, Sources, UsageError
-from import_core.domain.errors import ImportOperatorError
-
-EXIT_USAGE = 2
-EXIT_UNAVAILABLE = 3
-EXIT_INTERRUPTED = 130
+from import_cli import (
+    confirm_command,
+    errors_command,
+    orphans_command,
+    queue_commands,
+    retry_command,
+    retry_failed_command,
+    status_command,
+    watch_command,
+)
+from import_cli.retry_failed_command import Wanted
+from import_cli.running import AnyJob, DryRun, Namespace, Output, OutputOption, Yes, run_command
+from import_cli.sources import DEFAULT_NAMESPACE
 
 _EXIT_CODES = (
-    "Exit codes: 0 done (watch: succeeded); 1 watch: failed, cancelled or deleted; 2 wrong usage, no such job or"
-    " --timeout over; 3 something does not answer, or refuses."
+    "Exit codes: 0 done (watch: succeeded); 1 watch: failed, cancelled or deleted; 2 wrong usage, no such job,"
+    " --yes missing or --timeout over; 3 something does not answer, or refuses."
 )
 
 app = typer.Typer(
@@ -37,17 +38,9 @@ app = typer.Typer(
 )
 
 
-class Output(StrEnum):
-    """How to print."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-Namespace = Annotated[
-    str, typer.Option("--namespace", "-n", envvar="IMPORTS_NAMESPACE", help="Namespace of the objects.")
+QueueArgument = Annotated[
+    str | None, typer.Argument(help="Name of the queue; not needed where the namespace's pools serve one.")
 ]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="text for people, json for programs.")]
 
 
 @app.callback()
@@ -55,13 +48,14 @@ def imports() -> None:
     """Imports on this cluster: what runs, what waits, what went wrong.
 
     Uses your kubeconfig; what only the database knows (places in the queue, failed items) needs DATABASE_URL.
+    Commands that change something take --dry-run.
     """
 
 
 @app.command(epilog="Examples: kubectl imports status; kubectl imports status -o json | jq .depth")
 def status(namespace: Namespace = DEFAULT_NAMESPACE, output: OutputOption = Output.TEXT) -> None:
     """One screen: depth, workers, jobs by state, providers, the last errors."""
-    _run(
+    run_command(
         namespace,
         lambda sources, console: status_command.run(sources, console, as_json=output is Output.JSON),
     )
@@ -74,7 +68,7 @@ def watch(
     timeout: Annotated[int, typer.Option(help="Give up after so many seconds; 0: never.", min=0)] = 0,
 ) -> None:
     """Follow one job: progress bar, place in the queue, estimated time."""
-    _run(
+    run_command(
         namespace,
         lambda sources, console: watch_command.run(
             sources, console, job=job, timeout_seconds=timeout or None
@@ -84,9 +78,7 @@ def watch(
 
 @app.command(epilog="Example: kubectl imports errors acme-autumn --limit 1000 -o json")
 def errors(
-    job: Annotated[
-        str, typer.Argument(help="Name of the ImportJob, or id of its row where it has no object.")
-    ],
+    job: AnyJob,
     namespace: Namespace = DEFAULT_NAMESPACE,
     limit: Annotated[
         int, typer.Option(help="At most so many items.", min=1, max=errors_command.MAX_ITEMS)
@@ -94,7 +86,7 @@ def errors(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """The job's own error, and the products and images that could not be imported."""
-    _run(
+    run_command(
         namespace,
         lambda sources, console: errors_command.run(
             sources, console, job=job, limit=limit, as_json=output is Output.JSON
@@ -102,24 +94,156 @@ def errors(
     )
 
 
-def _run(namespace: str, command: Callable[[Sources, Console], Awaitable[int]]) -> None:
-    console, problems = Console(), Console(stderr=True)
+@app.command(
+    name="retry-failed",
+    epilog="Examples: kubectl imports retry-failed --since 2h --reason ProviderUnavailable --dry-run;"
+    " kubectl imports retry-failed --company acme --since 2026-11-23T08:00Z -o json",
+)
+def retry_failed(
+    *,
+    since: Annotated[
+        str | None, typer.Option(help="Failed since: a duration (90s, 30m, 2h, 3d, 1w) or a time (ISO 8601).")
+    ] = None,
+    company: Annotated[str | None, typer.Option(help="Only jobs of this company.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Only jobs of this ImportProvider.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only jobs that failed for this reason.")] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Run failed jobs again from the start, once the cause is out of the way."""
+    run_command(
+        namespace,
+        lambda sources, console: retry_failed_command.run(
+            *(sources, console),
+            wanted=Wanted(since, company, provider, reason),
+            dry_run=dry_run,
+            yes=yes,
+            as_json=output is Output.JSON,
+        ),
+    )
 
-    async def run() -> int:
-        async with Sources(namespace) as sources:
-            return await command(sources, console)
 
-    try:
-        code = asyncio.run(run())
-    except UsageError as error:
-        say(problems, str(error), style="red")
-        code = EXIT_USAGE
-    except ImportOperatorError as error:
-        say(problems, str(error), style="red")
-        code = EXIT_UNAVAILABLE
-    except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED
-    raise typer.Exit(code)
+@app.command(epilog="Example: kubectl imports retry acme-autumn && kubectl imports watch acme-autumn")
+def retry(
+    job: AnyJob,
+    dry_run: DryRun = False,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Run one finished job again from the start."""
+    _retry(job, namespace, items_only=False, dry_run=dry_run, output=output)
+
+
+@app.command(
+    name="retry-items",
+    epilog="Examples: kubectl imports retry-items acme-autumn --dry-run; kubectl imports retry-items acme-autumn",
+)
+def retry_items(
+    job: AnyJob,
+    dry_run: DryRun = False,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Import only the failed products and images of a finished job again."""
+    _retry(job, namespace, items_only=True, dry_run=dry_run, output=output)
+
+
+def _retry(job: str, namespace: str, *, items_only: bool, dry_run: bool, output: Output) -> None:
+    run_command(
+        namespace,
+        lambda sources, console: retry_command.run(
+            *(sources, console),
+            job=job,
+            items_only=items_only,
+            dry_run=dry_run,
+            as_json=output is Output.JSON,
+        ),
+    )
+
+
+@app.command(
+    name="requeue-orphans",
+    epilog="Example: kubectl imports requeue-orphans --dry-run. Needs DATABASE_URL and REDIS_URL.",
+)
+def requeue_orphans(
+    dry_run: DryRun = False, namespace: Namespace = DEFAULT_NAMESPACE, output: OutputOption = Output.TEXT
+) -> None:
+    """Hand over again what Redis forgot, now: the operator does so by itself every few seconds."""
+    run_command(
+        namespace,
+        lambda sources, console: orphans_command.run(
+            sources, console, dry_run=dry_run, as_json=output is Output.JSON
+        ),
+    )
+
+
+@app.command(
+    epilog="Examples: kubectl imports drain --reason 'database upgrade' --wait --timeout 600;"
+    " kubectl imports drain product-imports --dry-run"
+)
+def drain(
+    queue: QueueArgument = None,
+    *,
+    reason: Annotated[str | None, typer.Option(help="Shown to whoever asks why nothing starts.")] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until no job of the queue is under way.")
+    ] = False,
+    timeout: Annotated[
+        int, typer.Option(help="With --wait: give up after so many seconds; 0: never.", min=0)
+    ] = 0,
+    dry_run: DryRun = False,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Pause a queue: jobs under way go on, no other one starts until it is resumed."""
+    run_command(
+        namespace,
+        lambda sources, console: queue_commands.drain(
+            *(sources, console),
+            queue=queue,
+            reason=reason,
+            waiting=queue_commands.Waiting(wait, timeout or None),
+            dry_run=dry_run,
+            as_json=output is Output.JSON,
+        ),
+    )
+
+
+@app.command(epilog="Examples: kubectl imports resume; kubectl imports resume product-imports --dry-run")
+def resume(
+    queue: QueueArgument = None,
+    dry_run: DryRun = False,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Let a paused queue hand out jobs again."""
+    run_command(
+        namespace,
+        lambda sources, console: queue_commands.resume(
+            sources, console, queue=queue, dry_run=dry_run, as_json=output is Output.JSON
+        ),
+    )
+
+
+@app.command(
+    name="confirm-cancellations",
+    epilog="Examples: kubectl imports confirm-cancellations --dry-run; kubectl imports confirm-cancellations",
+)
+def confirm_cancellations(
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Confirm that the jobs whose objects are gone were deleted on purpose, and may be cancelled."""
+    run_command(
+        namespace,
+        lambda sources, console: confirm_command.run(
+            sources, console, dry_run=dry_run, yes=yes, as_json=output is Output.JSON
+        ),
+    )
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Where the commands get their answers: the API server always, PostgreSQL when DATABASE_URL is set."""
+"""Where the commands get their answers: the API server always, PostgreSQL and Redis when their URLs are set."""
 
 from __future__ import annotations
 
@@ -8,14 +8,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.dispatching import DispatchStore
+from import_core.adapters.postgres.guard import GuardStore
 from import_core.adapters.postgres.jobs import JobStore
+from import_core.adapters.postgres.queue_state import QueueStateStore
+from import_core.adapters.postgres.reopening import ReopeningStore
 from import_core.adapters.postgres.reports import ReportStore, readable
 from import_core.domain.errors import DatabaseUnavailableError, ImportOperatorError
 
+if TYPE_CHECKING:
+    from import_core.adapters.redis.queue import JobQueue
+
+FIELD_MANAGER = "kubectl-imports"
+"""Who changed an annotation, as the object's managedFields say."""
 DEFAULT_NAMESPACE = "imports"
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:@\[\]]*)(:[0-9]+)?")
@@ -38,6 +48,10 @@ class Stores:
 
     jobs: JobStore
     reports: ReportStore
+    reopening: ReopeningStore
+    dispatching: DispatchStore
+    queues: QueueStateStore
+    guards: GuardStore
 
 
 class Sources:
@@ -54,7 +68,7 @@ class Sources:
         url = os.environ.get("DATABASE_URL")
         if url:
             check_database_url(url)
-        self.kube = KubeClient()
+        self.kube = KubeClient(field_manager=FIELD_MANAGER)
         self._database = Database(url, application="kubectl-imports", minimum=0, maximum=2) if url else None
         self._answered = False
 
@@ -71,6 +85,36 @@ class Sources:
                 await self._database.close()
 
     @asynccontextmanager
+    async def needed_stores(self, why: str) -> AsyncIterator[Stores]:
+        """Ask PostgreSQL, as `stores`; without DATABASE_URL, raise UsageError that says why it is needed."""
+        try:
+            async with self.stores() as stores:
+                yield stores
+        except NoDatabaseError as error:
+            raise UsageError(f"{why}: set DATABASE_URL") from error
+
+    @asynccontextmanager
+    async def queue(self, name: str) -> AsyncIterator[JobQueue]:
+        """Ask Redis. Raises UsageError without a usable REDIS_URL; QueueUnavailableError when it is asked."""
+        url = os.environ.get("REDIS_URL")
+        if not url:
+            raise UsageError("What was handed over is in Redis: set REDIS_URL")
+        # Loaded here: it would slow down every other command.
+        from import_core.adapters.redis.queue import JobQueue, connect
+
+        try:
+            client = connect(url, client_name=FIELD_MANAGER)
+        except ValueError as error:
+            # Not the parser's text: it quotes the address, and so the password.
+            raise UsageError(
+                "REDIS_URL must be redis://[:password@]host:port/0, or rediss:// for TLS"
+            ) from error
+        try:
+            yield JobQueue(client, name)
+        finally:
+            await client.aclose()
+
+    @asynccontextmanager
     async def stores(self) -> AsyncIterator[Stores]:
         """Ask PostgreSQL. Raises NoDatabaseError, DatabaseUnavailableError or SchemaMismatchError."""
         if self._database is None:
@@ -82,7 +126,14 @@ class Sources:
                     await (await self._database.dedicated()).close()
                     await self._database.open()
                     self._answered = True
-                yield Stores(JobStore(self._database), ReportStore(self._database))
+                yield Stores(
+                    JobStore(self._database),
+                    ReportStore(self._database),
+                    ReopeningStore(self._database),
+                    DispatchStore(self._database),
+                    QueueStateStore(self._database),
+                    GuardStore(self._database),
+                )
         except DatabaseUnavailableError:
             self._answered = False
             raise

@@ -8,11 +8,14 @@ from typing import Any
 
 from rich.console import Console
 
+from import_cli.confirm_command import withheld_since
 from import_cli.printing import print_json, print_table, say
-from import_cli.sources import Sources
+from import_cli.queue_commands import paused_since
+from import_cli.sources import DEFAULT_NAMESPACE, Sources
 from import_cli.status_report import (
     FROM_ROWS,
     Depth,
+    Held,
     Jobs,
     LastError,
     Pool,
@@ -41,6 +44,7 @@ def show(report: StatusReport, console: Console) -> None:
     """Print the report for people."""
     for note in report.notes:
         say(console, f"Note: {note}", style="yellow")
+    _show_held(report.jobs.held, console, report.namespace)
     say(console, f"Depth: {_depth(report.jobs.depth)}", style="bold")
     say(console, f"Jobs:  {_counts(report.jobs)}", style="bold")
     if report.pools:
@@ -58,6 +62,23 @@ def show(report: StatusReport, console: Console) -> None:
             console,
             ("LAST ERRORS", "AT", "COMPANY", "REASON", "MESSAGE"),
             [_error_row(error, report.namespace) for error in report.jobs.last_errors],
+        )
+
+
+def _show_held(held: Held, console: Console, namespace: str) -> None:
+    """What stands still until a person says otherwise, with the command that does."""
+    where = "" if namespace == DEFAULT_NAMESPACE else f" -n {namespace}"
+    for queue, state in held.paused.items():
+        say(
+            console,
+            f"Queue {queue} is {paused_since(state)}: kubectl imports resume {queue}{where}",
+            style="red",
+        )
+    if held.guard is not None:
+        say(
+            console,
+            f"{withheld_since(held.guard)}: kubectl imports confirm-cancellations{where}",
+            style="red",
         )
 
 
@@ -127,6 +148,10 @@ def _document(report: StatusReport) -> dict[str, Any]:
         "pools": [_camel(asdict(pool)) for pool in report.pools],
         "providers": [_camel(asdict(provider)) for provider in report.providers],
         "lastErrors": [_camel(asdict(error)) for error in jobs.last_errors],
+        "pausedQueues": [
+            {"queue": queue, **_camel(asdict(state))} for queue, state in jobs.held.paused.items()
+        ],
+        "withheldCancellations": _camel(asdict(jobs.held.guard)) if jobs.held.guard is not None else None,
         "notes": report.notes,
     }
 

@@ -6,18 +6,20 @@ import asyncio
 import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from import_cli.sources import NoDatabaseError, Sources
+from import_cli.sources import NoDatabaseError, Sources, Stores
 from import_core.adapters.kube.resources import IMPORT_JOB, IMPORT_PROVIDER, WORKER_POOL
 from import_core.adapters.postgres.jobs import DEPTH_CAP
+from import_core.adapters.postgres.queue_state import QueueState
 from import_core.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 from import_core.domain.jobs import DEFAULT_QUEUE, JobState
 from import_core.domain.projection import PHASES
 from import_core.domain.resources.common import format_timestamp
 from import_core.domain.resources.conditions import get_condition
 from import_core.domain.resources.import_job import JobPhase
+from import_core.domain.vanished import Guard
 
 LAST_ERRORS = 5
 FROM_ROWS = "PostgreSQL"
@@ -80,6 +82,14 @@ class LastError:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What waits for a person: paused queues by name, and the guard where it withholds cancellations."""
+
+    paused: dict[str, QueueState] = field(default_factory=dict)
+    guard: Guard | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Jobs:
     """What is asked of the database, or else taken from the objects; `counts` by phase, up to STATE_CAP."""
 
@@ -87,6 +97,7 @@ class Jobs:
     counts: dict[str, int]
     counted_in: str
     last_errors: list[LastError]
+    held: Held = field(default_factory=Held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +119,12 @@ async def collect(sources: Sources) -> StatusReport:
     try:
         jobs = await _jobs_of_rows(sources, sorted({pool.queue or DEFAULT_QUEUE for pool in pools}))
     except NoDatabaseError:
-        notes.append("DATABASE_URL is not set: jobs without an object are not counted")
+        notes.append(
+            "DATABASE_URL is not set: jobs without an object are not counted, paused queues not known"
+        )
     except (DatabaseUnavailableError, SchemaMismatchError) as error:
         notes.append(
-            f"{error}. Shown is what the objects say; it may be old, and jobs without one are missing"
+            f"{error}. Shown is what the objects say; it may be old; jobs without one and paused queues are missing"
         )
     if jobs is None:
         jobs = await _jobs_of_objects(sources, queues)
@@ -143,6 +156,7 @@ async def _jobs_of_rows(sources: Sources, queues: Sequence[str]) -> Jobs:
         depths = await stores.jobs.depth(queues or [DEFAULT_QUEUE])
         states = await stores.reports.states([state.value for state in JobState])
         failures = await stores.reports.recent_failures(limit=LAST_ERRORS)
+        held = await _held(stores, sources.namespace, queues or [DEFAULT_QUEUE])
     return Jobs(
         Depth(
             sum(depth.total for depth in depths.values()),
@@ -164,6 +178,16 @@ async def _jobs_of_rows(sources: Sources, queues: Sequence[str]) -> Jobs:
             )
             for failure in failures
         ],
+        held,
+    )
+
+
+async def _held(stores: Stores, namespace: str, queues: Sequence[str]) -> Held:
+    states = await stores.queues.read(queues)
+    guard = await stores.guards.read(namespace)
+    return Held(
+        {queue: state for queue, state in states.items() if state.paused},
+        guard if guard is not None and guard.withheld else None,
     )
 
 

@@ -126,11 +126,17 @@ class WatchView:
 def outlook(
     row: JobRow, *, now: datetime, place: int = 0, running: int = 0, average_seconds: float | None = None
 ) -> str:
-    """In words: how long a running job still takes, or when a waiting one starts; empty where unknown."""
+    """In words: how long a running job still takes, or when a waiting one starts; empty where neither is asked.
+
+    Both from measured rates; where nothing was measured they are "unknown", never a guess.
+    """
     if row.state is JobState.IN_PROGRESS:
-        return about(seconds_until_done(row.progress, started_at=row.started_at, now=now), "to go")
+        seconds = seconds_until_done(row.progress, started_at=row.started_at, now=now)
+        return about(seconds, "to go") or "time to go unknown"
     if row.state is not JobState.PENDING or row.suspended:
         return ""
+    if row.queue_paused:
+        return "start unknown, the queue is paused"
     if row.not_before is not None and row.not_before > now:
         return about((row.not_before - now).total_seconds(), "until it is due")
     if place >= DEPTH_CAP:
@@ -140,9 +146,9 @@ def outlook(
     else:
         ahead = "next in the queue"
     start = seconds_until_start(place=place, running=running, average_seconds=average_seconds)
-    if start is None or not place:
+    if not place:
         return ahead
-    return f"{ahead}, {about(start, 'until it starts')}"
+    return f"{ahead}, {about(start, 'until it starts') or 'start unknown'}"
 
 
 def about(seconds: float | None, what: str) -> str:

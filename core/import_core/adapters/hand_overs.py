@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from import_core.adapters.postgres.dispatching import DispatchStore
-from import_core.adapters.redis.queue import JobQueue
 from import_core.domain.jobs import Message
+
+if TYPE_CHECKING:
+    # A command line that asks for the scan alone does not load the client of Redis with it.
+    from import_core.adapters.redis.queue import JobQueue
 
 OVERDUE_SECONDS = 15.0
 """A hand-over that nobody has claimed for so long is looked for in Redis (docs/reference/lifecycle.md)."""

@@ -1,6 +1,7 @@
 """The commands' wording, and what they accept, without any server."""
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -102,7 +103,9 @@ def test_object_names_are_subdomains() -> None:
             {"place": 1, "running": 2, "average_seconds": 60.0},
             "about 1 job ahead, about 30 s until it starts",
         ),
-        ({"place": 1200}, "about 1,200 jobs ahead"),
+        ({"place": 1200}, "about 1,200 jobs ahead, start unknown"),
+        ({"place": 1200, "running": 3}, "about 1,200 jobs ahead, start unknown"),
+        ({"place": 1200, "average_seconds": 60.0}, "about 1,200 jobs ahead, start unknown"),
         (
             {"place": DEPTH_CAP, "running": 100, "average_seconds": 60.0},
             "over 20,000 jobs ahead, about 3.3 h until it starts",
@@ -116,13 +119,24 @@ def test_a_waiting_job_has_a_place_and_a_time_where_known(values: dict[str, Any]
 def test_a_job_that_is_held_or_done_has_no_outlook() -> None:
     assert outlook(job_row(suspended=True), now=NOW) == ""
     assert outlook(job_row(state=domain.JobState.FAILED), now=NOW) == ""
-    assert outlook(job_row(state=domain.JobState.IN_PROGRESS), now=NOW) == ""
+
+
+def test_what_was_not_measured_is_unknown() -> None:
+    running = job_row(state=domain.JobState.IN_PROGRESS, started_at=NOW - timedelta(seconds=10))
+    assert outlook(running, now=NOW) == "time to go unknown"
+    moving = domain.Progress(products_total=30, products_imported=10)
+    known = replace(running, progress=moving)
+    assert outlook(known, now=NOW) == "about 20 s to go"
+    paused = job_row(queue_paused=True)
+    assert outlook(paused, now=NOW, place=1, running=2, average_seconds=60.0) == (
+        "start unknown, the queue is paused"
+    )
 
 
 def test_a_job_that_is_due_later_says_when_and_once_due_its_place() -> None:
     later = job_row(not_before=NOW + timedelta(seconds=25))
     assert outlook(later, now=NOW, place=3) == "about 25 s until it is due"
-    assert outlook(later, now=NOW + timedelta(seconds=26), place=3) == "about 3 jobs ahead"
+    assert outlook(later, now=NOW + timedelta(seconds=26), place=3) == "about 3 jobs ahead, start unknown"
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
-"""Read-only questions that people ask: failures of late, failed items, how long jobs take."""
+"""Read-only questions that people ask: failures, failed items, how long jobs take."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import psycopg
 
@@ -18,6 +18,9 @@ STATE_CAP = 100_001
 RECENT = 500
 NAMED = 10_000
 REASONS = 50
+FAILED_PAGE = 5000
+MEASURED_SECONDS = 86_400.0
+"""Older jobs say nothing about how fast jobs run now."""
 
 # All by (status, "createdAt"): newest rows first, never the whole history. Of the newest jobs those that
 # failed last: a job may have waited long before it failed.
@@ -31,6 +34,7 @@ AVERAGE_DURATION = """
 SELECT extract(epoch FROM avg("completedAt" - "startedAt"))::float8 FROM (
     SELECT "startedAt", "completedAt" FROM "ProductImportJob"
     WHERE status = 'COMPLETED' ORDER BY "createdAt" DESC LIMIT %s) recent
+WHERE "completedAt" > now() - %s * interval '1 second'
 """
 STATES = """
 SELECT s.state, (SELECT count(*) FROM (SELECT FROM "ProductImportJob" WHERE status = s.state LIMIT %s) n)
@@ -41,6 +45,23 @@ SELECT newest.id FROM unnest(ARRAY['FAILED', 'COMPLETED', 'CANCELLED']) AS s (st
     SELECT id, namespace, "objectName", "createdAt" FROM "ProductImportJob"
     WHERE status = s.state ORDER BY "createdAt" DESC LIMIT %s) newest
 WHERE newest.namespace = %s AND newest."objectName" = %s ORDER BY newest."createdAt" DESC LIMIT 1
+"""
+# By keyset over (status, "createdAt"): each statement reads one page of rows however few of them match, and
+# returns the page's last key also when none does. A retry makes a row's end later than `before` or none.
+FAILED_JOBS = """
+WITH page AS (
+    SELECT id, "createdAt", namespace, "objectName", "objectUid", "companyId", provider, "failureReason",
+        coalesce("completedAt", "updatedAt") AS ended
+    FROM "ProductImportJob" WHERE status = 'FAILED' AND ("createdAt", id) > (%(after)s, %(after_id)s)
+    ORDER BY "createdAt", id LIMIT %(limit)s),
+last AS (SELECT "createdAt", id FROM page ORDER BY "createdAt" DESC, id DESC LIMIT 1)
+SELECT last."createdAt", last.id, p.id, p."objectName", p."objectUid", p."companyId", p.provider, p."failureReason"
+FROM last LEFT JOIN page p ON coalesce(p.namespace, %(namespace)s) = %(namespace)s AND p.ended <= %(before)s
+    AND (%(since)s::timestamptz IS NULL OR p.ended >= %(since)s)
+    AND (%(company)s::text IS NULL OR p."companyId" = %(company)s)
+    AND (%(provider)s::text IS NULL OR p.provider = %(provider)s)
+    AND (%(reason)s::text IS NULL OR p."failureReason" = %(reason)s)
+ORDER BY p."createdAt", p.id
 """
 ITEM_ERRORS = """
 SELECT external_id, stage, url, reason, message, created_at, {document} FROM imports.item_error
@@ -64,6 +85,33 @@ class Failure:
     reason: str | None
     message: str | None
     completed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedJob:
+    """A failed row; `object_uid` None: it came from no object."""
+
+    job_id: str
+    name: str | None
+    object_uid: str | None
+    company_id: str
+    provider: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedFilter:
+    """Which failed jobs are meant: those of a namespace and those of none, that ended from `since` to `before`.
+
+    None: any.
+    """
+
+    namespace: str
+    before: datetime
+    since: datetime | None = None
+    company: str | None = None
+    provider: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +162,25 @@ async def readable() -> AsyncIterator[None]:
         raise DatabaseUnavailableError("PostgreSQL's driver does not understand the address") from error
 
 
+@asynccontextmanager
+async def writable(purpose: str) -> AsyncIterator[None]:
+    """Turn the refusal of a write into an error that says what `purpose` needs ("to pause a queue").
+
+    Raises DatabaseUnavailableError.
+    """
+    advice = f"a database user that may write is needed {purpose}: docs/reference/command-line.md#rights"
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise DatabaseUnavailableError(
+            f"PostgreSQL refuses: {error.diag.message_primary}; {advice}"
+        ) from error
+    except DatabaseUnavailableError as error:
+        if isinstance(error.__cause__, psycopg.errors.ReadOnlySqlTransaction):
+            raise DatabaseUnavailableError(f"PostgreSQL is read-only here; {advice}") from error
+        raise
+
+
 class ReportStore:
     """Reports from PostgreSQL. Methods raise DatabaseUnavailableError when it is away."""
 
@@ -126,10 +193,40 @@ class ReportStore:
             cursor = await connection.execute(RECENT_FAILURES, (RECENT, limit))
             return [Failure(*row) for row in await cursor.fetchall()]
 
-    async def average_duration(self, *, of: int = 200) -> float | None:
-        """Mean seconds from start to end of the newest completed jobs; None where there are none."""
+    async def moment(self) -> datetime:
+        """The database's time, by which rows are dated."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(AVERAGE_DURATION, (of,))
+            row = await (await connection.execute("SELECT clock_timestamp()")).fetchone()
+        if row is None:
+            raise DatabaseUnavailableError("PostgreSQL did not tell its time")
+        return cast(datetime, row[0])
+
+    async def failed_jobs(
+        self, wanted: FailedFilter, *, page_size: int = FAILED_PAGE
+    ) -> AsyncIterator[list[FailedJob]]:
+        """Failed jobs in the order of their creation, in pages of at most `page_size`; none is met twice."""
+        position: dict[str, Any] = {
+            **asdict(wanted),
+            "after": datetime.min.replace(tzinfo=UTC),
+            "after_id": "",
+            "limit": page_size,
+        }
+        while True:
+            async with self._database.connection() as connection:
+                rows = await (await connection.execute(FAILED_JOBS, position)).fetchall()
+            if not rows:
+                return
+            found = [FailedJob(*row[2:]) for row in rows if row[2] is not None]
+            if found:
+                yield found
+            position |= {"after": rows[0][0], "after_id": rows[0][1]}
+
+    async def average_duration(
+        self, *, of: int = 200, within_seconds: float = MEASURED_SECONDS
+    ) -> float | None:
+        """Mean seconds from start to end of the newest completed jobs that ended of late; None without any."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(AVERAGE_DURATION, (of, within_seconds))
             row = await cursor.fetchone()
             return row[0] if row else None
 
