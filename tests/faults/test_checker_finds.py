@@ -25,7 +25,7 @@ from faults.planted import BUGS, LATE_SECONDS
 from faults.planting import Planting, planting
 from faults.report import FaultReport
 from faults.scenario import Scenario, scenario
-from faults.test_pods_lost import HELD, MOVED_ON, busiest_worker
+from faults.test_pods_lost import MOVED_ON
 from faults.world import FaultWorld
 from import_core.adapters.redis.queue import MESSAGE_NAME, MESSAGE_OPTIONS, QUEUE_PREFIX
 from import_core.domain.jobs import DEFAULT_QUEUE, Message
@@ -78,10 +78,10 @@ async def kill_while_pages_are_written(running: Scenario) -> None:
 async def sleep_past_the_lease(running: Scenario) -> None:
     """A worker is stopped, its leases run out, its jobs run elsewhere, and it wakes up."""
     world = running.world
-    worker, _ = await busiest_worker(world)
+    worker = await world.busiest()
     world.signal(worker, signal.SIGSTOP, "worker stopped")
     try:
-        held = dict(await world.rows(HELD, worker.pod))
+        held = await world.held_by(worker)
         await world.rows(END_LEASES, list(held))
 
         async def moved_on() -> bool:
