@@ -37,6 +37,10 @@ WITH_ITEM_ERRORS = """
 SELECT DISTINCT j."objectName" FROM imports.item_error e JOIN "ProductImportJob" j ON j.id = e.job_id
 WHERE j."objectName" = ANY(%s)
 """
+WAITING = """
+SELECT count(*) FROM "ProductImportJob"
+WHERE status = 'PENDING' AND "dispatchedAt" IS NOT NULL AND "objectName" = ANY(%s)
+"""
 STATES = """
 SELECT count(*) FILTER (WHERE status IN ('COMPLETED', 'FAILED', 'CANCELLED')),
        count(*) FILTER (WHERE status = 'IN_PROGRESS')
@@ -81,6 +85,15 @@ class Scenario:
 
         await self.world.eventually(look, f"{number} jobs run", seconds=seconds)
         self.note(f"{number} jobs run")
+
+    async def until_waiting(self, number: int = 5, *, seconds: float = 60) -> None:
+        """Wait until so many jobs are handed over to Redis and not yet taken from there."""
+
+        async def look() -> bool:
+            rows = await self.world.rows(WAITING, list(self.load.jobs))
+            return int(rows[0][0]) >= number
+
+        await self.world.eventually(look, f"{number} jobs wait in Redis", seconds=seconds)
 
     async def settle(self, *, seconds: float = SETTLE_SECONDS) -> None:
         """Wait until every job has ended, every object says so, and Redis has forgotten them.

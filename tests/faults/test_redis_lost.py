@@ -24,11 +24,10 @@ async def lose(
 ) -> None:
     """Break Redis in the midst of a load, and look at what comes of it."""
     async with scenario(world, report, name, latency_seconds=0.5) as running:
-        submitting = running.submitting()
-        await running.until_running(10)
+        await running.submit()
+        await running.until_waiting()
         running.faults.append(Fault(kind, datetime.now(UTC)))
         await fault()
-        await submitting
         await running.settle()
         checked = await running.check()
         recovery = after_loss_of_messages(checked.audit, running.faults[0])
