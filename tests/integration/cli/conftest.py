@@ -9,7 +9,7 @@ import pytest_asyncio
 from cli_world import CliWorld, Wire
 from lightkube.config.kubeconfig import KubeConfig
 
-from import_cli import following, watch_command
+from import_cli import following, queue_commands, watch_command
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.postgres import Database
 from import_local.kubectl import run_kubectl
@@ -19,6 +19,7 @@ from import_local.kubectl import run_kubectl
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pauses between looks, not the time limits."""
     monkeypatch.setattr(watch_command, "REFRESH_SECONDS", 0.05)
+    monkeypatch.setattr(queue_commands, "REFRESH_SECONDS", 0.05)
     monkeypatch.setattr(following, "RECONNECT_SECONDS", 0.05)
     monkeypatch.setattr(following, "REREAD_SECONDS", 0.2)
 

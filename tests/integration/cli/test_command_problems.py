@@ -14,7 +14,19 @@ from import_local.parts.control_plane import ControlPlane
 from import_local.parts.postgres import PostgresServer
 
 SECRET = "s3cr3t"
-COMMANDS = (("status",), ("watch", "any"), ("errors", "any"))
+COMMANDS = (
+    *(("status",), ("watch", "any"), ("errors", "any"), ("retry", "any"), ("retry-items", "any")),
+    *(("retry-failed",), ("drain",), ("resume",), ("requeue-orphans",)),
+)
+ACTING = (
+    "retry-failed",
+    "retry",
+    "retry-items",
+    "requeue-orphans",
+    "drain",
+    "resume",
+    "confirm-cancellations",
+)
 
 
 def kubeconfig(folder: Path, original: Path, server: str) -> str:
@@ -170,7 +182,15 @@ def test_wrong_words(arguments: list[str]) -> None:
 def test_the_help_names_commands_and_exit_codes() -> None:
     result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
-    for word in ("status", "watch", "errors", "DATABASE_URL", "Exit codes"):
+    for word in ("status", "watch", "errors", *ACTING, "DATABASE_URL", "Exit codes"):
+        assert word in result.stdout
+
+
+@pytest.mark.parametrize("command", ACTING)
+def test_what_changes_something_has_a_dry_run_and_an_example(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    for word in ("--dry-run", "--output", "Example", f"kubectl imports {command}"):
         assert word in result.stdout
 
 

@@ -7,6 +7,8 @@ from cli_world import CliWorld, condition, database_away
 
 from import_cli import status_command
 from import_cli.printing import printable
+from import_core.adapters.postgres.guard import GuardStore
+from import_core.adapters.postgres.queue_state import QueueStateStore
 from import_local.parts.postgres import PostgresServer
 
 
@@ -180,7 +182,9 @@ async def test_without_a_database_the_objects_are_counted(cli: CliWorld) -> None
     assert (found["jobsCountedIn"], found["depth"]) == ("objects", 2)
     assert [error["job"] for error in found["lastErrors"]] == [f"failed-{n}" for n in (6, 5, 4, 3, 2)]
     assert found["lastErrors"][0]["reason"] == "InvalidCredentials"
-    assert found["notes"] == ["DATABASE_URL is not set: jobs without an object are not counted"]
+    assert found["notes"] == [
+        "DATABASE_URL is not set: jobs without an object are not counted, paused queues not known"
+    ]
     result = await cli.invoke("status", DATABASE_URL=None)
     assert result.stdout.startswith("Note: DATABASE_URL is not set")
     assert "1 Pending, 1 Queued, 7 Failed (objects of this namespace)" in result.stdout
@@ -233,3 +237,24 @@ async def test_a_failure_elsewhere_is_named_with_its_namespace(cli: CliWorld) ->
     # The object's namespace is the row's.
     await cli.finish("far", message="no")
     assert "elsewhere/far-job" in (await cli.invoke("status")).stdout
+
+
+async def test_what_waits_for_a_person_is_shown_first_with_the_command(cli: CliWorld) -> None:
+    await cli.pool(queue="express")
+    queues, guards = QueueStateStore(cli.database), GuardStore(cli.database)
+    await queues.set_paused("express", True, reason="upgrade", changed_by="ada")
+    await queues.set_paused("elsewhere", True, reason=None, changed_by="ada")
+    await guards.withhold(cli.namespace, cluster_uid="uid", number=37, reason="TooManyAtOnce")
+    lines = (await cli.invoke("status")).stdout.splitlines()
+    assert lines[0].startswith("Queue express is paused since 20")
+    assert lines[0].endswith(f" by ada (upgrade): kubectl imports resume express -n {cli.namespace}")
+    assert lines[1].startswith("37 cancellations withheld since 20")
+    assert lines[1].endswith(f"gone at once: kubectl imports confirm-cancellations -n {cli.namespace}")
+    assert lines[2] == "Depth: 0"
+    found = await document(cli)
+    assert [(queue["queue"], queue["changedBy"]) for queue in found["pausedQueues"]] == [("express", "ada")]
+    assert found["withheldCancellations"]["withheld"] == 37
+    await queues.set_paused("express", False, reason=None, changed_by="ada")
+    await guards.settle(cli.namespace, cluster_uid="uid")
+    found = await document(cli)
+    assert (found["pausedQueues"], found["withheldCancellations"]) == ([], None)
