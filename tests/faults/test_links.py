@@ -16,7 +16,7 @@ from faults.world import Fault, FaultWorld
 from import_core.domain.failures import RETRY_DELAYS_SECONDS
 from import_local.faults.links import LINKS, Link
 
-SECONDS = 4.0
+SECONDS = 3.0
 DELAY_SECONDS = 0.3
 BREAKS: dict[str, Callable[[Link], None]] = {
     "cut": lambda link: link.cut(),
