@@ -266,6 +266,8 @@ def check_pages(audit: Audit) -> Iterator[str]:
         earlier = before.get(page.job_id, (0, 0))
         if now[0] < earlier[0] or now[1] < earlier[1]:
             yield f"job {page.job_id} went back from (pages, products) {earlier} to {now}"
+        elif now[0] == earlier[0] and now[1] > earlier[1]:
+            yield f"job {page.job_id} counts {now[1]} products at page {now[0]}, before they were committed"
         before[page.job_id] = now
 
 

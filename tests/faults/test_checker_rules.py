@@ -113,6 +113,8 @@ def test_a_page_of_a_worker_without_the_claim_is_found() -> None:
     assert list(check_pages(audit(pages=[page(1, 1, claim_id=None)])))
     assert list(check_pages(audit(pages=[page(1, 1, writer="import-worker p2")])))
     assert list(check_pages(audit(pages=[page(2, 1), page(1, 2)])))
+    ahead = replace(page(1, 1), progress={"products_imported": 2})
+    assert list(check_pages(audit(pages=[page(1, 1), ahead])))
 
 
 def test_items_are_written_once_and_with_their_page() -> None:
