@@ -139,14 +139,14 @@ async def test_a_database_user_without_rights(
 ) -> None:
     role = f"reader_{cli.namespace.replace('-', '_')}"
     name = database_url.rsplit("/", 1)[1]
-    async with await postgres_server._superuser_connection() as connection:
+    async with await postgres_server.superuser_connection() as connection:
         await connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{SECRET}'".encode())
     url = f"postgresql://{role}:{SECRET}@{database_url.split('@', 1)[1].rsplit('/', 1)[0]}/{name}"
     result = await cli.invoke("errors", "any", DATABASE_URL=url)
     assert result.exit_code == 3
     assert result.stderr.startswith("PostgreSQL refuses: permission denied for ")
     assert (await cli.invoke("status", DATABASE_URL=url)).stdout.startswith("Note: PostgreSQL refuses")
-    async with await postgres_server._superuser_connection() as connection:
+    async with await postgres_server.superuser_connection() as connection:
         await connection.execute(f"DROP ROLE {role}".encode())
 
 

@@ -38,13 +38,15 @@ async def user(server: PostgresServer, database_url: str, statements: str) -> As
     """A database user of its own with the rights that the statements give to `oncall`."""
     role = f"oncall_{database_url.rsplit('/', 1)[1]}"
     parts = urlsplit(database_url)
-    async with await server._superuser_connection() as connection:
+    async with await server.superuser_connection() as connection:
         await connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'".encode())
+        # Its owner takes the rights away again at the end.
+        await connection.execute(f"GRANT {role} TO {parts.username}".encode())
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as owner:
         await owner.execute(re.sub(r"\boncall\b", role, statements).encode())
         yield urlunsplit(parts._replace(netloc=f"{role}:x@{parts.netloc.rpartition('@')[2]}"))
         await owner.execute(f"DROP OWNED BY {role}".encode())
-    async with await server._superuser_connection() as connection:
+    async with await server.superuser_connection() as connection:
         await connection.execute(f"DROP ROLE {role}".encode())
 
 
