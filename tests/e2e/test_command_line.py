@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from e2e.test_refusals import connect
 from e2e.world import KUBECTL_IMPORTS, World, job
+from import_core.adapters.kube.resources import IMPORT_JOB
+from import_core.domain.reopening import RETRY_ANNOTATION
 
 
 async def test_watch_follows_a_job_to_its_end(world: World) -> None:
@@ -64,3 +67,63 @@ async def test_printer_columns_answer_the_first_question(world: World) -> None:
     outcome = await world.kubectl("-n", "imports", "get", "importjob", "printed")
     assert "Succeeded" in outcome.out
     assert "100" in outcome.out
+
+
+async def test_what_failed_for_one_cause_runs_again_in_one_call(world: World) -> None:
+    await connect(world, "again", shop="tiny-2-1", token="shpat_mistyped")
+    await world.apply(job("again", company="again", provider_name="again"))
+    await world.sql(
+        'INSERT INTO "ProductImportJob" (id, "companyId", provider) VALUES (%s, %s, %s)',
+        "again-row",
+        *["again"] * 2,
+    )
+    assert (await world.finished("again"))["phase"] == "Failed"
+    await ended(world, "again-row", "FAILED")
+    await connect(world, "again", shop="tiny-2-1")
+    command = ("retry-failed", "--company", "again", "--reason", "InvalidCredentials", "--since", "1h")
+    dry = await world.imports(*command, "--dry-run")
+    assert dry.code == 0, dry.err
+    assert dry.out.startswith("Would retry 2 failed jobs: 1 by their ImportJob, 1 without an object\n")
+    assert await state_of(world, "again-row") == "FAILED"
+    outcome = await world.imports(*command, "-o", "json")
+    assert outcome.code == 0, outcome.err
+    done = json.loads(outcome.out)
+    assert (done["annotated"], done["reopened"], done["objectGone"]) == (1, 1, 0)
+    version = await world.until(
+        IMPORT_JOB, "again", lambda found: (found.get("status") or {}).get("phase") == "Succeeded"
+    )
+    assert version["metadata"]["annotations"][RETRY_ANNOTATION] == done["token"]
+    await ended(world, "again-row", "COMPLETED")
+    assert json.loads((await world.imports(*command, "-o", "json")).out)["jobs"] == 0
+
+
+async def test_a_drained_queue_starts_nothing_until_it_is_resumed(world: World) -> None:
+    await connect(world, "held", shop="tiny-2-1")
+    try:
+        drained = await world.imports("drain", "--reason", "a test", "--wait", "--timeout", "60")
+        assert drained.code == 0, drained.err
+        assert "product-imports is drained: no job is under way" in drained.out
+        await world.apply(job("held", company="held", provider_name="held"))
+        await world.until(
+            IMPORT_JOB, "held", lambda found: (found.get("status") or {}).get("waitingReason") == "Paused"
+        )
+        assert "(a test): kubectl imports resume product-imports" in (await world.imports("status")).out
+        started = await world.sql('SELECT "startedAt" FROM "ProductImportJob" WHERE "companyId" = %s', "held")
+        assert started == [(None,)]
+    finally:
+        resumed = await world.imports("resume")
+    assert resumed.code == 0, resumed.err
+    assert resumed.out.startswith("Resumed product-imports, paused since")
+    assert (await world.finished("held"))["phase"] == "Succeeded"
+
+
+async def state_of(world: World, row_id: str) -> str:
+    rows = await world.sql('SELECT status FROM "ProductImportJob" WHERE id = %s', row_id)
+    return str(rows[0][0])
+
+
+async def ended(world: World, row_id: str, state: str) -> None:
+    """Wait until a row without an object is in a state."""
+    async with asyncio.timeout(90):
+        while await state_of(world, row_id) != state:  # noqa: ASYNC110 - the row has no object to be watched
+            await asyncio.sleep(0.2)
