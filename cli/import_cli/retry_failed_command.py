@@ -133,9 +133,9 @@ class _Retry:
 
 
 def show_plan(console: Console, plan: Plan, *, dry_run: bool) -> None:
-    """Print for people what would be retried."""
+    """Print for people what is meant, before it is retried."""
     if plan.retried:
-        verb = "Would retry" if dry_run else "Retrying"
+        verb = "Would retry" if dry_run else "Found"
         parts = f"{plan.ways[Way.OBJECT]:,} by their ImportJob, {plan.ways[Way.ROW]:,} without an object"
         say(console, f"{verb} {count(plan.retried, 'failed job')}: {parts}", style="bold")
         print_table(

@@ -1,6 +1,8 @@
 """`kubectl imports retry`, `retry-items` and `retry-failed` against a real API server and PostgreSQL."""
 
 import json
+import re
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +12,7 @@ from cli_world import CliWorld
 from import_cli import acting, retry_failed_command
 from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.adapters.postgres.jobs import JobStore
-from import_core.adapters.postgres.reports import FailedFilter, ReportStore
+from import_core.adapters.postgres.reports import FAILED_JOBS, FailedFilter, ReportStore
 from import_core.domain.jobs import JobState
 from import_core.domain.reopening import RETRY_ANNOTATION, RETRY_ITEMS_ANNOTATION
 
@@ -78,6 +80,7 @@ async def test_objects_get_the_annotation_and_rows_without_one_wait_again(cli: C
     await cli.row("waits", None)
     result = await cli.invoke("retry-failed")
     assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("Found 2 failed jobs: 1 by their ImportJob, 1 without an object\n")
     assert "Retried 1 by an annotation of their ImportJob, 1 by their row alone" in result.stdout
     # The operator, which is not here, acts on the annotation; the API server's audit has the person's name.
     assert await annotation(cli, "with-object") is not None
@@ -137,6 +140,7 @@ async def test_too_many_need_a_word(cli: CliWorld, monkeypatch: pytest.MonkeyPat
     )
     assert await state(cli, "row-0") is JobState.FAILED
     assert (await retry_failed(cli, "--yes"))["reopened"] == 5
+    assert result.stdout.startswith("Found 5 failed jobs: 0 by their ImportJob, 5 without an object\n")
     assert (await cli.invoke("retry-failed")).stdout == "No failed job to retry\n"
 
 
@@ -156,6 +160,26 @@ async def test_pages_meet_each_job_once_also_one_that_fails_again_meanwhile(cli:
     assert sum([len(page) async for page in reports.failed_jobs(later, page_size=3)]) == 7
     old = FailedFilter(cli.namespace, wanted.before - timedelta(days=1))
     assert [page async for page in reports.failed_jobs(old, page_size=2)] == []
+
+
+async def test_a_page_reads_no_more_rows_than_it_holds(cli: CliWorld) -> None:
+    await cli.sql("""INSERT INTO "ProductImportJob" (id, "companyId", provider, status, "createdAt")
+        SELECT 'job-' || n, 'c', 'p', CASE WHEN n % 4 = 0 THEN 'FAILED' ELSE 'COMPLETED' END, now() - n * interval '1 s'
+        FROM generate_series(1, 20000) n""")
+    await cli.sql('ANALYZE "ProductImportJob"')
+    reports = ReportStore(cli.database)
+    wanted = asdict(FailedFilter(cli.namespace, await reports.moment(), company="of-nobody"))
+    position = {"after": wanted["before"] - timedelta(hours=3), "after_id": "", "limit": 200}
+    async with cli.database.connection() as connection:
+        cursor = await connection.execute(
+            f"EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF) {FAILED_JOBS}", {**wanted, **position}
+        )
+        plan = "\n".join(row[0] for row in await cursor.fetchall())
+    (scan,) = re.findall(r"Scan.* on \"ProductImportJob\".*rows=([0-9]+)", plan)
+    assert "import_job_status_created" in plan, plan
+    assert float(scan) <= 201, plan
+    # Those that do not match were read, and nothing was read to be thrown away.
+    assert "Removed by Filter" not in plan.split("Nested Loop", maxsplit=1)[0], plan
 
 
 async def test_one_finished_job_runs_again(cli: CliWorld) -> None:
