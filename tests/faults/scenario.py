@@ -78,10 +78,11 @@ class Scenario:
         return int(rows[0][0]), int(rows[0][1])
 
     async def until_running(self, number: int = 5, *, seconds: float = 60) -> None:
-        """Wait until so many jobs are in progress at the same time."""
+        """Wait until so many jobs are in progress at the same time, or none is left to be."""
 
         async def look() -> bool:
-            return (await self.states())[1] >= number
+            ended, running = await self.states()
+            return running >= number or ended == len(self.load.jobs)
 
         await self.world.eventually(look, f"{number} jobs run", seconds=seconds)
         self.note(f"{number} jobs run")

@@ -18,6 +18,9 @@ from import_local.faults.links import LINKS, Link
 
 SECONDS = 3.0
 DELAY_SECONDS = 0.3
+RUNNING = 3
+JOBS = 1200
+"""They last as long as the breaks, and the time that each takes to be overcome."""
 BREAKS: dict[str, Callable[[Link], None]] = {
     "cut": lambda link: link.cut(),
     "half-open": lambda link: link.lose_connections(),
@@ -32,6 +35,7 @@ async def break_links(running: Scenario, names: list[str]) -> None:
     plan = [(name, how) for name in names for how in BREAKS]
     world.random_for(f"{running.load.scenario}/links").shuffle(plan)
     for name, how in plan:
+        await running.until_running(RUNNING)  # also: the break before is overcome
         link = world.faults.link(name)
         running.faults.append(Fault(f"{name} {how}", datetime.now(UTC)))
         BREAKS[how](link)
@@ -43,7 +47,7 @@ async def break_links(running: Scenario, names: list[str]) -> None:
 
 @pytest.mark.long
 async def test_links_are_cut_half_open_and_slow(world: FaultWorld, fault_report: FaultReport) -> None:
-    async with scenario(world, fault_report, "links", jobs=600, latency_seconds=0.7) as running:
+    async with scenario(world, fault_report, "links", jobs=JOBS, latency_seconds=0.7) as running:
         submitting = running.submitting()
         await running.until_running(10)
         await break_links(running, list(LINKS))
