@@ -57,6 +57,7 @@ test-e2e: $(INSTALLED) ## The tests of a whole installation
 test-faults: $(INSTALLED) ## Break a whole installation in every way promised to be survived (FAULT_SEED=… repeats, FAULT_SECONDS=… lengthens)
 	@$(BIN)/import-local build
 	@$(BIN)/python -m pytest tests/faults --timeout 900
+	@IMPORT_STATE_MACHINE_STEPS=100000 $(BIN)/python -m pytest tests/integration/operator/test_job_state_machine.py
 
 check: $(INSTALLED) ## Lint, format, types, import rules, drift of generated files
 	@$(BIN)/ruff check $(SOURCES)
