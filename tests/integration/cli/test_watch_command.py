@@ -11,6 +11,7 @@ from import_cli.sources import UsageError
 from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.adapters.postgres import pool
 from import_core.adapters.postgres.claims import ClaimStore
+from import_core.adapters.postgres.queue_state import QueueStateStore
 from import_core.domain.errors import KubernetesUnavailableError
 from import_core.domain.jobs import JobState, Message, Progress
 from import_local.parts.postgres import PostgresServer
@@ -74,6 +75,23 @@ async def test_a_job_is_followed_from_the_queue_to_its_success(cli: CliWorld) ->
     assert code == 0
     assert shown.endswith("acme-autumn: Succeeded. 8 products imported, 0 unchanged, 0 images\n")
     assert "kubectl imports errors" not in shown
+
+
+async def test_without_a_job_that_completed_of_late_there_is_no_time(cli: CliWorld) -> None:
+    for name in ("done", "runs", "before"):
+        await cli.row(name, name)
+    await cli.finish("done", JobState.COMPLETED.value)
+    await cli.sql("""UPDATE "ProductImportJob" SET "startedAt" = now() - interval '26 hours',
+        "completedAt" = now() - interval '25 hours' WHERE id = 'done'""")
+    await hand_over(cli, "runs")
+    assert await ClaimStore(cli.database).claim(Message("runs", 1), worker_id="w")
+    await queued(cli)
+    async with cli.watching("acme-autumn") as watching:
+        await watching.screen.until("acme-autumn 0% Queued · about 1 job ahead, start unknown")
+    await QueueStateStore(cli.database).set_paused("product-imports", True, reason=None, changed_by="ada")
+    await cli.job_status("acme-autumn", waitingReason="Paused")
+    async with cli.watching("acme-autumn") as watching:
+        await watching.screen.until("Queued · waits: Paused · start unknown, the queue is paused")
 
 
 async def test_a_running_job_tells_how_long_it_takes(cli: CliWorld) -> None:
