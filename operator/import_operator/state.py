@@ -108,6 +108,9 @@ class KeySet:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._keys
+
     def add(self, key: str) -> None:
         """Let a key wait."""
         self._keys[key] = None
@@ -145,6 +148,8 @@ class OperatorState:
         """The last decision on each live ImportJob's spec, by uid."""
         self.to_record = KeySet()
         self.to_cancel = KeySet()
+        self.cancelling: frozenset[str] = frozenset()
+        """The keys last taken from `to_cancel`, until the next ones are."""
         self.to_project = KeySet()
         self.to_reopen = KeySet()
         """Objects whose annotations may ask for another run."""

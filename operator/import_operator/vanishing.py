@@ -53,22 +53,28 @@ class VanishedJobs:
         guard = await self._guards.read(state.namespace)
         gone: list[str] = []
         number = unfinished = 0
+        cancelling = state.cancelling
         pages = self._origins.unfinished(state.namespace, recorded_before=recorded_before)
         async for page in pages:
-            unfinished += len(page)
             for job_id in page:
+                if job_id in state.to_cancel or job_id in state.cancelling or job_id in cancelling:
+                    # Its deletion was seen: nothing is missing, and the record loop is about to cancel it.
+                    state.reconcile_wanted.set()
+                    continue
+                unfinished += 1
                 if listed.get(job_id):
                     state.to_project.add(job_id)
                 elif job_id not in listed and state.jobs.get(job_id) is None:
                     number += 1
                     if len(gone) < CANCELLED_AT_ONCE:
                         gone.append(job_id)
+            cancelling = state.cancelling
         ruling = rule(gone=number, unfinished=unfinished, cluster_uid=cluster_uid, guard=guard)
         metrics.CANCELLATIONS_WITHHELD.set(ruling.withheld)
         if ruling.withheld:
             await self._withhold(ruling, guard, unfinished=unfinished, cluster_uid=cluster_uid)
             return
-        await self._cancel(gone[: ruling.cancel], guard)
+        await self._cancel(gone[: ruling.cancel], guard, cluster_uid)
         if ruling.cancel > len(gone):
             state.reconcile_wanted.set()
         elif needs_settling(guard, cluster_uid):
@@ -76,15 +82,19 @@ class VanishedJobs:
             if number > ruling.cancel:
                 state.reconcile_wanted.set()
 
-    async def _cancel(self, gone: list[str], guard: Guard | None) -> None:
-        cancelled = await self._jobs.cancel(gone, message=MESSAGE)
+    async def _cancel(self, gone: list[str], guard: Guard | None, cluster_uid: str) -> None:
+        reason = "Its ImportJob is gone"
+        if guard is not None and guard.is_confirmed:
+            reason += f"; confirmed by {guard.confirmed_by}"
+            cancelled = await self._guards.cancel_confirmed(
+                self._state.namespace, gone, cluster_uid=cluster_uid, message=MESSAGE
+            )
+        else:
+            cancelled = await self._jobs.cancel(gone, message=MESSAGE)
         if not cancelled:
             return
         metrics.JOBS_CANCELLED.inc(len(cancelled))
         self._state.dispatch_wanted.set()
-        reason = "Its ImportJob is gone"
-        if guard is not None and guard.is_confirmed:
-            reason += f"; confirmed by {guard.confirmed_by}"
         tell_repairs(RepairKind.ROW_WITHOUT_OBJECT, cancelled, reason=reason)
 
     async def _withhold(

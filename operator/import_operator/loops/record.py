@@ -53,6 +53,7 @@ class RecordLoop:
         deleted = self._state.to_cancel.take(BATCH)
         if not deleted:
             return
+        self._state.cancelling = frozenset(deleted)
         try:
             cancelled = await self._jobs.cancel(deleted, message=DELETED_MESSAGE)
         except DatabaseUnavailableError:

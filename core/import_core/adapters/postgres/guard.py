@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from import_core.adapters.postgres.jobs import BATCH, cancel_batch
 from import_core.adapters.postgres.notifications import GUARD_CHANNEL
 from import_core.adapters.postgres.pool import Database
 from import_core.domain.vanished import Guard
@@ -28,6 +31,11 @@ UPDATE imports.guard SET withheld = least(withheld, %s), confirmed_at = now(), c
 WHERE namespace = %s AND withheld > 0 AND %s > 0
 RETURNING withheld, pg_notify(%s, namespace)
 """
+ALLOWED = """
+SELECT withheld FROM imports.guard WHERE namespace = %s AND withheld > 0 AND confirmed_at IS NOT NULL
+FOR UPDATE
+"""
+USE = "UPDATE imports.guard SET withheld = withheld - %s WHERE namespace = %s RETURNING withheld"
 
 
 class GuardStore:
@@ -52,6 +60,29 @@ class GuardStore:
         """Remember that nothing waits, and that this is the cluster."""
         async with self._database.connection() as connection:
             await connection.execute(SETTLE, (namespace, cluster_uid))
+
+    async def cancel_confirmed(
+        self, namespace: str, job_ids: Sequence[str], *, cluster_uid: str, message: str
+    ) -> list[str]:
+        """Cancel jobs as far as a person's word goes; returns the ids that were not finished yet.
+
+        Each cancelled job uses up one of the confirmed number in the same transaction, so that no more are
+        ever cancelled than were confirmed, whatever dies in between. With the last one it is settled.
+        """
+        cancelled: list[str] = []
+        for start in range(0, len(job_ids), BATCH):
+            async with self._database.transaction() as connection:
+                row = await (await connection.execute(ALLOWED, (namespace,))).fetchone()
+                if row is None:
+                    break
+                batch = await cancel_batch(
+                    connection, job_ids[start : start + min(BATCH, row[0])], message=message
+                )
+                left = await (await connection.execute(USE, (len(batch), namespace))).fetchone()
+                if left == (0,):
+                    await connection.execute(SETTLE, (namespace, cluster_uid))
+            cancelled += batch
+        return cancelled
 
     async def confirm(self, namespace: str, *, number: int, confirmed_by: str) -> int:
         """Allow the next comparison to cancel at most `number` of the withheld jobs, which it does at once.

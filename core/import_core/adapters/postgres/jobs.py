@@ -143,11 +143,7 @@ class JobStore:
         for start in range(0, len(job_ids), BATCH):
             batch = list(job_ids[start : start + BATCH])
             async with self._database.transaction() as connection:
-                taken = await _end_claims(connection, CANCEL_CLAIMS, batch)
-                cursor = await connection.execute(CANCEL_JOBS, (message, batch))
-                cancelled += [row[0] for row in await cursor.fetchall()]
-                taken += await _end_claims(connection, CANCEL_CLAIMS, batch)
-                await notify_in(connection, CONTROL_CHANNEL, taken)
+                cancelled += await cancel_batch(connection, batch, message=message)
         return cancelled
 
     async def depth(self, queues: Sequence[str]) -> dict[str, Depth]:
@@ -187,6 +183,17 @@ async def record_batch(connection: Connection, requests: Sequence[JobRequest]) -
         ),
     )
     return [job_id for job_id, new in await cursor.fetchall() if new]
+
+
+async def cancel_batch(connection: Connection, job_ids: Sequence[str], *, message: str) -> list[str]:
+    """Cancel at most BATCH jobs on a connection inside a transaction; returns those not finished yet."""
+    batch = list(job_ids)
+    taken = await _end_claims(connection, CANCEL_CLAIMS, batch)
+    cursor = await connection.execute(CANCEL_JOBS, (message, batch))
+    cancelled = [row[0] for row in await cursor.fetchall()]
+    taken += await _end_claims(connection, CANCEL_CLAIMS, batch)
+    await notify_in(connection, CONTROL_CHANNEL, taken)
+    return cancelled
 
 
 async def _end_claims(connection: Connection, statement: str, job_ids: list[str]) -> list[str]:
