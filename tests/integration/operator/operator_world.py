@@ -115,7 +115,9 @@ class Operator:
     async def leads(self) -> bool:
         return bool(self.logged("lease.acquired"))
 
-    async def wait_leading(self, *, seconds: float = 30.0) -> None:
+    async def wait_leading(self, *, seconds: float = 60.0) -> None:
+        """Wait until it leads: its start, and up to a whole Lease where the one before was killed."""
+
         async def leads_or_ended() -> bool:
             return await self.leads() or self.process.returncode is not None
 
