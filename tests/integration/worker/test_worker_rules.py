@@ -229,7 +229,7 @@ async def test_a_short_outage_of_the_database_costs_no_try(stage, postgres_serve
     async with stage.worker() as worker:
         await asyncio.wait_for(reached.wait(), 20)
         name = (await stage.rows("SELECT current_database()"))[0][0]
-        async with await postgres_server._superuser_connection() as superuser:
+        async with await postgres_server.superuser_connection() as superuser:
             await superuser.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
             await superuser.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
