@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ def presence(*events: tuple[float, bool]) -> Presence:
 
 
 def test_nobody_is_there_before_the_first_answer() -> None:
-    assert why_not_ready({"PostgreSQL": Presence(), "Redis": Presence()}) == (
+    assert why_not_ready({"PostgreSQL": Presence(), "Redis": Presence()}, 0) == (
         "no answer from PostgreSQL and Redis"
     )
     assert not presence((0, False), (2, False)).there
@@ -29,7 +30,7 @@ def test_nobody_is_there_before_the_first_answer() -> None:
 
 def test_one_failure_is_nothing() -> None:
     assert presence((0, True), (2, False), (4, False)).there
-    assert why_not_ready({"Redis": presence((0, True), (2, False))}) is None
+    assert why_not_ready({"Redis": presence((0, True), (2, False))}, 2) is None
 
 
 def test_silence_for_a_time_is_an_absence() -> None:
@@ -41,6 +42,15 @@ def test_one_answer_does_not_bring_it_back() -> None:
     assert not presence(*away, (12, True)).there
     assert not presence(*away, (12, True), (14, False), (16, True)).there
     assert presence(*away, (12, True), (14, True)).there
+
+
+def test_a_question_that_waits_for_its_answer_does_not_hide_the_silence() -> None:
+    answered = presence((0, True), (2, True))
+    assert why_not_ready({"PostgreSQL": answered}, 2 + AWAY_AFTER_SECONDS - 0.1) is None
+    assert why_not_ready({"PostgreSQL": answered}, 2 + AWAY_AFTER_SECONDS) == "no answer from PostgreSQL"
+    late = answered.after_answer(3 + AWAY_AFTER_SECONDS)
+    assert not late.there, "one answer does not bring it back"
+    assert late.after_answer(5 + AWAY_AFTER_SECONDS).there
 
 
 @given(st.lists(st.booleans(), max_size=200))
@@ -77,13 +87,14 @@ async def test_a_neighbour_that_hangs_does_not_hide_another() -> None:
     await end_tasks([task])
 
 
-async def test_a_refusal_is_no_answer() -> None:
+@pytest.mark.parametrize("error", [DatabaseUnavailableError(), ZeroDivisionError("what nobody thought of")])
+async def test_a_refusal_is_no_answer(error: Exception) -> None:
     failures = 0
 
     async def refuses() -> None:
         nonlocal failures
         failures += 1
-        raise DatabaseUnavailableError
+        raise error
 
     watch = NeighbourWatch({"PostgreSQL": refuses}, ask_seconds=0.001)
     task = asyncio.create_task(watch.run())
