@@ -30,5 +30,8 @@ async def heed_hints(database: Database, leases: LeaseKeeper) -> None:
                     leases.doubt(notification.payload.split(","))
         except DatabaseUnavailableError as error:
             log.warning("hints.not_heard", detail=error.message)
+        except Exception:
+            # Without hints all goes on, later; without this task the worker would stop.
+            log.exception("hints.not_heard")
         await asyncio.sleep(growing_delay(failures, first=0.25, longest=LONGEST_WAIT_SECONDS))
         failures += 1

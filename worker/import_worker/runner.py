@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.catalogue import CatalogueStore
 from import_core.adapters.postgres.claims import ClaimStore
+from import_core.adapters.postgres.life import LifeSign
 from import_core.adapters.postgres.removals import RemovalStore
 from import_core.adapters.postgres.workers import WorkerProcess, WorkerStore
 from import_core.adapters.redis.limiter import declare_no_recent_calls
@@ -160,8 +161,10 @@ class Worker:
         connections: ConnectionOpener,
         redis: Redis,
     ) -> None:
+        life = LifeSign(self._database)
+        stack.push_async_callback(life.close)
         stack.push_async_callback(self._side.close)
-        neighbours = NeighbourWatch({"PostgreSQL": self._database.ping, "Redis": lambda: ping(redis)})
+        neighbours = NeighbourWatch({"PostgreSQL": life.ask, "Redis": lambda: ping(redis)})
         self.health = HealthServer(
             self._settings.pod_ip,
             self._settings.health_port,

@@ -33,7 +33,7 @@ class NeighbourWatch:
 
     def why_not_ready(self) -> str | None:
         """Which neighbours are away; None: all are there."""
-        return why_not_ready(self._presences)
+        return why_not_ready(self._presences, time.monotonic())
 
     async def run(self) -> None:
         """Ask for ever, each neighbour by itself: one that hangs does not hide another."""
@@ -43,8 +43,10 @@ class NeighbourWatch:
 
     async def _watch(self, name: str) -> None:
         while True:
+            asked_at = time.monotonic()
             await self._ask(name)
-            await asyncio.sleep(self._ask_seconds)
+            # By the clock: one answer that did not come in time is made good before it counts as an absence.
+            await asyncio.sleep(max(0.0, asked_at + self._ask_seconds - time.monotonic()))
 
     async def _ask(self, name: str) -> None:
         before = self._presences[name]
@@ -54,10 +56,12 @@ class NeighbourWatch:
                 await self._questions[name]()
         except (ImportOperatorError, TimeoutError) as error:
             detail = str(error) or f"no answer within {self._answer_seconds:g} s"
+        except Exception as error:  # noqa: BLE001 - told below; a question must not end the process
+            detail = type(error).__name__
         now = time.monotonic()
         after = before.after_failure(now) if detail is not None else before.after_answer(now)
         self._presences[name] = after
         if before.there and not after.there:
-            log.warning("neighbour.away", neighbour=name, message=detail)
+            log.warning("neighbour.away", neighbour=name, message=detail or "it answered too late")
         elif after.there and not before.there:
             log.info("neighbour.there", neighbour=name)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from import_core.adapters.postgres.pool import Connection, Database
-from import_core.domain.errors import DatabaseUnavailableError
+from import_core.adapters.postgres.pool import Connection, Database, translated
 
 PROGRESS_CHANNEL = "imports_progress"
 """Payload: job ids, comma-separated, whose progress or state changed."""
@@ -51,17 +50,18 @@ async def listen(database: Database, channels: Sequence[str]) -> AsyncIterator[N
     """
     connection = await database.dedicated()
     try:
-        for channel in channels:
-            await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+        # A standby, as the address may name for a moment in a failover, refuses to listen.
+        async with translated(), asyncio.timeout(LISTEN_CHECK_SECONDS):
+            for channel in channels:
+                await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
         yield Notification(None, "")
         while True:
-            async for notification in connection.notifies(timeout=LISTEN_CHECK_SECONDS):
-                yield Notification(notification.channel, notification.payload)
+            async with translated():
+                async for notification in connection.notifies(timeout=LISTEN_CHECK_SECONDS):
+                    yield Notification(notification.channel, notification.payload)
             # A silent connection is asked for a sign of life; a dead one raises here.
-            async with asyncio.timeout(LISTEN_CHECK_SECONDS):
+            async with translated(), asyncio.timeout(LISTEN_CHECK_SECONDS):
                 await connection.execute("SELECT 1")
-    except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
-        raise DatabaseUnavailableError("The listening connection to PostgreSQL broke") from error
     finally:
         await connection.close()
 

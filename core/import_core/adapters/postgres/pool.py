@@ -75,18 +75,11 @@ class Database:
         """Close all connections."""
         await self._pool.close()
 
-    async def ping(self) -> None:
-        """Ask for a sign of life of a server that can be written to. Raises DatabaseUnavailableError."""
-        async with self.connection() as connection:
-            row = await (await connection.execute("SELECT pg_is_in_recovery()")).fetchone()
-        if row and row[0]:
-            raise DatabaseUnavailableError("PostgreSQL is a standby, nothing can be written to it")
-
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Borrow a connection. Raises DatabaseUnavailableError for everything that passes by itself."""
         async with (
-            _translated(),
+            translated(),
             asyncio.timeout(BORROW_TIMEOUT_SECONDS),
             self._pool.connection() as connection,
         ):
@@ -103,18 +96,20 @@ class Database:
                 )
             yield connection
 
-    async def dedicated(self) -> Connection:
-        """A connection outside the pool, for LISTEN; the caller closes it.
+    async def dedicated(self, *, purpose: str = "listen") -> Connection:
+        """A connection outside the pool, for LISTEN and the like; the caller closes it.
+
+        `purpose` ends its name in pg_stat_activity.
 
         Raises DatabaseUnavailableError.
         """
-        async with _translated():
+        async with translated():
             return await AsyncConnection.connect(
                 self.url,
                 autocommit=True,
                 row_factory=tuple_row,
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                application_name=f"{self.application}-listen",
+                application_name=f"{self.application}-{purpose}",
                 **KEEPALIVE,  # type: ignore[arg-type]
             )
 
@@ -126,14 +121,15 @@ _PASSING = (
     psycopg.errors.SerializationFailure,
     psycopg.errors.DeadlockDetected,
     psycopg.errors.TransactionTimeout,
-    psycopg.errors.ReadOnlySqlTransaction,  # a connection to the old primary after a failover
+    psycopg.errors.ReadOnlySqlTransaction,  # a connection to the old primary, or to a standby, in a failover
     PoolTimeout,
     TimeoutError,
 )
 
 
 @asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
+async def translated() -> AsyncIterator[None]:
+    """Turn every error of the driver that passes by itself into DatabaseUnavailableError."""
     try:
         yield
     except _PASSING as error:
