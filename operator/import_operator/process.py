@@ -19,6 +19,7 @@ from import_core.adapters.postgres.dispatching import DispatchStore
 from import_core.adapters.postgres.guard import GuardStore
 from import_core.adapters.postgres.history import HistoryStore
 from import_core.adapters.postgres.jobs import JobStore
+from import_core.adapters.postgres.life import LifeSign
 from import_core.adapters.postgres.origins import OriginStore
 from import_core.adapters.postgres.reopening import ReopeningStore
 from import_core.adapters.postgres.repairs import RepairStore
@@ -32,6 +33,7 @@ from import_core.observability.logs import get_logger
 from import_core.observability.presence import NeighbourWatch
 from import_operator.inbox import Inbox
 from import_operator.loops.dispatch import DispatchLoop
+from import_operator.loops.history import HistoryLoop
 from import_operator.loops.lead import Leadership
 from import_operator.loops.listen import ListenLoop
 from import_operator.loops.project import ProjectLoop
@@ -74,9 +76,8 @@ class OperatorProcess:
         self._redis: Redis = connect(settings.redis_url.get_secret_value(), client_name="import-operator")
         self._kube = KubeClient()
         self._queues: dict[str, JobQueue] = {}
-        self._neighbours = NeighbourWatch(
-            {"PostgreSQL": self._database.ping, "Redis": lambda: ping(self._redis)}
-        )
+        self._life = LifeSign(self._database)
+        self._neighbours = NeighbourWatch({"PostgreSQL": self._life.ask, "Redis": lambda: ping(self._redis)})
         self._health = HealthServer(
             settings.pod_ip,
             settings.health_port,
@@ -153,6 +154,9 @@ class OperatorProcess:
             RecordLoop(state, jobs).loop(),
             ReopenLoop(state, reopening, tell).loop(),
             self._sweep_loop(reopening).loop(),
+            HistoryLoop(
+                self._settings.namespace, HistoryStore(database), days=self._settings.history_days
+            ).loop(),
             dispatch.loop(),
             ReapLoop(state, claims, workers, repairs).loop(),
             *repair.loops(),
@@ -174,9 +178,7 @@ class OperatorProcess:
             self._state,
             self._kube,
             reopening,
-            HistoryStore(self._database),
             finished_objects_limit=self._settings.finished_objects_limit,
-            history_days=self._settings.history_days,
         )
 
     async def _check_queue(self) -> None:
@@ -195,6 +197,7 @@ class OperatorProcess:
                 await self._leadership.release()
                 await self._kube.close()
                 await self._redis.aclose()
+                await self._life.close()
                 await self._database.close()
         except TimeoutError:
             log.warning("operator.stop_timeout", seconds=STOP_SECONDS)

@@ -9,8 +9,34 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from import_core.domain.projection import is_final
-from import_core.domain.reopening import HonouredRequests, decide_reopening, requests_of
+from import_core.domain.reopening import Action, HonouredRequests, decide_reopening, requests_of
 from import_core.domain.resources.import_job import DEFAULT_TTL_SECONDS
+
+HELD_SECONDS = 30.0
+LONGEST_HELD_SECONDS = 600.0
+"""An object that must stay is looked at again after the first time, then after twice as long, up to this one:
+many that must stay don't keep the others from being looked at."""
+GIVEN_UP_AFTER = timedelta(days=1)
+"""A request for another run that is refused keeps its object so much longer than its time to live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """An object that stays for now: not looked at before `until`, in seconds of a monotonic clock."""
+
+    until: float
+    seconds: float
+
+    @classmethod
+    def after(cls, before: Hold | None, *, now: float) -> Hold:
+        """The next hold of an object that was held before, or was not."""
+        seconds = min(2 * before.seconds, LONGEST_HELD_SECONDS) if before is not None else HELD_SECONDS
+        return cls(now + seconds, seconds)
+
+    @property
+    def is_longest(self) -> bool:
+        """Whether it has grown as far as it does."""
+        return self.seconds >= LONGEST_HELD_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +48,11 @@ class Finished:
 
 
 def finished_of(body: Mapping[str, Any]) -> Finished | None:
-    """Read an ImportJob's end; None while it has not finished.
+    """Read an ImportJob's end; None while it has not finished, or when it is being deleted.
 
     The platform may end a row without giving a time: the last change of a condition counts then.
     """
-    if not is_final(body):
+    if not is_final(body) or "deletionTimestamp" in body["metadata"]:
         return None
     status = body["status"]
     changes = [condition["lastTransitionTime"] for condition in status.get("conditions") or []]
@@ -62,11 +88,16 @@ def choose(
     return list(chosen)
 
 
-def may_go(body: Mapping[str, Any], row: HonouredRequests | None) -> bool:
-    """Whether the object is done with: its job runs no more, and nothing is asked of it that is not done yet."""
+def may_go(body: Mapping[str, Any], row: HonouredRequests | None, *, refused: bool = False) -> bool:
+    """Whether the object is done with: its job runs no more, and nothing is asked of it that is not done yet.
+
+    `refused`: it can't be run again as it is, and has waited long enough for a better spec.
+    """
     if not is_final(body):
         return False
     if row is None:
         return True
     generation = int(body["metadata"].get("generation") or 0)
-    return row.state.is_final and not decide_reopening(requests_of(body), row, generation=generation).waits
+    decision = decide_reopening(requests_of(body), row, generation=generation)
+    refused = refused and decision.action in {Action.RETRY, Action.RETRY_ITEMS}
+    return row.state.is_final and (refused or not decision.waits)

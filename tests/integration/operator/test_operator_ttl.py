@@ -12,7 +12,6 @@ from operator_world import Cluster, Operators, TakingWorker, eventually
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.adapters.postgres import Database
-from import_core.adapters.postgres.history import HistoryStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.reopening import ReopeningStore
 from import_core.domain.errors import ObjectConflictError, ObjectNotFoundError
@@ -106,9 +105,7 @@ class Sweeper:
             self.state,
             kube,
             ReopeningStore(database),
-            HistoryStore(database),
             finished_objects_limit=5000,
-            history_days=0,
         )
 
     async def finished(self, name: str, **metadata: Any) -> str:
@@ -169,9 +166,7 @@ async def test_database_away_deletes_nothing(cluster: Cluster, sweeper: Sweeper)
             sweeper.state,
             kube,
             ReopeningStore(away),
-            HistoryStore(away),
             finished_objects_limit=1,
-            history_days=0,
         )
         with pytest.raises(Exception, match="PostgreSQL"):
             await loop.round()

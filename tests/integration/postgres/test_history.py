@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from import_core.adapters.postgres import Database
-from import_core.adapters.postgres.history import OLD, HistoryStore
+from import_core.adapters.postgres import Database, leftovers
+from import_core.adapters.postgres.history import OLD, Deleted, HistoryStore
 from import_core.adapters.postgres.origins import UNFINISHED, OriginStore
 from import_core.adapters.postgres.reopening import HONOURED
 
@@ -61,8 +61,8 @@ async def test_old_jobs_go_with_all_that_is_theirs(database: Database) -> None:
             (job_id,),
         )
     store = HistoryStore(database)
-    assert await store.delete_finished("elsewhere", days=90) == 0
-    assert await store.delete_finished("imports", days=90) == 2
+    assert (await store.delete_finished("elsewhere", days=90)).jobs == 0
+    assert await store.delete_finished("imports", days=90) == Deleted(2, more=False)
     assert await left(database) == {"young-1", "platform-1", "runs-1"}
     for table in ("checkpoint", "seen_product", "item_error"):
         assert await execute(database, f"SELECT job_id FROM imports.{table}") == [("young-1",)]
@@ -73,9 +73,28 @@ async def test_batch_is_bounded_and_the_oldest_go_first(database: Database) -> N
     await rows(database, "old-", 2, ended=now - timedelta(days=100))
     await rows(database, "older-", 3, ended=now - timedelta(days=200))
     store = HistoryStore(database)
-    assert await store.delete_finished("imports", days=90, limit=3) == 3
+    assert await store.delete_finished("imports", days=90, limit=3) == Deleted(3, more=True)
     assert await left(database) == {"old-1", "old-2"}
-    assert await store.delete_finished("imports", days=90, limit=3) == 2
+    assert await store.delete_finished("imports", days=90, limit=3) == Deleted(2, more=False)
+
+
+async def test_job_with_very_many_failed_items_goes_in_steps(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One statement for all of them would run into its time limit, and again, for ever."""
+    monkeypatch.setattr(leftovers.delete_leftovers, "__kwdefaults__", {"limit": 4})
+    await rows(database, "old-", 1, ended=datetime.now(UTC) - timedelta(days=100))
+    await execute(
+        database,
+        """INSERT INTO imports.item_error (job_id, external_id, stage, reason, message)
+        SELECT 'old-1', n, 'map', 'Invalid', '' FROM generate_series(1, 10) n""",
+    )
+    store, left_behind = HistoryStore(database), []
+    while (await store.delete_finished("imports", days=90)).more:
+        left_behind += await execute(database, "SELECT count(*) FROM imports.item_error")
+        assert await left(database) == {"old-1"}, "what is not deleted yet keeps its job"
+    assert left_behind == [(6,), (2,)]
+    assert await left(database) == set()
 
 
 async def test_end_without_a_time_counts_from_the_last_change(database: Database) -> None:
@@ -84,7 +103,7 @@ async def test_end_without_a_time_counts_from_the_last_change(database: Database
         database,
         """UPDATE "ProductImportJob" SET "updatedAt" = now() - interval '1 year' WHERE id = 'by-hand-1'""",
     )
-    assert await HistoryStore(database).delete_finished("imports", days=90) == 1
+    assert (await HistoryStore(database).delete_finished("imports", days=90)).jobs == 1
     assert await left(database) == {"by-hand-2"}
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from import_core.domain.jobs import JobState
 from import_core.domain.reopening import RETRY_ANNOTATION, HonouredRequests
-from import_core.domain.sweeping import Finished, choose, finished_of, may_go
+from import_core.domain.sweeping import LONGEST_HELD_SECONDS, Finished, Hold, choose, finished_of, may_go
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -117,6 +117,29 @@ def test_job_that_runs_again_stays(state: JobState) -> None:
 def test_job_that_is_asked_to_run_again_stays() -> None:
     assert not may_go(body(retry="2"), HonouredRequests(JobState.FAILED, 1, retry="1"))
     assert may_go(body(retry="2"), HonouredRequests(JobState.FAILED, 1, retry="2"))
+
+
+def test_request_that_is_refused_for_long_protects_no_more() -> None:
+    row = HonouredRequests(JobState.FAILED, 1, retry="1")
+    assert may_go(body(retry="2"), row, refused=True)
+    assert not may_go(body(retry="2"), HonouredRequests(JobState.PENDING, 1, retry="1"), refused=True)
+
+
+def test_hold_grows_up_to_its_longest() -> None:
+    hold, lengths = None, []
+    for _ in range(6):
+        hold = Hold.after(hold, now=100.0)
+        lengths.append(hold.until - 100.0)
+    assert lengths == [30, 60, 120, 240, 480, LONGEST_HELD_SECONDS]
+    assert hold is not None
+    assert hold.is_longest
+    assert Hold.after(hold, now=0.0).seconds == LONGEST_HELD_SECONDS
+
+
+def test_object_that_is_being_deleted_is_none_of_them() -> None:
+    going = body()
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T12:00:00Z"
+    assert finished_of(going) is None
 
 
 def test_job_that_is_not_finished_stays() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from import_core.adapters.postgres.leftovers import delete_leftovers
 from import_core.adapters.postgres.pool import Database
 
 BATCH = 200
@@ -14,12 +17,15 @@ WHERE namespace = %s AND coalesce("completedAt", "updatedAt") < now() - %s * int
   AND "objectUid" IS NOT NULL AND status IN ('COMPLETED', 'FAILED', 'CANCELLED')
 ORDER BY coalesce("completedAt", "updatedAt") LIMIT %s FOR UPDATE SKIP LOCKED
 """
-DELETE = (
-    "DELETE FROM imports.checkpoint WHERE job_id = ANY(%s)",
-    "DELETE FROM imports.item_error WHERE job_id = ANY(%s)",
-    "DELETE FROM imports.seen_product WHERE job_id = ANY(%s)",
-    'DELETE FROM "ProductImportJob" WHERE id = ANY(%s)',
-)
+DELETE = 'DELETE FROM "ProductImportJob" WHERE id = ANY(%s)'
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What one batch came to: so many jobs; `more`: there is more to delete at once."""
+
+    jobs: int
+    more: bool
 
 
 class HistoryStore:
@@ -28,14 +34,18 @@ class HistoryStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def delete_finished(self, namespace: str, *, days: float, limit: int = BATCH) -> int:
-        """Delete at most `limit` jobs of a namespace's objects that finished over `days` ago; returns how many.
+    async def delete_finished(self, namespace: str, *, days: float, limit: int = BATCH) -> Deleted:
+        """Delete at most `limit` jobs of a namespace's objects that finished over `days` ago, oldest first.
 
-        The oldest go first, with their checkpoints, item errors and seen products.
+        What belongs to them goes first, a bounded number of rows in each transaction: where there is more of
+        it, the jobs themselves stay for a later call.
         """
         async with self._database.transaction() as connection:
             cursor = await connection.execute(OLD, (namespace, days, limit))
             old = [row[0] for row in await cursor.fetchall()]
-            for statement in DELETE if old else ():
-                await connection.execute(statement, (old,))
-            return len(old)
+            if not old:
+                return Deleted(0, more=False)
+            if not await delete_leftovers(connection, old):
+                return Deleted(0, more=True)
+            await connection.execute(DELETE, (old,))
+            return Deleted(len(old), more=len(old) == limit)
