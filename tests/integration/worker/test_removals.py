@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 import pytest
 from psycopg.types.json import Jsonb
 
+from import_core.adapters.postgres.catalogue import CatalogueStore, PageWrite
 from import_core.adapters.postgres.claims import ClaimStore
 from import_core.adapters.postgres.removals import Owner, RemovalStore
 from import_core.domain.errors import ClaimLostError
-from import_core.domain.jobs import CHECKPOINT_VERSION, JobState
+from import_core.domain.jobs import CHECKPOINT_VERSION, Checkpoint, JobState
 from import_local.samples.catalogue import expected_products
 from import_local.samples.control import FaultOrder, ProductOrder, change_product, set_faults
 from import_local.samples.faults import FaultSettings
@@ -18,6 +19,7 @@ from import_local.samples.faults import FaultSettings
 ARCHIVE = {"action": "Archive"}
 VERSIONS = 'SELECT id, xmin::text FROM "Product" ORDER BY id'
 SEEN = "SELECT count(*) FROM imports.seen_product"
+FIRST_PAGE = PageWrite("shopify", [], [], [], [], Checkpoint())
 PROGRESS = "SELECT (progress ->> 'products_archived')::integer FROM imports.checkpoint WHERE job_id = %s"
 
 
@@ -162,6 +164,26 @@ async def test_too_many_at_once_are_asked_about_and_then_archived(stage) -> None
     assert (job.progress.products_total, await stage.rows(SEEN)) == (7, [(0,)])
 
 
+async def test_a_confirmation_keeps_what_another_job_wrote_during_the_run_that_asked(stage) -> None:
+    """It was never in the number that was confirmed: it came after the listing, and before the last page."""
+    provider = stage.connect("shopify", "tiny-10-0")
+    await run(stage, "first", provider)
+    every = ids(stage, "shopify", "tiny-10-0")
+    remove(stage, "shopify", "tiny-10-0", 0, 1, 2)
+    asked = await run(stage, "second", provider, removed=ARCHIVE)
+    assert asked.failure_reason == "RemovalsNotConfirmed"
+    await stage.rows(
+        """UPDATE "Product" SET "updatedAt" = (
+            SELECT j."startedAt" + (c.updated_at - j."startedAt") / 2
+            FROM "ProductImportJob" j JOIN imports.checkpoint c ON c.job_id = j.id WHERE j.id = 'second')
+        WHERE "externalId" = %s""",
+        every[1],
+    )
+    job = await confirm(stage, "second")
+    assert job.message.endswith("2 products archived, gone from the source")
+    assert await archived(stage) == {every[0], every[2]}
+
+
 async def test_a_word_for_another_generation_is_none(stage) -> None:
     provider = stage.connect("shopify", "tiny-10-0")
     await run(stage, "first", provider)
@@ -224,7 +246,8 @@ async def test_pages_that_kept_no_ids_keep_every_product(stage, kept, counted, w
     remove(stage, "shopify", "tiny-10-0", 9)
     message = await stage.submit("second", provider, removed={"action": "Archive", "maxPercent": 100})
     await stage.rows(
-        "INSERT INTO imports.checkpoint (job_id, version, cursor, progress, pages) VALUES (%s, %s, %s, %s, 1)",
+        """INSERT INTO imports.checkpoint (job_id, version, cursor, progress, pages, started_at)
+        VALUES (%s, %s, %s, %s, 1, now())""",
         message.job_id,
         CHECKPOINT_VERSION,
         Jsonb(None),
@@ -317,6 +340,8 @@ async def test_a_worker_that_lost_its_claim_archives_nothing(stage) -> None:
     claims, store = ClaimStore(stage.database), RemovalStore(stage.database)
     claim = await claims.claim(message, worker_id="worker-1")
     owner = Owner("acme", "shopify", provider)
+    assert (await store.measure(claim, owner)).missing == 0  # no page tells yet when the run began
+    await CatalogueStore(stage.database).commit_page(claim, FIRST_PAGE)
     found = await store.measure(claim, owner)
     assert (found.present, found.missing, found.has_seen) == (10, 10, False)
     await claims.end_of_workers(["worker-1"])
@@ -334,6 +359,7 @@ async def test_what_another_job_wrote_meanwhile_is_there(stage) -> None:
     await run(stage, "first", provider)
     message = await stage.submit("second", provider, removed={"action": "Archive", "maxPercent": 100})
     claim = await ClaimStore(stage.database).claim(message, worker_id="worker-1")
+    await CatalogueStore(stage.database).commit_page(claim, FIRST_PAGE)
     await stage.rows('UPDATE "Product" SET "updatedAt" = now() WHERE "externalId" LIKE %s', "%1")
     ((written,),) = await stage.rows('SELECT count(*) FROM "Product" WHERE "externalId" LIKE %s', "%1")
     found = await RemovalStore(stage.database).measure(claim, Owner("acme", "shopify", provider))

@@ -115,10 +115,14 @@ SELECT %(job)s, r.external_id, r.stage, r.url, r.reason, r.message, r.document
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r
     (external_id text, stage text, url text, reason text, message text, document jsonb)
 """
+# The start is that of the run whose pages these are: a job that is confirmed starts anew and reads none.
 WRITE_CHECKPOINT = """
-INSERT INTO imports.checkpoint (job_id, version, cursor, progress, pages) VALUES (%s, %s, %s, %s, %s)
+INSERT INTO imports.checkpoint AS c (job_id, version, cursor, progress, pages, started_at)
+VALUES (%(job)s, %(version)s, %(cursor)s, %(progress)s, %(pages)s,
+    (SELECT "startedAt" FROM "ProductImportJob" WHERE id = %(job)s))
 ON CONFLICT (job_id) DO UPDATE SET version = excluded.version, cursor = excluded.cursor,
-    progress = excluded.progress, pages = excluded.pages, updated_at = clock_timestamp()
+    progress = excluded.progress, pages = excluded.pages, updated_at = clock_timestamp(),
+    started_at = coalesce(c.started_at, excluded.started_at)
 """
 
 
@@ -315,13 +319,13 @@ class CatalogueStore:
 async def _write_checkpoint(connection: Connection, job_id: str, checkpoint: Checkpoint) -> None:
     await connection.execute(
         WRITE_CHECKPOINT,
-        (
-            job_id,
-            checkpoint.version,
-            Jsonb(cursor_to_json(checkpoint)),
-            Jsonb(progress_to_json(checkpoint.progress)),
-            checkpoint.pages,
-        ),
+        {
+            "job": job_id,
+            "version": checkpoint.version,
+            "cursor": Jsonb(cursor_to_json(checkpoint)),
+            "progress": Jsonb(progress_to_json(checkpoint.progress)),
+            "pages": checkpoint.pages,
+        },
     )
 
 

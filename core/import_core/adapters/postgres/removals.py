@@ -38,11 +38,12 @@ _OWN = """
 _GONE = """
     NOT EXISTS (SELECT FROM imports.seen_product s WHERE s.job_id = %(job)s AND s.external_id = p."externalId")
 """
-# What another job of the connection wrote since this one began was at the source then, whatever this one saw.
-# A confirmed job began anew; its last page says how old its knowledge is.
+# What another job of the connection wrote since this run began was at the source then, whatever this one saw:
+# it may be newer than the listing. A confirmed job starts anew, so the start is the one kept with the pages;
+# where none was kept, nothing is known to be gone.
 MEASURE = f"""
 WITH known AS (
-    SELECT least(j."startedAt", c.updated_at) AS since,
+    SELECT c.started_at AS since,
         EXISTS (SELECT FROM imports.seen_product s WHERE s.job_id = j.id) AS has_seen
     FROM "ProductImportJob" j LEFT JOIN imports.checkpoint c ON c.job_id = j.id WHERE j.id = %(job)s
 )
@@ -64,8 +65,7 @@ WITH gone AS (
 )
 SELECT count(*), max("externalId") FROM archived
 """
-# Counted here and not by the worker, which may not know whether its last transaction was committed. The time
-# stays that of the last page: MEASURE reads it.
+# Counted here and not by the worker, which may not know whether its last transaction was committed.
 COUNT_ARCHIVED = """
 UPDATE imports.checkpoint SET progress = jsonb_set(progress, '{products_archived}',
     to_jsonb(coalesce((progress ->> 'products_archived')::integer, 0) + %s::integer))
@@ -86,12 +86,13 @@ class Owner:
 class Removals:
     """A connection's products that are not archived: how many there are, and how many were not seen.
 
-    `since`: only rows older than this count as missing. `has_seen`: the run has kept any id at all.
+    `since`: only rows older than this, the run's start, count as missing; None where none do. `has_seen`: the
+    run has kept any id at all.
     """
 
     present: int
     missing: int
-    since: datetime
+    since: datetime | None
     has_seen: bool
 
 
@@ -120,7 +121,7 @@ class RemovalStore:
         return Removals(present, missing, since, has_seen)
 
     async def archive(
-        self, claim: Claim, owner: Owner, *, since: datetime, after: str, limit: int
+        self, claim: Claim, owner: Owner, *, since: datetime | None, after: str, limit: int
     ) -> ArchivedBatch:
         """Archive the next unseen products in the order of their external ids, behind `after`, at most `limit`.
 

@@ -19,6 +19,10 @@ ALTER TABLE "Product"
     ADD COLUMN IF NOT EXISTS connection text;
 ALTER TABLE imports.item_error
     ADD COLUMN IF NOT EXISTS document jsonb;
+ALTER TABLE imports.checkpoint
+    ADD COLUMN IF NOT EXISTS started_at timestamptz;
+COMMENT ON COLUMN imports.checkpoint.started_at IS
+    'When the run began that read these pages; what was written since is not known to be gone from the source.';
 """
 
 OUR_TABLES = """
