@@ -126,6 +126,9 @@ def read_spec(job: JobRow) -> ImportJobSpec:
 
 
 def read_filter(spec: ImportJobSpec) -> CatalogueFilter:
-    """What the provider shall leave out."""
+    """What the provider shall leave out, and whether it may use a listing that is older than the job."""
     after = spec.filter.updated_after if spec.filter else None
-    return CatalogueFilter(updated_after=format_timestamp(after) if after else None)
+    return CatalogueFilter(
+        updated_after=format_timestamp(after) if after else None,
+        is_current=spec.removed.action is RemovalAction.ARCHIVE,
+    )

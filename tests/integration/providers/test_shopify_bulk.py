@@ -128,6 +128,15 @@ async def test_a_job_interrupted_while_waiting_finds_its_operation_again(shop, a
     assert account.bulk.current()["id"] == operation
 
 
+async def test_a_job_that_archives_trusts_no_operation_that_is_older_than_itself(shop, account, samples):
+    """A product that is newer than the operation would seem to be gone."""
+    order(account, bulkSeconds=0.3)
+    older = await start(samples, bulk_query(None))
+    pages = await collect(shop(catalogue_filter=CatalogueFilter(is_current=True)))
+    assert len(ids(pages)) == 120
+    assert pages[0].cursor["bulk"] not in {older, None}
+
+
 async def test_another_operation_of_the_app_is_waited_for(shop, account, samples):
     order(account, bulkSeconds=0.3)
     foreign = await start(samples, "{ products { edges { node { id } } } }")

@@ -6,9 +6,11 @@ import pytest
 
 from import_core.domain.errors import CredentialsError, DatabaseUnavailableError, ProviderThrottledError
 from import_core.domain.leases import sort_renewal
+from import_core.domain.resources.import_job import parse_import_job_spec
 from import_worker.checks import judge
 from import_worker.consumer import connection_options
 from import_worker.gate import JobGate
+from import_worker.importing import read_filter
 from import_worker.outages import through_outages
 from import_worker.settings import WorkerSettings
 from import_worker.supervision import SideTasks
@@ -170,3 +172,9 @@ def test_settings_hide_their_secrets() -> None:
     )
     assert "hush" not in repr(settings)
     assert settings.allowed_networks[0].port == 80
+
+
+@pytest.mark.parametrize(("action", "is_current"), [("Archive", True), ("Keep", False)])
+def test_only_a_job_that_archives_needs_a_listing_of_its_own(action: str, is_current: bool) -> None:
+    spec = {"companyId": "acme", "providerRef": {"name": "shop"}, "removed": {"action": action}}
+    assert read_filter(parse_import_job_spec(spec)).is_current is is_current

@@ -62,9 +62,14 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueFilter:
-    """Which products to fetch; `updated_after` is an RFC 3339 time."""
+    """Which products to fetch; `updated_after` is an RFC 3339 time.
+
+    `is_current`: all that is read must be read anew since the job began, because what it lacks is archived. A
+    listing that somebody else began earlier may lack a product that is newer than it.
+    """
 
     updated_after: str | None = None
+    is_current: bool = False
 
 
 class Provider(Protocol):

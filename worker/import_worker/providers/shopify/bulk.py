@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -34,12 +34,19 @@ class BulkReader:
     """One shop's catalogue by bulk operation; raises BulkUnavailableError when paging must take over."""
 
     def __init__(
-        self, client: GraphQLClient, connection: Connection, settings: ShopifySettings, search: str | None
+        self,
+        client: GraphQLClient,
+        connection: Connection,
+        settings: ShopifySettings,
+        search: str | None,
+        *,
+        adopts_older: bool = True,
     ) -> None:
         self._client = client
         self._connection = connection
         self._settings = settings
         self._query = bulk_query(search)
+        self._adopts_older = adopts_older
 
     async def pages(self, place: ShopifyCursor) -> AsyncGenerator[Page, None]:
         """Yield products from `place.index` on; empty pages come first, so that the operation is kept."""
@@ -97,14 +104,19 @@ class BulkReader:
     async def _start(self) -> str:
         """The id of our operation: one already running with our query, or a new one.
 
-        Shopify runs one query operation per app and shop at a time; another one is waited for.
+        Shopify runs one query operation per app and shop at a time; another one is waited for. Without
+        `adopts_older` that goes for one which is there at the first look, too: only what comes after it is
+        known to be younger than the job, whatever the shop's clock says.
         """
+        older: object = None
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._settings.foreign_bulk_wait
         for attempt in count():
             current = (await self._client.execute(CURRENT_BULK)).get("currentBulkOperation")
             if isinstance(current, dict) and current.get("status") in RUNNING:
-                if _same_query(current.get("query"), self._query) and current["status"] != "CANCELING":
+                if attempt == 0 and not self._adopts_older:
+                    older = current.get("id")
+                if current.get("id") != older and self._is_ours(current):
                     return str(current["id"])
             else:
                 operation_id = await self._run()
@@ -114,6 +126,9 @@ class BulkReader:
                 break
             await self._pause(attempt)
         raise BulkUnavailableError("Another bulk operation of this app is running.")
+
+    def _is_ours(self, operation: Mapping[str, Any]) -> bool:
+        return operation["status"] != "CANCELING" and _same_query(operation.get("query"), self._query)
 
     async def _run(self) -> str | None:
         """Start an operation; None when another one was quicker."""

@@ -40,7 +40,13 @@ class ShopifyProvider:
         self._search = search_for(catalogue_filter.updated_after)
         self._client = GraphQLClient(connection, limiter, policy=self._settings.policy)
         self._paging = Paging(self._client, self._settings, self._search)
-        self._bulk = BulkReader(self._client, connection, self._settings, self._search)
+        self._bulk = BulkReader(
+            self._client,
+            connection,
+            self._settings,
+            self._search,
+            adopts_older=not catalogue_filter.is_current,
+        )
 
     async def check(self) -> None:
         """Read the shop's id and one product."""
