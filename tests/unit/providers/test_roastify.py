@@ -14,12 +14,13 @@ SETTINGS = RoastifySettings(list_size=5, page_size=2, policy=CallPolicy(first_ou
 
 
 class Account:
-    """A Roastify account of `size` products; `broken` gives other answers for single ids."""
+    """A Roastify account of `size` products; `broken` gives other answers for single ids, `listed` other entries."""
 
     def __init__(self, size, reply):
         self.size = size
         self.reply = reply
         self.broken = {}
+        self.listed = {}
 
     def __call__(self, request):
         url = urlsplit(request.target)
@@ -29,7 +30,10 @@ class Account:
             end = min(self.size, start + count)
             return self.reply(
                 {
-                    "products": [{"id": f"p/{n}", "title": f"Coffee {n}"} for n in range(start, end)],
+                    "products": [
+                        self.listed.get(n, {"id": f"p/{n}", "title": f"Coffee {n}"})
+                        for n in range(start, end)
+                    ],
                     "pageInfo": {"endCursor": str(end), "hasNextPage": end < self.size},
                 }
             )
@@ -122,6 +126,34 @@ async def test_one_missing_or_unreadable_product_does_not_end_the_job(provider, 
     assert "No such product" in failures[0][2]
     assert len(ids(pages)) == 8
     assert pages[-1].total == 12
+
+
+@pytest.mark.parametrize("listed", [{"id": None}, {"title": "Coffee"}, {"id": " "}, {"id": ["p/1"]}])
+async def test_a_listed_product_without_an_id_is_a_failure_that_is_named_by_its_place(
+    provider, account, listed
+):
+    account.listed = {1: listed, 7: listed}
+    pages = await collect(provider)
+    failures = [failure for page in pages for failure in page.failures]
+    assert [failure[:2] for failure in failures] == [
+        ("number 2 of the list", "NoExternalId"),
+        ("number 8 of the list", "NoExternalId"),
+    ]
+    assert [failure.document for failure in failures] == [listed, listed]
+    assert ids(pages) == [f"p/{n}" for n in range(12) if n not in {1, 7}]
+    assert pages[-1].total == 12
+    for number, page in enumerate(pages[:-1]):
+        rest = await collect(provider, page.cursor)
+        assert [failure for later in rest for failure in later.failures] == [
+            failure for later in pages[number + 1 :] for failure in later.failures
+        ]
+
+
+async def test_a_product_that_is_listed_twice_counts_once(provider, account):
+    account.listed = {1: {"id": "p/0"}}
+    pages = await collect(provider)
+    assert ids(pages) == [f"p/{n}" for n in range(12) if n != 1]
+    assert pages[-1].total == 11
 
 
 async def test_what_was_fetched_before_an_outage_is_yielded_with_a_cursor_to_the_rest(

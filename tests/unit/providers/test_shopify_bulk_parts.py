@@ -60,6 +60,21 @@ def test_children_find_their_parents_wherever_they_stand(spool):
     assert "__parentId" not in one.document["variants"][0]
 
 
+@pytest.mark.parametrize("broken", [{"id": None}, {}, {"id": ""}, {"id": {"x": 1}}])
+def test_a_product_without_an_id_is_a_failure_in_its_place(spool, broken):
+    spool.add([line(id="gid://shopify/Product/1"), line(**broken, title="A")])
+    spool.clear()
+    spool.add([line(id="gid://shopify/Product/1"), line(**broken, title="A")])
+    spool.add([line(**broken, title="B"), line(id="gid://shopify/Product/2")])
+    assert spool.finish() == 4
+    one, first, second, two = spool.page(0, 10)
+    assert [one.external_id[-1], two.external_id[-1]] == ["1", "2"]
+    assert first[:2] == ("number 2 of the bulk result", "NoExternalId")
+    assert second[:2] == ("number 3 of the bulk result", "NoExternalId")
+    assert (first.document, second.document) == (broken | {"title": "A"}, broken | {"title": "B"})
+    assert spool.page(2, 1) == [second]
+
+
 def test_text_that_is_no_unicode_is_stored_and_comes_back(spool):
     spool.add(
         [

@@ -14,7 +14,7 @@ from import_core.domain.errors import (
     ProviderRejectedError,
     ProviderUnavailableError,
 )
-from import_core.domain.item_errors import GONE_FROM_SOURCE
+from import_core.domain.item_errors import GONE_FROM_SOURCE, NO_EXTERNAL_ID
 from import_core.domain.products import Page, ProductFailure, SourceImage, SourceProduct
 from import_worker.providers.base import CatalogueFilter, Connection, RateLimiter, restarted, starts_over
 from import_worker.providers.http import Answer, ApiClient, Call, CallPolicy
@@ -142,8 +142,9 @@ class RoastifyProvider:
     async def _pages(self, place: RoastifyCursor) -> AsyncGenerator[Page, None]:
         stored = place
         while True:
+            nameless: tuple[ProductFailure, ...] = ()
             if not place.pending and place.more:
-                place = await self._listed(place)
+                place, nameless = await self._listed(place)
             details, error = await self._details(place.pending[: self._settings.page_size])
             place = place.without(details.keys())
             # Also a list without details is worth a checkpoint: with few calls granted at a time, a job
@@ -154,24 +155,38 @@ class RoastifyProvider:
                     products=tuple(item for item in details.values() if isinstance(item, SourceProduct)),
                     cursor=None if place.at_end else place.to_json(),
                     total=place.total,
-                    failures=tuple(item for item in details.values() if not isinstance(item, SourceProduct)),
+                    failures=(
+                        *nameless,
+                        *(item for item in details.values() if isinstance(item, ProductFailure)),
+                    ),
                 )
             if error is not None:
                 raise error
             if place.at_end:
                 return
 
-    async def _listed(self, place: RoastifyCursor) -> RoastifyCursor:
+    async def _listed(self, place: RoastifyCursor) -> tuple[RoastifyCursor, tuple[ProductFailure, ...]]:
+        """The place with the next page of the list, and the products on it that have no id."""
         payload = await self._list(place.after, size=self._settings.list_size)
         try:
-            ids = tuple(str(item["id"]) for item in payload["products"])
+            listed = [(read_id(item.get("id")), item) for item in payload["products"]]
             more = bool(payload["pageInfo"]["hasNextPage"])
             after = payload["pageInfo"].get("endCursor")
         except (KeyError, TypeError, AttributeError) as error:
             raise ProviderUnavailableError(f"{self._api.host} gave a list that can't be read.") from error
         if more and (not isinstance(after, str) or after == place.after):
             raise ProviderRejectedError(f"{self._api.host} gave a list that does not go on.")
-        return replace(place, pending=ids, after=after, more=more)
+        nameless = tuple(
+            ProductFailure(
+                f"number {number} of the list", NO_EXTERNAL_ID, "The product is listed without an id.", item
+            )
+            for number, (external_id, item) in enumerate(listed, place.seen + 1)
+            if external_id is None
+        )
+        # A list that changes while it is read may name a product twice.
+        ids = dict.fromkeys(external_id for external_id, _ in listed if external_id is not None)
+        seen = place.seen + len(nameless)
+        return replace(place, pending=tuple(ids), after=after, more=more, seen=seen), nameless
 
     async def _list(self, after: str | None, *, size: int) -> Any:
         params = {"pageSize": str(size)} | ({"cursor": after} if after else {})
@@ -223,6 +238,13 @@ class RoastifyProvider:
     def _refusal(self, answer: Answer) -> Exception:
         message = answer.payload.get("message") if isinstance(answer.payload, dict) else None
         return self._api.refusal(answer, hint=CREDENTIALS_HINT, message=message)
+
+
+def read_id(value: object) -> str | None:
+    """A listed product's id; None where it has none that could be asked for."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    return str(value) if str(value).strip() else None
 
 
 def images_of(document: Mapping[str, Any]) -> tuple[SourceImage, ...]:

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from import_core.domain.errors import ItemError
+from import_core.domain.item_errors import NO_EXTERNAL_ID
 from import_core.domain.products import ProductFailure, SourceProduct
 from import_worker.providers.shopify.documents import check_length, source_product
 
 CACHE_KIBIBYTES = 8 * 1024
 _SCHEMA = """
-CREATE TABLE product (position INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, document TEXT NOT NULL);
+CREATE TABLE product (position INTEGER PRIMARY KEY, id BLOB UNIQUE, document TEXT NOT NULL);
 CREATE TABLE child (position INTEGER PRIMARY KEY, parent BLOB NOT NULL, document TEXT NOT NULL);
 """
 
@@ -33,7 +34,7 @@ class Spool:
 
     def add(self, lines: Sequence[bytes]) -> None:
         """Store lines in order; raises ValueError for one that is no JSON object."""
-        products: list[tuple[bytes, str]] = []
+        products: list[tuple[bytes | None, str]] = []
         children: list[tuple[bytes, str]] = []
         for line in lines:
             document = json.loads(line)
@@ -44,8 +45,8 @@ class Spool:
             text = json.dumps(document, separators=(",", ":"))
             if parent is not None:
                 children.append((_key(parent), text))
-            elif document.get("id"):
-                products.append((_key(document["id"]), text))
+            else:
+                products.append((_key(document["id"]) if _has_id(document) else None, text))
         with self._lock, _transaction(self._database) as database:
             database.executemany("INSERT OR IGNORE INTO product (id, document) VALUES (?, ?)", products)
             database.executemany("INSERT INTO child (parent, document) VALUES (?, ?)", children)
@@ -66,13 +67,17 @@ class Spool:
     def page(self, index: int, size: int) -> list[SourceProduct | ProductFailure]:
         """`size` products from number `index` on (from 0), in the result's order, with their children.
 
-        A product with too many children is a failure, so that one can't fill the memory.
+        A product with too many children is a failure, so that one can't fill the memory, and so is one without
+        an id.
         """
         with self._lock:
             rows = self._database.execute(
                 "SELECT id, document FROM product ORDER BY position LIMIT ? OFFSET ?", (size, index)
             ).fetchall()
-            return [self._product(key, json.loads(text)) for key, text in rows]
+            return [
+                _nameless(number, json.loads(text)) if key is None else self._product(key, json.loads(text))
+                for number, (key, text) in enumerate(rows, index + 1)
+            ]
 
     def close(self) -> None:
         """Delete everything."""
@@ -93,6 +98,15 @@ class Spool:
             except ItemError as error:
                 return ProductFailure(str(product["id"]), error.reason, error.message, product)
         return source_product(product, parts["variants"], parts["media"])
+
+
+def _has_id(product: dict[str, Any]) -> bool:
+    return isinstance(product.get("id"), str) and bool(product["id"].strip())
+
+
+def _nameless(number: int, product: dict[str, Any]) -> ProductFailure:
+    message = "The product can't be read: it has no id."
+    return ProductFailure(f"number {number} of the bulk result", NO_EXTERNAL_ID, message, product)
 
 
 def _empty_database() -> sqlite3.Connection:
