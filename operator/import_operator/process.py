@@ -138,7 +138,7 @@ class OperatorProcess:
     def _loops(self) -> list[Loop]:
         state, database, kube = self._state, self._database, self._kube
         jobs, claims, workers = JobStore(database), ClaimStore(database), WorkerStore(database)
-        tell, reopening = self._tell, ReopeningStore(database)
+        tell, reopening = self._tell, ReopeningStore(database, check=self._leadership.check)
         scale = ScaleLoop(state, jobs, kube, tell, settings=self._settings)
         dispatching, repairs = DispatchStore(database), RepairStore(database)
         dispatch = DispatchLoop(state, dispatching, queue=self.queue, capacities=scale.capacities)

@@ -109,6 +109,10 @@ class ObjectForbiddenError(DependencyUnavailableError):
     reason = "KubernetesForbidden"
 
 
+class LeaseUncertainError(ImportOperatorError):
+    """This replica's Lease was not renewed lately: another one may lead by now."""
+
+
 class ObjectRefusedError(ImportOperatorError):
     """The Kubernetes API server refuses the object as invalid."""
 

@@ -7,6 +7,9 @@ from enum import StrEnum
 
 LEASE_SECONDS = 10.0
 RENEW_SECONDS = 2.0
+SURE_SECONDS = 5.0
+"""So long after it asked for its last renewal a leader is sure to be the only one: the rest of the Lease's
+time is for what it then commits."""
 
 
 class LeaseAction(StrEnum):
@@ -40,15 +43,21 @@ class Candidacy:
     leading: bool = False
     seen: LeaseView | None = None
     seen_since: float = 0.0
+    renewed_at: float = 0.0
+    """When it asked for the last renewal that it knows to have succeeded."""
 
     def after_look(self, lease: LeaseView | None, now: float) -> Candidacy:
         """Take in a read of the Lease."""
         since = self.seen_since if lease == self.seen and lease is not None else now
-        return Candidacy(self.identity, self.leading, lease, since)
+        return Candidacy(self.identity, self.leading, lease, since, self.renewed_at)
 
-    def after_write(self, lease: LeaseView, now: float) -> Candidacy:
-        """Take in that our write of the Lease succeeded."""
-        return Candidacy(self.identity, True, lease, now)
+    def after_write(self, lease: LeaseView, now: float, *, asked_at: float) -> Candidacy:
+        """Take in that our write of the Lease, asked for at `asked_at`, succeeded."""
+        return Candidacy(self.identity, True, lease, now, asked_at)
+
+    def is_sure(self, now: float) -> bool:
+        """Whether no other replica can lead at this moment."""
+        return self.leading and now - self.renewed_at < SURE_SECONDS
 
 
 def decide(candidacy: Candidacy, now: float) -> LeaseAction:

@@ -11,6 +11,7 @@ from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import LEASE
 from import_core.domain.errors import (
     ImportOperatorError,
+    LeaseUncertainError,
     ObjectConflictError,
     ObjectNotFoundError,
 )
@@ -48,6 +49,11 @@ class Leadership:
     def leading(self) -> bool:
         """Whether this replica leads."""
         return self._candidacy.leading
+
+    def check(self) -> None:
+        """Raises LeaseUncertainError unless no other replica can lead at this moment."""
+        if not self._candidacy.is_sure(time.monotonic()):
+            raise LeaseUncertainError
 
     async def acquire(self) -> None:
         """Wait until this replica leads."""
@@ -111,7 +117,7 @@ class Leadership:
                 return
         written = _view(self._body)
         if written is not None:
-            self._candidacy = self._candidacy.after_write(written, time.monotonic())
+            self._candidacy = self._candidacy.after_write(written, time.monotonic(), asked_at=now)
 
     def _wanted(self, *, transitions: int) -> dict[str, Any]:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

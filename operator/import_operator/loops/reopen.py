@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.adapters.postgres.reopening import ReopeningStore
 from import_core.domain.admission import Admission, admit
-from import_core.domain.errors import DatabaseUnavailableError
+from import_core.domain.errors import DatabaseUnavailableError, LeaseUncertainError
 from import_core.domain.projection import is_final
 from import_core.domain.removals import CONFIRM_ANNOTATION
 from import_core.domain.reopening import (
@@ -62,10 +62,24 @@ class ReopenLoop:
         if not asked:
             return
         try:
-            await self._honour(asked)
-        except DatabaseUnavailableError:
+            await self._honour_or_leave(asked)
+        except (DatabaseUnavailableError, LeaseUncertainError):
             self._state.to_reopen.update(asked)
             raise
+
+    async def _honour_or_leave(self, asked: Mapping[str, Requests]) -> None:
+        try:
+            await self._honour(asked)
+        except (DatabaseUnavailableError, LeaseUncertainError):
+            raise
+        except Exception as error:
+            # Something about one of them; alone each of the others gets through.
+            for uid, requests in asked.items():
+                if len(asked) > 1:
+                    await self._honour_or_leave({uid: requests})
+                else:
+                    log.exception("job.not_reopened", jobId=uid, exc_info=error)
+                    metrics.LOOP_ERRORS.labels("reopen", type(error).__name__).inc()
 
     async def _honour(self, asked: Mapping[str, Requests]) -> None:
         rows = await self._store.honoured(list(asked))

@@ -1,12 +1,16 @@
 """Finished rows that run again: each request once, and only where there is something to do."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from import_core.adapters.postgres import Database
+from import_core.adapters.postgres import Database, leftovers, reopening
+from import_core.adapters.postgres.dispatching import DispatchStore
 from import_core.adapters.postgres.jobs import JobStore
-from import_core.adapters.postgres.reopening import ReopeningStore
+from import_core.adapters.postgres.reopening import NOTHING_TO_RETRY, ReopeningStore
+from import_core.domain.dispatch import rank
+from import_core.domain.errors import DatabaseUnavailableError, LeaseUncertainError
 from import_core.domain.jobs import JobRequest, JobRow, JobState, ObjectReference
 from import_core.domain.reopening import HonouredRequests
 
@@ -174,3 +178,90 @@ async def test_many_at_once(database: Database) -> None:
     await JobStore(database).record([request(job_id) for job_id in ids])
     await execute(database, """UPDATE "ProductImportJob" SET status = 'FAILED'""")
     assert sorted(await ReopeningStore(database).retry(dict.fromkeys(ids, "1"))) == ids
+
+
+async def test_very_many_failed_items_go_before_the_job_runs_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One statement for all of them would run into its time limit, and again, for ever."""
+    monkeypatch.setattr(leftovers.delete_leftovers, "__kwdefaults__", {"limit": 3})
+    await finish(database, "a", items=7)
+    await finish(database, "b")
+    seen: list[list[tuple[Any, ...]]] = []
+
+    async def look(connection: Any, job_ids: Any, **_: Any) -> bool:
+        cursor = await connection.execute(
+            """SELECT (SELECT count(*) FROM imports.item_error), status FROM "ProductImportJob" WHERE id = 'a'"""
+        )
+        seen.append(await cursor.fetchall())
+        return await leftovers.delete_leftovers(connection, job_ids)
+
+    monkeypatch.setattr(reopening, "delete_leftovers", look)
+    assert sorted(await ReopeningStore(database).retry({"a": "1", "b": "1"})) == ["a", "b"]
+    assert len(seen) > 3
+    assert {status for ((_, status),) in seen[:3]} == {"FAILED"}, "it does not see a part of its old failures"
+    assert await kept(database, "a") == (0, 0, 0)
+
+
+async def test_a_locked_row_keeps_no_other_job_from_running_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [f"job-{number}" for number in range(5)]
+    for job_id in ids:
+        await finish(database, job_id)
+    short = Database(f"{database.url}", application="tests-short", maximum=2)
+    await short.open(wait_seconds=10)
+    try:
+        async with short.connection() as one, short.connection() as other:
+            for connection in (one, other):
+                await connection.execute("SET statement_timeout = '300ms'")
+        async with database.transaction() as connection:
+            await connection.execute("""SELECT FROM "ProductImportJob" WHERE id = 'job-2' FOR UPDATE""")
+            with pytest.raises(DatabaseUnavailableError):
+                await ReopeningStore(short).retry(dict.fromkeys(ids, "1"))
+            states = await execute(
+                database, """SELECT id FROM "ProductImportJob" WHERE status = 'PENDING' ORDER BY id"""
+            )
+            assert [job_id for (job_id,) in states] == [i for i in ids if i != "job-2"]
+        assert await ReopeningStore(short).retry(dict.fromkeys(ids, "1")) == ["job-2"]
+    finally:
+        await short.close()
+
+
+@pytest.mark.parametrize("method", ["retry", "retry_items"])
+async def test_whoever_leads_no_more_honours_nothing(database: Database, method: str) -> None:
+    """With a value that it read before another replica took over and honoured a later one."""
+    await finish(database, "a", items=1)
+    assert await ReopeningStore(database).retry({"a": "later"}) == ["a"]
+    await finish(database, "a", items=1)
+
+    def leads_no_more() -> None:
+        raise LeaseUncertainError
+
+    with pytest.raises(LeaseUncertainError):
+        await getattr(ReopeningStore(database, check=leads_no_more), method)({"a": "earlier"})
+    assert (await row(database, "a")).state is JobState.FAILED
+    assert (await kept(database, "a"))[1] == 1
+    assert (await ReopeningStore(database).honoured(["a"]))["a"].retry_items is None
+
+
+async def test_failed_items_of_a_run_that_ends_meanwhile_are_not_skipped(database: Database) -> None:
+    """The statement alone, as after one that found the run still under way."""
+    await finish(database, "a", items=1)
+    await execute(database, NOTHING_TO_RETRY, (["a"], ["1"]))
+    assert await ReopeningStore(database).retry_items({"a": "1"}) == ["a"]
+
+
+async def test_a_job_that_runs_again_waits_behind_those_that_have_waited_before(database: Database) -> None:
+    await finish(database, "old")
+    await execute(database, """UPDATE "ProductImportJob" SET "createdAt" = now() - interval '1 year'""")
+    await JobStore(database).record([request("waiting")])
+    assert await ReopeningStore(database).retry({"old": "1"}) == ["old"]
+    async with DispatchStore(database).transaction() as hand_over:
+        assert [head.job_id for head in await hand_over.heads("product-imports")] == ["waiting"]
+        rows = await hand_over.more("product-imports", ["acme"], limit=5)
+    assert [candidate.job_id for candidate in rows] == ["waiting", "old"]
+    assert {rank(candidate, datetime.now(UTC)) for candidate in rows} == {0}
+    old = await row(database, "old")
+    assert old.queued_at == rows[1].queued_at
+    assert await JobStore(database).place(old) == 1

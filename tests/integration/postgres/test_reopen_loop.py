@@ -1,0 +1,99 @@
+"""What one object asks for is done whatever becomes of the others that ask at the same moment."""
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from import_core.adapters.kube.client import KubeClient
+from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.jobs import JobStore
+from import_core.adapters.postgres.reopening import ReopeningStore
+from import_core.domain.errors import LeaseUncertainError
+from import_core.domain.jobs import JobRequest, JobState, ObjectReference
+from import_core.domain.reopening import RETRY_ANNOTATION
+from import_operator.loops.reopen import ReopenLoop
+from import_operator.loops.tell import TellLoop
+from import_operator.state import OperatorState
+
+NAMESPACE = "imports"
+PROVIDER = {
+    "metadata": {"name": "p", "uid": "p", "resourceVersion": "1", "generation": 1},
+    "spec": {
+        "companyId": "acme",
+        "type": "shopify",
+        "baseUrl": "https://acme.example",
+        "credentialsSecretRef": {"name": "p"},
+    },
+}
+
+
+class BadObjectStore(ReopeningStore):
+    """PostgreSQL refuses one of the jobs."""
+
+    async def retry(self, tokens: Any, **rest: Any) -> list[str]:
+        if "bad" in tokens:
+            raise psycopg.DataError("invalid input")
+        return await super().retry(tokens, **rest)
+
+
+async def asking(database: Database, names: list[str]) -> OperatorState:
+    """Failed jobs whose objects ask for another run."""
+    state = OperatorState(NAMESPACE)
+    state.providers.put(PROVIDER)
+    await JobStore(database).record(
+        [
+            JobRequest(n, "acme", "p", NAMESPACE, {}, ObjectReference(NAMESPACE, n, n), generation=1)
+            for n in names
+        ]
+    )
+    async with database.connection() as connection:
+        await connection.execute("""UPDATE "ProductImportJob" SET status = 'FAILED'""")
+    for name in names:
+        metadata = {
+            "name": name,
+            "namespace": NAMESPACE,
+            "uid": name,
+            "generation": 1,
+            "resourceVersion": "1",
+        }
+        state.keep_job(
+            {
+                "metadata": {**metadata, "annotations": {RETRY_ANNOTATION: "1"}},
+                "spec": {"companyId": "acme", "providerRef": {"name": "p"}},
+                "status": {"phase": "Failed", "completedAt": "2026-01-01T00:00:00Z"},
+            }
+        )
+    return state
+
+
+def loop_of(state: OperatorState, store: ReopeningStore) -> ReopenLoop:
+    return ReopenLoop(
+        state, store, TellLoop(KubeClient.__new__(KubeClient), namespace=NAMESPACE, instance="tests")
+    )
+
+
+async def states(database: Database, names: list[str]) -> list[JobState]:
+    rows = await JobStore(database).read(names)
+    return [rows[name].state for name in names]
+
+
+async def test_one_that_is_refused_keeps_no_other_from_running_again(database: Database) -> None:
+    names = ["a", "bad", "c"]
+    state = await asking(database, names)
+    await loop_of(state, BadObjectStore(database)).round()
+    assert await states(database, names) == [JobState.PENDING, JobState.FAILED, JobState.PENDING]
+    assert len(state.to_reopen) == 0, "it is looked at again when it changes, or with all objects"
+
+
+async def test_who_may_not_lead_any_more_tries_again_later(database: Database) -> None:
+    state = await asking(database, ["a"])
+
+    def leads_no_more() -> None:
+        raise LeaseUncertainError
+
+    with pytest.raises(LeaseUncertainError):
+        await loop_of(state, ReopeningStore(database, check=leads_no_more)).round()
+    assert await states(database, ["a"]) == [JobState.FAILED]
+    await loop_of(state, ReopeningStore(database)).round()
+    assert await states(database, ["a"]) == [JobState.PENDING]
