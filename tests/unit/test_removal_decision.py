@@ -140,6 +140,15 @@ def test_the_object_shows_the_whole_question_in_its_condition() -> None:
     assert failed["message"].endswith("imports.avnz.io/confirm-removals=3")
 
 
+def test_a_generation_that_was_confirmed_before_is_told_of_no_command_that_is_refused() -> None:
+    message = not_confirmed(replace(ROW, confirmed_removals=-3), Ask(2, 3, 20)).message
+    assert "confirm-removals" not in message
+    assert "change the spec" in message
+    assert "imports.avnz.io/retry" in message
+    earlier = not_confirmed(replace(ROW, confirmed_removals=-2), Ask(2, 3, 20)).message
+    assert "confirm-removals=3" in earlier, "another generation was"
+
+
 def test_a_job_without_an_object_is_told_of_no_annotation() -> None:
     message = not_confirmed(replace(ROW, origin=None), Ask(2, 3, 20)).message
     assert "kubectl" not in message

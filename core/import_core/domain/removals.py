@@ -60,7 +60,10 @@ def is_confirmed(job: JobRow) -> bool:
 
 
 def not_confirmed(job: JobRow, question: Ask) -> RemovalsNotConfirmedError:
-    """The question as the error that the job fails with: the numbers, and the command that answers it."""
+    """The question as the error that the job fails with: the numbers, and the command that answers it.
+
+    A generation answers once: where it was confirmed for an earlier run, only a changed spec can be.
+    """
     numbers = (
         f"{question.missing:,} of the connection's {question.present:,} products are gone from the source,"
         f" more than removed.maxPercent ({question.max_percent} %) allows; nothing was archived."
@@ -68,6 +71,12 @@ def not_confirmed(job: JobRow, question: Ask) -> RemovalsNotConfirmedError:
     if job.origin is None:
         return RemovalsNotConfirmedError(
             f"{numbers} If this is right, run a job with a higher removed.maxPercent."
+        )
+    if job.confirmed_removals is not None and abs(job.confirmed_removals) == job.generation:
+        return RemovalsNotConfirmedError(
+            f"{numbers} Generation {job.generation} was confirmed for an earlier run. If this is right too, change"
+            f" the spec (a higher removed.maxPercent, say) and run the job again with {GROUP}/retry, or apply a"
+            f" job of another name."
         )
     command = (
         f"kubectl annotate importjob {job.origin.name} --namespace {job.origin.namespace} --overwrite"
