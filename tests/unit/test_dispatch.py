@@ -89,8 +89,8 @@ def test_company_goes_oldest_first(rows: list[Candidate]) -> None:
     seen: dict[str, datetime] = {}
     for job_id in chosen(rows, len(rows)):
         row = by_id[job_id]
-        assert seen.get(row.company_id, row.created_at) <= row.created_at
-        seen[row.company_id] = row.created_at
+        assert seen.get(row.company_id, row.queued_at) <= row.queued_at
+        seen[row.company_id] = row.queued_at
 
 
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=6), st.integers(1, 60))

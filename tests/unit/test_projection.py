@@ -20,7 +20,7 @@ ROW = JobRow(
     provider="acme-shopify",
     state=JobState.PENDING,
     namespace="imports",
-    created_at=NOW,
+    queued_at=NOW,
     generation=1,
 )
 ACCEPTED = Verdict(1, None, ("spec.removed",))
@@ -135,7 +135,7 @@ def test_waiting_reason_goes_when_the_job_runs() -> None:
 
 
 def test_due_job_that_nobody_takes_waits_for_a_free_worker() -> None:
-    old = replace(ROW, created_at=NOW - timedelta(seconds=6))
+    old = replace(ROW, queued_at=NOW - timedelta(seconds=6))
     assert shown(old)["waitingReason"] == "QueueFull"
     assert "waitingReason" not in shown(replace(old, dispatched_at=NOW))
     assert "waitingReason" not in shown(replace(old, suspended=True))

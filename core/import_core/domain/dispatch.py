@@ -52,7 +52,8 @@ class Candidate:
     job_id: str
     company_id: str
     tier: Tier
-    created_at: datetime
+    queued_at: datetime
+    """Since when it waits: recorded, or reopened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def window(*, concurrency: int, ready_workers: int, minimum_workers: int, starts
 
 def rank(candidate: Candidate, now: datetime) -> int:
     """The row's tier with its age counted in; never above ENTERPRISE."""
-    waited = max(0.0, (now - candidate.created_at).total_seconds())
+    waited = max(0.0, (now - candidate.queued_at).total_seconds())
     return min(_TOP_RANK, _RANK[candidate.tier] + int(waited // TIER_STEP_SECONDS))
 
 
@@ -112,14 +113,14 @@ def _by_company(candidates: Iterable[Candidate]) -> dict[str, deque[Candidate]]:
     for candidate in candidates:
         grouped[candidate.company_id].append(candidate)
     return {
-        company: deque(sorted(rows, key=lambda row: (row.created_at, row.job_id)))
+        company: deque(sorted(rows, key=lambda row: (row.queued_at, row.job_id)))
         for company, rows in grouped.items()
     }
 
 
 def _entry(queue: deque[Candidate], share: int, now: datetime) -> tuple[int, int, datetime, str, str]:
     head = queue[0]
-    return (-rank(head, now), share, head.created_at, head.job_id, head.company_id)
+    return (-rank(head, now), share, head.queued_at, head.job_id, head.company_id)
 
 
 @dataclass(frozen=True, slots=True)

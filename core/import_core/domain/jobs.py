@@ -62,6 +62,8 @@ class Progress:
     images_failed: int = 0
     products_seen: int = 0
     """Products done whose ids were kept, to find those that are gone; the rest can't be told by id."""
+    products_unlisted: int = 0
+    """Products that the source counted and did not list: what was not seen could be any of them."""
     products_archived: int = 0
     """Products archived because they are gone from the source."""
 
@@ -141,7 +143,8 @@ class JobRow:
     provider: str
     state: JobState
     namespace: str | None
-    created_at: datetime
+    queued_at: datetime
+    """Since when it waits for its run: recorded, or reopened."""
     queue: str = DEFAULT_QUEUE
     origin: ObjectReference | None = None
     spec: Mapping[str, Any] = field(default_factory=dict)

@@ -103,7 +103,7 @@ def _status_of(row: JobRow, old: Mapping[str, Any], now: datetime) -> dict[str, 
         "attempts": attempts(row),
         "progress": _progress(row, old.get("progress") or {}, again=again),
         "waitingReason": waiting_reason(row, now),
-        "queuedAt": _time(row.created_at),
+        "queuedAt": _time(row.queued_at),
         "startedAt": _time(row.started_at),
         "completedAt": _time(row.completed_at),
         "message": bound_message(message(row)),
@@ -125,7 +125,7 @@ def waiting_reason(row: JobRow, now: datetime) -> str | None:
         return WaitingReason.PAUSED.value
     if row.waiting_reason:
         return row.waiting_reason
-    waiting = (now - row.created_at).total_seconds()
+    waiting = (now - row.queued_at).total_seconds()
     if due and row.dispatched_at is None and not row.suspended and waiting >= QUEUE_FULL_AFTER_SECONDS:
         return WaitingReason.QUEUE_FULL.value
     return None

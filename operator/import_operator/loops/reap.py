@@ -76,11 +76,14 @@ class ReapLoop:
             for end in ends.values():
                 gone[end.certain, end.out_of_memory] += ended_workers(end, known)
             await self._doubt([*gone[False, False], *gone[False, True]])
+            kept: set[str] = set()
             for out_of_memory in (False, True):
-                await self._end(gone[True, out_of_memory], out_of_memory=out_of_memory)
+                kept |= await self._end(gone[True, out_of_memory], out_of_memory=out_of_memory)
         except DatabaseUnavailableError:
             self._state.worker_ends = {**ends, **self._state.worker_ends}
             raise
+        again = {pod: end for pod, end in ends.items() if kept.intersection(ended_workers(end, known))}
+        self._state.worker_ends = {**again, **self._state.worker_ends}
 
     async def _doubt(self, worker_ids: list[str]) -> None:
         """Shorten the leases of processes that may have ended: one that lives renews them in time."""
@@ -89,14 +92,17 @@ class ReapLoop:
         shortened = await self._claims.shorten(worker_ids, lease_seconds=DOUBTFUL_LEASE_SECONDS)
         log.info("workers.doubtful", workers=len(worker_ids), claims=shortened)
 
-    async def _end(self, worker_ids: list[str], *, out_of_memory: bool) -> None:
+    async def _end(self, worker_ids: list[str], *, out_of_memory: bool) -> set[str]:
+        """End the claims of these processes; returns those that have some left, for the next round."""
         if not worker_ids:
-            return
+            return set()
         ended = await self._claims.end_of_workers(worker_ids, out_of_memory=out_of_memory)
-        await self._workers.remove(worker_ids)
+        kept = await self._claims.holders(worker_ids)
+        await self._workers.remove([worker_id for worker_id in worker_ids if worker_id not in kept])
         log.info("workers.ended", workers=len(worker_ids), claims=len(ended), outOfMemory=out_of_memory)
         cause = "OutOfMemory" if out_of_memory else "WorkerEnded"
         self._tell(ended, RepairKind.WORKER_ENDED, cause=cause)
+        return kept
 
     def _tell(self, ended: Sequence[EndedClaim], kind: RepairKind, *, cause: str) -> None:
         if not ended:

@@ -91,7 +91,6 @@ class RecordLoop:
         try:
             new = await self._jobs.record(requests)
             fail_point("record.committed")
-            await self._jobs.suspend_running([request.id for request in requests if request.suspended])
         except DatabaseUnavailableError as error:
             refusal = Refusal(DATABASE_UNAVAILABLE, f"{error.message}; the job is recorded once it is back")
             for uid, admission in accepted.items():

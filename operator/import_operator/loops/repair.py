@@ -22,6 +22,9 @@ from import_operator.state import OperatorState
 
 log = get_logger(__name__)
 
+BATCHES_A_ROUND = 20
+"""So many batches of rows in progress without a claim are freed a round; somebody may write them as fast."""
+
 
 class RepairLoop:
     """Two rounds: over all hand-overs, and over all claims. Both stream, and both are harmless done twice."""
@@ -53,10 +56,7 @@ class RepairLoop:
 
     async def repair_hand_overs(self) -> None:
         """Rows that Redis lacks, rows that no worker holds, and messages that stand for nothing any more."""
-        while freed := await self._repairs.free_jobs_without_claim():
-            tell_repairs(RepairKind.JOB_WITHOUT_CLAIM, freed, reason="No worker holds the job in progress")
-            self._state.to_project.update(freed)
-            self._state.dispatch_wanted.set()
+        await self._free_jobs_without_claim()
         for name in self._capacities():
             queue = self._queue(name)
             await recover_hand_overs(
@@ -69,6 +69,17 @@ class RepairLoop:
             async for removed in queue.weed(self._outdated):
                 jobs = [message.job_id for message in map(message_of, removed) if message is not None]
                 tell_repairs(RepairKind.LEFTOVER_MESSAGE, jobs, reason="The hand-over is outdated")
+
+    async def _free_jobs_without_claim(self) -> None:
+        for _ in range(BATCHES_A_ROUND):
+            freed = await self._repairs.free_jobs_without_claim()
+            if not freed:
+                return
+            tell_repairs(RepairKind.JOB_WITHOUT_CLAIM, freed, reason="No worker holds the job in progress")
+            self._state.to_project.update(freed)
+            self._state.dispatch_wanted.set()
+            if len(freed) < LIMIT:
+                return
 
     async def _outdated(self, queue_ids: Sequence[str]) -> Collection[str]:
         messages = [message for message in map(message_of, queue_ids) if message is not None]

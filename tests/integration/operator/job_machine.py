@@ -106,8 +106,6 @@ class JobMachine(JobTables):
         wanted = self.request(slot)
         new = [] if wanted.id in self.model.jobs else [wanted.id]
         assert self.wait(self.jobs.record([wanted])) == new
-        if wanted.suspended:
-            self.wait(self.jobs.suspend_running([wanted.id]))
         self.recorded(wanted)
         self.note("suspended" if wanted.suspended else "recorded")
 

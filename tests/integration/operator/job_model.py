@@ -197,7 +197,7 @@ class Model:
         again = [job for job in self._finished(tokens) if job.retry_token != tokens[job.job_id]]
         for job in again:
             self.jobs[job.job_id] = replace(
-                _reopened(job),
+                self._reopen(job),
                 retry_token=tokens[job.job_id],
                 items_only=False,
                 pages=0,
@@ -210,7 +210,7 @@ class Model:
         """Finished jobs take their failed products again, once for each token, which counts in any case."""
         asked = [job for job in self._finished(tokens) if job.items_token != tokens[job.job_id]]
         for job in asked:
-            reopened = replace(_reopened(job), items_only=True) if job.errors else job
+            reopened = replace(self._reopen(job), items_only=True) if job.errors else job
             self.jobs[job.job_id] = replace(reopened, items_token=tokens[job.job_id])
         return [job.job_id for job in asked if job.errors]
 
@@ -223,8 +223,13 @@ class Model:
             and job.generation == generations[job.job_id] != abs(job.confirmed or 0)
         ]
         for job in again:
-            self.jobs[job.job_id] = replace(_reopened(job), confirmed=generations[job.job_id])
+            self.jobs[job.job_id] = replace(self._reopen(job), confirmed=generations[job.job_id])
         return [job.job_id for job in again]
+
+    def _reopen(self, job: ModelJob) -> ModelJob:
+        """It waits anew, behind those that have waited before."""
+        self.jobs[job.job_id] = self.jobs.pop(job.job_id)
+        return _reopened(job)
 
     def _finished(self, job_ids: Iterable[str]) -> list[ModelJob]:
         return [job for i in job_ids if (job := self.jobs.get(i)) is not None and job.state in FINISHED]

@@ -188,8 +188,8 @@ async def test_foreign_messages_are_left_alone(make: Any) -> None:
 async def test_row_in_progress_without_a_claim_runs_again(make: Any, worker: TakingWorker) -> None:
     bench = make()
     await bench.execute(
-        """INSERT INTO "ProductImportJob" (id, "companyId", provider, status)
-        VALUES ('by-hand', 'acme', 'p', 'IN_PROGRESS')"""
+        """INSERT INTO "ProductImportJob" (id, "companyId", provider, status, dispatch)
+        VALUES ('by-hand', 'acme', 'p', 'IN_PROGRESS', 1)"""
     )
     before = repairs("job-without-claim")
     await bench.repair.repair_hand_overs()

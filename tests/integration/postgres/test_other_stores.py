@@ -56,9 +56,24 @@ async def test_a_running_job_keeps_its_spec_and_can_be_suspended(database: Datab
     store = JobStore(database)
     await store.record([request("a", generation=2, spec={"new": 1})])
     assert (await store.read(["a"]))["a"].generation == 1
-    await store.suspend_running(["a"])
+    await store.record([request("a", generation=2, suspended=True)])
     job = (await store.read(["a"]))["a"]
     assert (job.state, job.suspended, job.claimed_by) == (JobState.PENDING, True, None)
+
+
+async def test_what_the_platform_suspends_takes_no_room_and_is_not_repaired(
+    database: Database, dispatched: Any
+) -> None:
+    message = await dispatched("a")
+    await execute(database, 'UPDATE "ProductImportJob" SET suspended = true')
+    store = DispatchStore(database)
+    assert await store.unclaimed(QUEUE) == 0
+    assert [page async for page in store.overdue(QUEUE, older_than_seconds=-1)] == []
+    assert await store.hand_over_again([message]) == []
+    async with store.transaction() as hand_over:
+        assert await hand_over.in_flight(QUEUE) == {}
+    await execute(database, 'UPDATE "ProductImportJob" SET suspended = false')
+    assert [page async for page in store.overdue(QUEUE, older_than_seconds=-1)] == [[message]]
 
 
 async def test_a_row_with_the_least_has_defaults(database: Database) -> None:
@@ -143,7 +158,7 @@ async def test_place_counts_older_due_rows(database: Database) -> None:
     await store.record([request("b")])
     job = (await store.read(["b"]))["b"]
     assert await store.place(job) == 1
-    assert await store.place(replace(job, created_at=job.created_at.replace(year=2000))) == 0
+    assert await store.place(replace(job, queued_at=job.queued_at.replace(year=2000))) == 0
 
 
 async def test_workers_are_found_by_their_pod_and_forgotten(database: Database) -> None:

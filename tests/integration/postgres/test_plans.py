@@ -84,7 +84,7 @@ CASES = {
     "in flight": Case(dispatching.IN_FLIGHT, (QUEUE,), RUNNING + HANDED_OVER),
     "unclaimed": Case(dispatching.UNCLAIMED, (QUEUE,), HANDED_OVER),
     "hand over": Case(dispatching.HAND_OVER, (IDS,), 2 * len(IDS)),
-    "hand over again": Case(dispatching.HAND_OVER_AGAIN, (IDS, [1] * len(IDS)), 2 * len(IDS)),
+    "hand over again": Case(dispatching.HAND_OVER_AGAIN, (IDS, [1] * len(IDS)), HANDED_OVER + len(IDS)),
     "take back": Case(dispatching.TAKE_BACK, (QUEUE, 2000), 4 * HANDED_OVER),
     "overdue": Case(dispatching.OVERDUE, KEYSET, HANDED_OVER),
     "claims without job": Case(repairs.CLAIMS_WITHOUT_JOB, (500,), 2 * RUNNING),

@@ -16,7 +16,7 @@ from import_core.adapters.postgres.queue_state import QueueState, QueueStateStor
 from import_core.adapters.postgres.repairs import RepairStore
 from import_core.domain.errors import ClaimLostError
 from import_core.domain.failures import Fail, Retry
-from import_core.domain.jobs import Claim, JobState, Message
+from import_core.domain.jobs import Claim, JobRequest, JobState, Message
 from import_core.domain.repairs import StalledClaim
 
 QUEUE = "product-imports"
@@ -78,6 +78,15 @@ async def test_rows_in_progress_that_nobody_holds_are_due_again(database: Databa
     assert (row.state, row.dispatch, row.dispatched_at) == (JobState.PENDING, claim.job.dispatch + 1, None)
     assert (row.attempt, row.deaths) == (0, 0)
     assert await store.free_jobs_without_claim() == []
+
+
+async def test_rows_that_we_never_handed_over_are_none_of_ours(database: Database) -> None:
+    await execute(
+        database,
+        """INSERT INTO "ProductImportJob" (id, "companyId", provider, status, queue)
+        VALUES ('a', 'acme', 'p', 'IN_PROGRESS', NULL), ('b', 'acme', 'p', 'IN_PROGRESS', 'other')""",
+    )
+    assert await RepairStore(database).free_jobs_without_claim() == []
 
 
 async def test_messages_are_outdated_when_their_row_has_moved_on(
@@ -248,7 +257,12 @@ async def test_cancelling_and_suspending_tell_the_workers_that_hold_the_jobs(
     async with heard(database) as hints:
         await jobs.cancel(["waiting", "cancelled"], message="deleted")
         assert (await asyncio.wait_for(hints.get(), 10)).payload == "cancelled"
-        await jobs.suspend_running(["waiting", "suspended"])
+        await jobs.record(
+            [
+                JobRequest(job_id, "acme", "p", "imports", {}, generation=2, suspended=True)
+                for job_id in ("waiting", "suspended")
+            ]
+        )
         assert (await asyncio.wait_for(hints.get(), 10)).payload == "suspended"
 
 

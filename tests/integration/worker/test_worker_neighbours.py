@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from import_core.adapters.postgres.claims import ClaimStore
 from import_core.adapters.tasks import end_tasks
-from import_core.domain.jobs import Progress
+from import_core.domain.jobs import JobRequest, Progress
 from import_core.observability.metrics import WorkerMetrics
 from import_local.faults.proxy import TcpProxy
 from import_worker.hints import heed_hints
@@ -56,7 +56,13 @@ async def test_worker_hears_at_once_that_its_job_was_taken(stage: Any, how: str)
         if how == "cancel":
             await stage.jobs.cancel(["job-1"], message="deleted")
         else:
-            await stage.jobs.suspend_running(["job-1"])
+            job = await stage.job("job-1")
+            suspended = JobRequest(
+                *(job.id, job.company_id, job.provider, job.namespace, job.spec, job.origin),
+                generation=2,
+                suspended=True,
+            )
+            await stage.jobs.record([suspended])
         assert await asyncio.wait_for(lost, 10) == "the claim has ended"
         assert not other.done()
 

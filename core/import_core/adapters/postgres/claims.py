@@ -114,9 +114,10 @@ RETURNING job_id, worker_id, suspected
 """
 END_OF_WORKERS = """
 DELETE FROM imports.claim WHERE job_id IN (
-    SELECT job_id FROM imports.claim WHERE worker_id = ANY(%s) ORDER BY job_id FOR UPDATE)
+    SELECT job_id FROM imports.claim WHERE worker_id = ANY(%s) ORDER BY job_id FOR UPDATE SKIP LOCKED)
 RETURNING job_id, worker_id, suspected
 """
+HOLDERS = "SELECT DISTINCT worker_id FROM imports.claim WHERE worker_id = ANY(%s)"
 # A page's transaction that holds the row is a sign of life.
 SHORTEN = """
 WITH doubtful AS (
@@ -271,10 +272,17 @@ class ClaimStore:
     ) -> list[EndedClaim]:
         """End the claims of worker processes that have ended, by the processes' own ids.
 
+        A claim that is locked right now stays; `holders` tells whose.
         `out_of_memory`: they were killed for it, which is the reason that a suspected job fails with.
         """
         cause = _OUT_OF_MEMORY if out_of_memory else _DIED
         return await self._end(END_OF_WORKERS, (list(worker_ids),), cause)
+
+    async def holders(self, worker_ids: Sequence[str]) -> set[str]:
+        """Those of the worker processes that have claims."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(HOLDERS, (list(worker_ids),))
+            return {row[0] for row in await cursor.fetchall()}
 
     async def shorten(self, worker_ids: Sequence[str], *, lease_seconds: float) -> int:
         """Let the leases of these processes run out sooner unless they renew them; returns their number."""

@@ -12,19 +12,19 @@ from import_core.domain.jobs import Message, Tier
 DISPATCH_LOCK = 0x6469737061746368  # "dispatch"; two operators for a moment dispatch one after the other
 PAGE = 500
 
-# Written letter by letter as in the partial index import_job_undispatched.
+# Written letter by letter as in the partial index import_job_queued.
 UNDISPATCHED = """coalesce(queue, 'product-imports') = %(queue)s AND status = 'PENDING'
     AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL"""
 # The oldest due rows of each `company (id)`: one index probe for a company, however long its backlog is.
 OF_EACH_COMPANY = f"""
-SELECT row.id, company.id, row."createdAt", coalesce(c.tier::text, 'BASIC')
+SELECT row.id, company.id, row.queued_at, coalesce(c.tier::text, 'BASIC')
 FROM company
 LEFT JOIN "Company" c ON c.id = company.id
 CROSS JOIN LATERAL (
-    SELECT id, "createdAt" FROM "ProductImportJob"
+    SELECT id, coalesce("queuedAt", "createdAt") AS queued_at FROM "ProductImportJob"
     WHERE {UNDISPATCHED} AND "companyId" = company.id
       AND coalesce("notBefore", timestamptz '-infinity') <= now()
-    ORDER BY "createdAt", id LIMIT %(limit)s) row
+    ORDER BY coalesce("queuedAt", "createdAt"), id LIMIT %(limit)s) row
 """
 # Every company with a row that waits, by a loose scan of the same index.
 HEADS = f"""
@@ -45,18 +45,27 @@ SELECT "companyId", count(*) FROM (
     SELECT "companyId" FROM "ProductImportJob" WHERE status = 'IN_PROGRESS'
     UNION ALL
     SELECT "companyId" FROM "ProductImportJob"
-    WHERE coalesce(queue, 'product-imports') = %s AND status = 'PENDING' AND "dispatchedAt" IS NOT NULL) f
+    WHERE coalesce(queue, 'product-imports') = %s AND status = 'PENDING' AND suspended IS NOT TRUE
+      AND "dispatchedAt" IS NOT NULL) f
 GROUP BY "companyId"
 """
+# A row that the platform suspends by its own SQL keeps its hand-over, which nobody can claim: it takes no
+# room in the window and is not repaired. Once it is resumed, it is overdue.
 UNCLAIMED = """
 SELECT count(*) FROM "ProductImportJob"
-WHERE coalesce(queue, 'product-imports') = %s AND status = 'PENDING' AND "dispatchedAt" IS NOT NULL
+WHERE coalesce(queue, 'product-imports') = %s AND status = 'PENDING' AND suspended IS NOT TRUE
+  AND "dispatchedAt" IS NOT NULL
 """
+# Here and in the next two a row that is locked right now is passed over: one that somebody holds must not
+# keep the others from being handed over, and who waits for no lock can't wait for each other.
 HAND_OVER = """
 UPDATE "ProductImportJob"
 SET dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = clock_timestamp(), "notBefore" = NULL,
     "waitingReason" = NULL, "updatedAt" = now()
-WHERE id = ANY(%s) AND status = 'PENDING' AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL
+WHERE id = ANY(ARRAY(
+    SELECT id FROM "ProductImportJob"
+    WHERE id = ANY(%s) AND status = 'PENDING' AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL
+    FOR UPDATE SKIP LOCKED))
 RETURNING id, dispatch
 """
 # A paused queue takes back what no worker has claimed; its messages in Redis are outdated by that.
@@ -73,16 +82,20 @@ MOMENT = "SELECT clock_timestamp() - %s * interval '1 second'"
 # By keyset: rows that are handed over again get a later time and are not met twice.
 OVERDUE = """
 SELECT id, dispatch, "dispatchedAt" FROM "ProductImportJob"
-WHERE coalesce(queue, 'product-imports') = %(queue)s AND status = 'PENDING' AND "dispatchedAt" IS NOT NULL
-  AND "dispatchedAt" < %(before)s AND ("dispatchedAt", id) > (%(after)s, %(after_id)s)
+WHERE coalesce(queue, 'product-imports') = %(queue)s AND status = 'PENDING' AND suspended IS NOT TRUE
+  AND "dispatchedAt" IS NOT NULL AND "dispatchedAt" < %(before)s AND ("dispatchedAt", id) > (%(after)s, %(after_id)s)
 ORDER BY "dispatchedAt", id LIMIT %(limit)s
 """
 # Guarded by the hand-over number that was looked at: a row that was claimed meanwhile is left alone.
 HAND_OVER_AGAIN = """
+WITH lost AS (
+    SELECT j.id FROM "ProductImportJob" j
+    JOIN unnest(%s::text[], %s::integer[]) AS t (id, dispatch) ON t.id = j.id AND t.dispatch = j.dispatch
+    WHERE j.status = 'PENDING' AND j.suspended IS NOT TRUE AND j."dispatchedAt" IS NOT NULL
+    FOR UPDATE OF j SKIP LOCKED)
 UPDATE "ProductImportJob" j
 SET dispatch = j.dispatch + 1, "dispatchedAt" = clock_timestamp(), "updatedAt" = now()
-FROM unnest(%s::text[], %s::integer[]) AS t (id, dispatch)
-WHERE j.id = t.id AND j.dispatch = t.dispatch AND j.status = 'PENDING' AND j."dispatchedAt" IS NOT NULL
+FROM lost WHERE j.id = lost.id
 RETURNING j.id, j.dispatch
 """
 
@@ -206,11 +219,11 @@ async def _count(connection: Connection, statement: str, queue: str) -> int:
 
 
 def _candidate(row: tuple[object, ...]) -> Candidate:
-    job_id, company_id, created_at, tier = row
+    job_id, company_id, queued_at, tier = row
     known = {member.value for member in Tier}
     return Candidate(
         str(job_id),
         str(company_id),
         Tier(tier) if tier in known else Tier.BASIC,
-        created_at,  # type: ignore[arg-type]
+        queued_at,  # type: ignore[arg-type]
     )

@@ -12,8 +12,8 @@ INDEXES: dict[str, str] = {
     "import_job_due": """"ProductImportJob"
         (coalesce(queue, 'product-imports'), coalesce("notBefore", timestamptz '-infinity'))
         WHERE status = 'PENDING' AND suspended IS NOT TRUE""",
-    "import_job_undispatched": """"ProductImportJob"
-        (coalesce(queue, 'product-imports'), "companyId", "createdAt", id)
+    "import_job_queued": """"ProductImportJob"
+        (coalesce(queue, 'product-imports'), "companyId", coalesce("queuedAt", "createdAt"), id)
         WHERE status = 'PENDING' AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL""",
     "import_job_dispatched": """"ProductImportJob" (coalesce(queue, 'product-imports'), "dispatchedAt")
         WHERE status = 'PENDING' AND "dispatchedAt" IS NOT NULL""",
@@ -24,6 +24,9 @@ INDEXES: dict[str, str] = {
     "import_job_in_progress": """"ProductImportJob" ("companyId") WHERE status = 'IN_PROGRESS'""",
 }
 
+# Indexes of earlier versions that others have taken the place of.
+REPLACED = ("import_job_undispatched",)
+
 # A concurrent build that was interrupted leaves an invalid index, which is never used and always maintained.
 INVALID = """
 SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
@@ -32,8 +35,13 @@ WHERE NOT i.indisvalid AND c.relname = ANY(:names) AND c.relnamespace = current_
 
 
 def build_indexes(connection: Connection) -> None:
-    """Build what is missing; `connection` must be in autocommit mode, under the migration lock."""
+    """Build what is missing, then drop what was replaced.
+
+    `connection` must be in autocommit mode, under the migration lock.
+    """
     for name in connection.execute(text(INVALID), {"names": list(INDEXES)}).scalars().all():
         connection.execute(text(f"DROP INDEX CONCURRENTLY {name}"))
     for name, definition in INDEXES.items():
         connection.execute(text(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {definition}"))
+    for name in REPLACED:
+        connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))

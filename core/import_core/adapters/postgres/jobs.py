@@ -18,7 +18,8 @@ BATCH = 500
 
 # A recorded object takes over a later generation of its spec while the job is not running; a finished
 # job keeps the spec it ran with. The id is the object's uid: recording twice is harmless. A row that no
-# transaction has replaced or locked (xmax 0) is new.
+# transaction has replaced or locked (xmax 0) is new. Here as in every statement that waits for locks of
+# several rows, they are taken in the order of the ids, so that no two wait for each other.
 RECORD = """
 INSERT INTO "ProductImportJob" AS j
     (id, "companyId", provider, status, namespace, "objectName", "objectUid", generation, spec, queue, suspended,
@@ -29,6 +30,7 @@ FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text
             %s::text[], %s::boolean[], %s::text[], %s::text[])
     AS t (id, company, provider, namespace, object_name, object_uid, generation, spec, queue, suspended,
           retry, retry_items)
+ORDER BY id
 ON CONFLICT (id) DO UPDATE SET
     spec = excluded.spec, generation = excluded.generation, suspended = excluded.suspended, "updatedAt" = now(),
     "dispatchedAt" = CASE WHEN excluded.suspended THEN NULL ELSE j."dispatchedAt" END,
@@ -37,26 +39,37 @@ WHERE j.status = 'PENDING' AND coalesce(j.generation, 0) < excluded.generation
 RETURNING id, xmax = 0
 """
 
-# A running job that was suspended goes back with its checkpoint; its worker finds the claim gone.
-SUSPEND_CLAIMS = "DELETE FROM imports.claim WHERE job_id = ANY(%s) RETURNING job_id"
+# Ending a job's claim comes before the change of its row: locks are taken in the order claim, job, as
+# everywhere. The worker finds its claim gone at its next write or renewal. Done once more after the job is
+# locked: a worker that claimed it between the two statements would else go on with a job that was taken away.
+END_CLAIMS = """
+DELETE FROM imports.claim WHERE job_id = ANY(ARRAY(
+    SELECT job_id FROM imports.claim WHERE job_id = ANY(%s) ORDER BY job_id FOR UPDATE))
+RETURNING job_id
+"""
+# A running job that was suspended goes back with its checkpoint; so does one that has just gone back itself.
 SUSPEND_JOBS = """
-UPDATE "ProductImportJob"
-SET status = 'PENDING', suspended = true, dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = NULL,
+WITH held AS (
+    SELECT j.id FROM "ProductImportJob" j
+    JOIN unnest(%s::text[], %s::bigint[]) AS t (id, generation) ON t.id = j.id
+    WHERE j.status = 'IN_PROGRESS'
+       OR (j.status = 'PENDING' AND j.suspended IS NOT TRUE AND coalesce(j.generation, 0) <= t.generation)
+    ORDER BY j.id FOR UPDATE OF j)
+UPDATE "ProductImportJob" j
+SET status = 'PENDING', suspended = true, dispatch = coalesce(j.dispatch, 0) + 1, "dispatchedAt" = NULL,
     "updatedAt" = now()
-WHERE id = ANY(%s) AND status = 'IN_PROGRESS'
+FROM held WHERE j.id = held.id
 """
 
 READ = f"SELECT {JOB_COLUMNS} FROM {JOB_TABLES} WHERE j.id = ANY(%s)"
 
-# Cancelling deletes the claim first: locks are taken in the order claim, job, as everywhere. The worker
-# finds its claim gone at its next write or renewal. Deleted once more after the job is locked: a worker
-# that claimed it between the two statements would else go on with a cancelled job.
-CANCEL_CLAIMS = "DELETE FROM imports.claim WHERE job_id = ANY(%s) RETURNING job_id"
 CANCEL_JOBS = """
 UPDATE "ProductImportJob"
 SET status = 'CANCELLED', "completedAt" = now(), "updatedAt" = now(), "waitingReason" = NULL,
     "errorMessage" = %s, dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = NULL
-WHERE id = ANY(%s) AND status IN ('PENDING', 'IN_PROGRESS')
+WHERE id = ANY(ARRAY(
+    SELECT id FROM "ProductImportJob" WHERE id = ANY(%s) AND status IN ('PENDING', 'IN_PROGRESS')
+    ORDER BY id FOR UPDATE))
 RETURNING id
 """
 
@@ -79,7 +92,8 @@ PLACE = """
 SELECT count(*) FROM (
     SELECT FROM "ProductImportJob" o
     WHERE coalesce(o.queue, 'product-imports') = %s AND o.status = 'PENDING' AND o.suspended IS NOT TRUE
-      AND coalesce(o."notBefore", timestamptz '-infinity') <= now() AND o."createdAt" < %s
+      AND coalesce(o."notBefore", timestamptz '-infinity') <= now()
+      AND coalesce(o."queuedAt", o."createdAt") < %s
     LIMIT %s) ahead
 """
 
@@ -107,24 +121,21 @@ class JobStore:
     async def record(self, requests: Sequence[JobRequest]) -> list[str]:
         """Record jobs, or newer generations of waiting ones; at most 500 a statement; idempotent.
 
-        Returns the ids that had no row.
+        Running ones that are suspended are taken from their workers in the same transaction. Returns the ids
+        that had no row.
         """
         new: list[str] = []
         for start in range(0, len(requests), BATCH):
             batch = requests[start : start + BATCH]
-            async with self._database.connection() as connection:
-                new += await record_batch(connection, batch)
-        return new
-
-    async def suspend_running(self, job_ids: Sequence[str]) -> None:
-        """Take running jobs from their workers and hold them; waiting ones are held by `record`."""
-        for start in range(0, len(job_ids), BATCH):
-            batch = list(job_ids[start : start + BATCH])
+            held = {request.id: request.generation for request in batch if request.suspended}
             async with self._database.transaction() as connection:
-                taken = await _end_claims(connection, SUSPEND_CLAIMS, batch)
-                await connection.execute(SUSPEND_JOBS, (batch,))
-                taken += await _end_claims(connection, SUSPEND_CLAIMS, batch)  # see CANCEL_CLAIMS
+                taken = await _end_claims(connection, list(held))
+                new += await record_batch(connection, batch)
+                if held:
+                    await connection.execute(SUSPEND_JOBS, (list(held), list(held.values())))
+                taken += await _end_claims(connection, list(held))
                 await notify_in(connection, CONTROL_CHANNEL, taken)
+        return new
 
     async def read(self, job_ids: Sequence[str]) -> dict[str, JobRow]:
         """Rows by id, at most 500 a statement; ids without a row are left out."""
@@ -158,7 +169,7 @@ class JobStore:
     async def place(self, job: JobRow, *, cap: int = DEPTH_CAP) -> int:
         """About how many due jobs of the queue are older than `job`, up to `cap`."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(PLACE, (job.queue, job.created_at, cap))
+            cursor = await connection.execute(PLACE, (job.queue, job.queued_at, cap))
             row = await cursor.fetchone()
             return int(row[0]) if row else 0
 
@@ -188,15 +199,17 @@ async def record_batch(connection: Connection, requests: Sequence[JobRequest]) -
 async def cancel_batch(connection: Connection, job_ids: Sequence[str], *, message: str) -> list[str]:
     """Cancel at most BATCH jobs on a connection inside a transaction; returns those not finished yet."""
     batch = list(job_ids)
-    taken = await _end_claims(connection, CANCEL_CLAIMS, batch)
+    taken = await _end_claims(connection, batch)
     cursor = await connection.execute(CANCEL_JOBS, (message, batch))
     cancelled = [row[0] for row in await cursor.fetchall()]
-    taken += await _end_claims(connection, CANCEL_CLAIMS, batch)
+    taken += await _end_claims(connection, batch)
     await notify_in(connection, CONTROL_CHANNEL, taken)
     return cancelled
 
 
-async def _end_claims(connection: Connection, statement: str, job_ids: list[str]) -> list[str]:
+async def _end_claims(connection: Connection, job_ids: list[str]) -> list[str]:
     """End claims of workers that still run; returns the jobs that they must be told of."""
-    cursor = await connection.execute(statement, (job_ids,))
+    if not job_ids:
+        return []
+    cursor = await connection.execute(END_CLAIMS, (job_ids,))
     return [row[0] for row in await cursor.fetchall()]

@@ -27,7 +27,8 @@ FROM "ProductImportJob" WHERE id = ANY(%s)
 
 # Only a finished job is reopened, and only for a value that it has not been reopened for: asking twice, or by
 # two operators at once, is harmless. The first start goes, because the time limit counts from it, and its
-# age in the queue, which lets it rise, counts from now. Rows are locked in the order of their ids, so that two of these can't wait for each other.
+# age in the queue, which lets it rise, counts from now. Rows are locked in the order of their ids, so that two
+# of these can't wait for each other.
 REOPEN = """
 WITH asked AS (
     SELECT j.id, t.value FROM "ProductImportJob" j

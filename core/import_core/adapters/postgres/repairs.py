@@ -24,12 +24,14 @@ DELETE FROM imports.claim WHERE job_id IN (
 RETURNING job_id
 """
 # Every write of ours makes or ends a claim together with the state, so a row without one was written by hand.
+# One that was never handed over is none of ours: whatever imported before this may still work on it.
 JOBS_WITHOUT_CLAIM = """
 UPDATE "ProductImportJob" SET status = 'PENDING', "notBefore" = NULL, "updatedAt" = now(),
     dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = NULL
 WHERE status = 'IN_PROGRESS' AND id = ANY(ARRAY(
     SELECT j.id FROM "ProductImportJob" j
-    WHERE j.status = 'IN_PROGRESS' AND NOT EXISTS (SELECT FROM imports.claim k WHERE k.job_id = j.id)
+    WHERE j.status = 'IN_PROGRESS' AND j.dispatch > 0
+      AND NOT EXISTS (SELECT FROM imports.claim k WHERE k.job_id = j.id)
     ORDER BY j.id LIMIT %s FOR UPDATE OF j SKIP LOCKED))
 RETURNING id
 """

@@ -18,8 +18,8 @@ from import_core.domain.jobs import (
 
 # Joined with the checkpoint and the claim: both are keyed by the job's id.
 JOB_COLUMNS = """
-    j.id, j."companyId", j.provider, j.status, j.namespace, j."createdAt", j.queue, j."objectName",
-    j."objectUid", j.spec, j.attempt, j.deaths, j.dispatch, j."dispatchedAt", j."notBefore",
+    j.id, j."companyId", j.provider, j.status, j.namespace, coalesce(j."queuedAt", j."createdAt"), j.queue,
+    j."objectName", j."objectUid", j.spec, j.attempt, j.deaths, j.dispatch, j."dispatchedAt", j."notBefore",
     j."startedAt", j."completedAt", j.suspended, j."waitingReason", j."failureReason",
     j."errorMessage", j.generation, c.progress, k.live_progress, k.worker_id, j."confirmedRemovals",
     coalesce((SELECT s.paused FROM imports.queue_state s
@@ -78,7 +78,7 @@ def job_from_row(row: Sequence[Any]) -> JobRow:
         provider=row[2],
         state=JobState(row[3]),
         namespace=namespace,
-        created_at=row[5],
+        queued_at=row[5],
         queue=row[6] or DEFAULT_QUEUE,
         origin=origin,
         spec=row[9] or {},

@@ -14,7 +14,8 @@ ALTER TABLE "ProductImportJob"
     ADD COLUMN IF NOT EXISTS "retryToken" text,
     ADD COLUMN IF NOT EXISTS "itemsRetryToken" text,
     ADD COLUMN IF NOT EXISTS "itemsOnly" boolean,
-    ADD COLUMN IF NOT EXISTS "confirmedRemovals" bigint;
+    ADD COLUMN IF NOT EXISTS "confirmedRemovals" bigint,
+    ADD COLUMN IF NOT EXISTS "queuedAt" timestamptz;
 ALTER TABLE "Product"
     ADD COLUMN IF NOT EXISTS connection text;
 ALTER TABLE imports.item_error
