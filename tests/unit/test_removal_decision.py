@@ -35,6 +35,18 @@ PRESENT = st.integers(0, 20_000)
 PERCENT = st.integers(0, 100)
 
 
+def test_a_listing_shorter_than_the_sources_own_count_keeps_everything() -> None:
+    for confirmed in (False, True):
+        assert decide(2, 100, confirmed=confirmed, unlisted=3) == Nothing(2, 0, 3)
+    assert describe_removals(0, Nothing(2, 0, 3)) == (
+        "2 products not seen at the source are kept: it counts 3 products that it did not list"
+    )
+    assert describe_removals(0, Nothing(1, 2, 1)) == (
+        "1 product not seen at the source is kept: it counts 1 product that it did not list, and 2 products of"
+        " the source could not be told by id"
+    )
+
+
 def decide(missing: int, present: int, max_percent: int = 20, **values) -> Archive | Ask | Nothing:
     defaults = {"confirmed": False, "unidentified_failures": 0}
     return decide_removals(

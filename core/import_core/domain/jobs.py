@@ -143,8 +143,7 @@ class JobRow:
     provider: str
     state: JobState
     namespace: str | None
-    queued_at: datetime
-    """Since when it waits for its run: recorded, or reopened."""
+    created_at: datetime
     queue: str = DEFAULT_QUEUE
     origin: ObjectReference | None = None
     spec: Mapping[str, Any] = field(default_factory=dict)

@@ -30,25 +30,35 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """Nothing is archived; `unknown` products of the source could be any of the `missing` ones."""
+    """Nothing is archived: products of the source could be any of the `missing` ones.
+
+    `unknown` are those that could not be told by id, `unlisted` those that it counted and did not list.
+    """
 
     missing: int = 0
     unknown: int = 0
+    unlisted: int = 0
 
 
 def decide_removals(
-    *, missing: int, present: int, max_percent: int, confirmed: bool, unidentified_failures: int
+    *,
+    missing: int,
+    present: int,
+    max_percent: int,
+    confirmed: bool,
+    unidentified_failures: int,
+    unlisted: int = 0,
 ) -> Archive | Ask | Nothing:
     """Decide on `missing` of a connection's `present` products, archived ones counted in neither.
 
-    One product of the source whose id is not known could be any of the missing ones, so nothing is archived
-    then, confirmed or not. The share is compared exactly: 20 of 100 are not more than 20 percent, 21 of 104
-    are. A job that continues after a part was archived never asks about the rest.
+    One product of the source whose id is not known, or that is counted and not listed, could be any of the
+    missing ones, so nothing is archived then, confirmed or not. The share is compared exactly: 20 of 100 are not
+    more than 20 percent, 21 of 104 are. A job that continues after a part was archived never asks about the rest.
     """
     if not missing:
         return Nothing()
-    if unidentified_failures:
-        return Nothing(missing, unidentified_failures)
+    if unidentified_failures or unlisted:
+        return Nothing(missing, unidentified_failures, unlisted)
     if confirmed or missing * 100 <= max_percent * present:
         return Archive(missing)
     return Ask(missing, present, max_percent)
@@ -87,10 +97,15 @@ def not_confirmed(job: JobRow, question: Ask) -> RemovalsNotConfirmedError:
 
 def describe_removals(archived: int, kept: Nothing | None = None) -> str | None:
     """What a person should know of the removals of a job that went through; None where nothing was gone."""
-    if kept is not None and kept.unknown:
+    if kept is not None and (kept.unknown or kept.unlisted):
+        why = []
+        if kept.unlisted:
+            why.append(f"it counts {_products(kept.unlisted)} that it did not list")
+        if kept.unknown:
+            why.append(f"{_products(kept.unknown)} of the source could not be told by id")
         return (
             f"{_products(kept.missing)} not seen at the source {'is' if kept.missing == 1 else 'are'} kept:"
-            f" {_products(kept.unknown)} of the source could not be told by id"
+            f" {', and '.join(why)}"
         )
     return f"{_products(archived)} archived, gone from the source" if archived else None
 

@@ -101,6 +101,16 @@ async def test_a_large_catalogue_comes_whole_by_one_operation(shop, account, sam
     assert graphql_calls(account) < 10
 
 
+async def test_the_total_is_the_shops_own_count_where_the_result_has_fewer(shop, account):
+    """A result that was cut short must not look like a whole catalogue."""
+    order(account)
+    pages = await collect(shop(), {"version": 1, "total": 125, "after": None, "shape": None})
+    assert {page.total for page in pages} == {125}
+    operation = (await collect(shop()))[0].cursor["bulk"]
+    pages = await collect(shop(), {"version": 1, "total": 125, "bulk": operation, "index": 0})
+    assert ({page.total for page in pages}, len(ids(pages))) == ({125}, 120)
+
+
 async def test_bulk_and_paging_give_the_same_products(shop, account):
     order(account)
     by_bulk = [product for page in await collect(shop()) for product in page.products]

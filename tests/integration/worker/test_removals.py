@@ -15,6 +15,7 @@ from import_core.domain.jobs import CHECKPOINT_VERSION, Checkpoint, JobState
 from import_local.samples.catalogue import expected_products
 from import_local.samples.control import FaultOrder, ProductOrder, change_product, set_faults
 from import_local.samples.faults import FaultSettings
+from import_worker.providers.shopify import ShopifyProvider
 
 ARCHIVE = {"action": "Archive"}
 VERSIONS = 'SELECT id, xmin::text FROM "Product" ORDER BY id'
@@ -263,6 +264,22 @@ async def test_pages_that_kept_no_ids_keep_every_product(stage, kept, counted, w
         job = await stage.finished("second")
     assert (job.state, await archived(stage)) == (JobState.COMPLETED, set())
     assert words in job.message
+
+
+async def test_a_listing_shorter_than_the_shops_own_count_archives_nothing(stage, monkeypatch) -> None:
+    provider = stage.connect("shopify", "tiny-10-0")
+    await run(stage, "first", provider)
+    remove(stage, "shopify", "tiny-10-0", 4)
+
+    async def count(_: object) -> tuple[int, bool]:
+        return 11, True
+
+    monkeypatch.setattr(ShopifyProvider, "_count", count)
+    job = await run(stage, "second", provider, removed={"action": "Archive", "maxPercent": 100})
+    assert (job.state, job.progress.products_total, await archived(stage)) == (JobState.COMPLETED, 9, set())
+    assert job.message.endswith(
+        "1 product not seen at the source is kept: it counts 2 products that it did not list"
+    )
 
 
 SECOND_BATCH = """SELECT 1 FROM "Product" WHERE "externalId" = 'old-00777' FOR UPDATE"""

@@ -12,7 +12,7 @@ from import_core.domain.jobs import Checkpoint, Progress
 from import_core.domain.mapping import compile_mapping
 from import_core.domain.products import Page, ProductFailure, SourceImage, SourceProduct
 from import_worker.pipeline.pages import one_ahead, summary, with_removals
-from import_worker.pipeline.planning import ImportedItem, counted_before, plan_page
+from import_worker.pipeline.planning import ImportedItem, counted_before, ended_progress, plan_page
 from import_worker.pipeline.products import ImageOptions, MappedPage, map_page
 
 MAPPING = compile_mapping("shopify")
@@ -287,3 +287,42 @@ def test_what_was_removed_is_told_with_the_rest(
     progress: Progress, removed: str | None, wanted: str | None
 ) -> None:
     assert with_removals(progress, removed) == wanted
+
+
+@pytest.mark.parametrize(
+    ("before_total", "total", "cursor", "unlisted"),
+    [
+        (None, 3, None, 2),
+        (3, None, None, 2),  # told by an earlier page
+        (9, 1, None, 0),  # the last word counts
+        (None, None, None, 0),
+        (None, 1, None, 0),
+        (None, 9, {"after": "x"}, 0),  # more pages follow
+    ],
+)
+async def test_the_last_page_keeps_how_many_products_were_promised_and_not_listed(
+    before_total: int | None, total: int | None, cursor: Any, unlisted: int
+) -> None:
+    page = await mapped(source(1))
+    before = Checkpoint(progress=Progress(products_total=before_total))
+    write = plan(page, [ImportedItem(page.items[0], None, [])], before=before, cursor=cursor, total=total)
+    assert write.checkpoint.progress.products_unlisted == unlisted
+    if cursor is None:
+        assert write.checkpoint.progress.products_total == 1
+
+
+@pytest.mark.parametrize(
+    ("progress", "cursor", "unlisted"),
+    [
+        (Progress(products_total=9, products_imported=4), {"after": "x"}, 5),
+        (Progress(products_imported=4), {"after": "x"}, 1),
+        (Progress(products_total=4, products_imported=4), {"after": "x"}, 1),
+        (Progress(products_total=4, products_imported=4, products_unlisted=2), None, 2),
+        (Progress(products_total=9, products_imported=4), None, 5),
+    ],
+)
+def test_a_catalogue_that_ended_without_a_last_page_is_not_whole(
+    progress: Progress, cursor: Any, unlisted: int
+) -> None:
+    ended = ended_progress(Checkpoint(cursor=cursor, progress=progress, pages=2))
+    assert (ended.products_total, ended.products_unlisted) == (4, unlisted)

@@ -23,7 +23,13 @@ from import_core.domain.products import Page, SourceImage
 from import_core.fail_points import fail_point
 from import_core.observability.metrics import WorkerMetrics
 from import_worker.outages import through_outages
-from import_worker.pipeline.planning import ImportedItem, count_images, counted_before, plan_page
+from import_worker.pipeline.planning import (
+    ImportedItem,
+    count_images,
+    counted_before,
+    ended_progress,
+    plan_page,
+)
 from import_worker.pipeline.products import ImageOptions, MappedItem, MappedPage, map_page
 from import_worker.pipeline.removals import RemovalStage
 from import_worker.providers.base import Provider
@@ -212,7 +218,7 @@ class CatalogueImport:
         progress = checkpoint.progress
         if progress.products_total != progress.products_done or checkpoint.cursor is not None:
             # The provider told another number, or ended without saying which page was the last.
-            progress = replace(progress, products_total=progress.products_done)
+            progress = ended_progress(checkpoint)
             last = replace(checkpoint, cursor=None, progress=progress, pages=max(1, checkpoint.pages))
             await self._commit(PageWrite(self.import_source, [], [], [], [], last))
         check_some_succeeded(progress)

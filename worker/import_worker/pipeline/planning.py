@@ -53,6 +53,24 @@ def counted_before(page: Page, before: Checkpoint) -> Checkpoint:
     return replace(before, progress=Progress(products_total=before.progress.products_total))
 
 
+def ended_progress(last: Checkpoint) -> Progress:
+    """The counters of a catalogue that has ended, wherever it did.
+
+    Where no page said that it was the last, one product at least may be missing.
+    """
+    whole = _whole(last.progress)
+    if last.cursor is None:
+        return whole
+    return replace(whole, products_unlisted=max(1, whole.products_unlisted))
+
+
+def _whole(progress: Progress) -> Progress:
+    """The total is what was done; what the source had counted beyond it is kept as not listed."""
+    done = progress.products_done
+    missing = max(0, (progress.products_total or 0) - done)
+    return replace(progress, products_total=done, products_unlisted=max(progress.products_unlisted, missing))
+
+
 def plan_page(
     *,
     import_source: str,
@@ -75,8 +93,10 @@ def plan_page(
     )
     for entry in imported:
         progress = count_images(progress, entry.results)
-    total = progress.products_done if page.cursor is None else page.total
-    progress = replace(progress, products_total=progress.products_total if total is None else total)
+    if page.total is not None:
+        progress = replace(progress, products_total=page.total)
+    if page.cursor is None:
+        progress = _whole(progress)
     return PageWrite(
         import_source=import_source,
         external_ids=mapped.external_ids,

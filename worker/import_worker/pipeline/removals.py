@@ -48,6 +48,7 @@ class RemovalStage:
             max_percent=self.max_percent,
             confirmed=is_confirmed(self.claim.job),
             unidentified_failures=_unknown(progress, found),
+            unlisted=progress.products_unlisted,
         )
         log.info(
             "removals.decided",

@@ -73,22 +73,23 @@ class BulkReader:
             await self._pause(attempt)
         spool = Spool()
         try:
-            total = await self._filled(spool, operation.get("url"))
-            async for page in self._spooled(spool, replace(place, total=total)):
+            found = await self._filled(spool, operation.get("url"))
+            # A result that was cut short must not look like the whole: the shop's own count stands.
+            told = replace(place, total=max(found, place.total or 0))
+            async for page in self._spooled(spool, told, found):
                 yield page
         finally:
             spool.close()
 
-    async def _spooled(self, spool: Spool, place: ShopifyCursor) -> AsyncGenerator[Page, None]:
-        total = place.total or 0
+    async def _spooled(self, spool: Spool, place: ShopifyCursor, found: int) -> AsyncGenerator[Page, None]:
         while True:
             items = await asyncio.to_thread(spool.page, place.index, self._settings.bulk_page_size)
             place = replace(place, index=place.index + len(items))
-            at_end = place.index >= total
+            at_end = place.index >= found
             yield Page(
                 products=tuple(item for item in items if isinstance(item, SourceProduct)),
                 cursor=None if at_end else place.to_json(),
-                total=total,
+                total=place.total,
                 failures=tuple(item for item in items if not isinstance(item, SourceProduct)),
             )
             if at_end:
