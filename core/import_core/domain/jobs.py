@@ -143,7 +143,8 @@ class JobRow:
     provider: str
     state: JobState
     namespace: str | None
-    created_at: datetime
+    queued_at: datetime
+    """Since when it waits for its run: recorded, or reopened."""
     queue: str = DEFAULT_QUEUE
     origin: ObjectReference | None = None
     spec: Mapping[str, Any] = field(default_factory=dict)
