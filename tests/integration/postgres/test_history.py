@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from import_core.adapters.postgres import Database, leftovers
-from import_core.adapters.postgres.history import OLD, Deleted, HistoryStore
+from import_core.adapters.postgres.history import BATCH, OLD, Deleted, HistoryStore
 from import_core.adapters.postgres.origins import UNFINISHED, OriginStore
 from import_core.adapters.postgres.reopening import HONOURED
+from import_operator.loops.history import HistoryLoop
 
 MANY = 120_000
 CHUNK = 10_000
@@ -162,3 +163,23 @@ async def test_work_does_not_grow_with_the_rows(database: Database, soon: dateti
         plan = explained[0][0][0]["Plan"]
         assert [name for _, name in scans(plan)] == [index], plan
         assert read_rows(plan) <= 1001, plan
+
+
+async def test_loop_goes_on_while_there_is_more_and_then_rests(database: Database) -> None:
+    """On PostgreSQL alone: it knows no API server that could keep it from its work."""
+    long_ago = datetime.now(UTC) - timedelta(days=100)
+    await rows(database, "old-", BATCH + 5, ended=long_ago)
+    loop = HistoryLoop("imports", HistoryStore(database), days=90)
+    await loop.round()
+    assert len(await left(database)) == 5
+    await loop.round()
+    assert await left(database) == set()
+    await rows(database, "later-", 1, ended=long_ago)
+    await loop.round()
+    assert await left(database) == {"later-1"}, "it looks again after a while"
+
+
+async def test_history_that_is_kept_for_ever(database: Database) -> None:
+    await rows(database, "old-", 1, ended=datetime.now(UTC) - timedelta(days=10_000))
+    await HistoryLoop("imports", HistoryStore(database), days=0).round()
+    assert await left(database) == {"old-1"}
