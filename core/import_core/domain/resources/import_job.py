@@ -200,7 +200,7 @@ class ImportJobStatus(ResourceModel):
     limit), BreakerOpen (the provider fails too often), Backpressure (the queue is too deep for the company's
     tier), Paused (dispatch is paused), Retry (a try failed; the next one waits)."""
     queued_at: Timestamp | None = None
-    """When the job was recorded."""
+    """When the job was recorded, or made to run again."""
     started_at: Timestamp | None = None
     """When a worker first took the job."""
     completed_at: Timestamp | None = None
