@@ -162,6 +162,8 @@ class OperatorState:
         self.worker_ends: dict[str, WorkerEnd] = {}
         """Ends of worker processes seen at their pods, by the pod's uid."""
         self.workers_ended = asyncio.Event()
+        self.ends_seen = 0
+        """How often worker processes were seen to end, for loops that have to look at what they left."""
         self.dispatch_wanted = asyncio.Event()
         self.scale_wanted = asyncio.Event()
         self.reconcile_wanted = asyncio.Event()

@@ -27,6 +27,8 @@ log = get_logger(__name__)
 TICK_SECONDS = 1.0
 PAUSE_SECONDS = 0.01
 CHECK_SECONDS = 5.0
+FETCHED_SECONDS = 2.0
+"""A message fetched by a living worker is claimed within this time; a claim that comes later finds it outdated."""
 RECOVERY_LIMIT = 2000
 """Overdue rows that one check looks at; the repair loop looks at all."""
 FIRST_ROWS_OF_A_COMPANY = 8
@@ -59,6 +61,9 @@ class DispatchLoop:
         self._doubtful: set[str] = set()
         """Queues of which Redis may lack anything: it lost its data, or a write to it failed."""
         self._paused: set[str] = set()
+        self._ends_seen: dict[str, int] = {}
+        self._look_at: dict[str, float] = {}
+        """When to look for messages that ended workers had fetched and not yet claimed."""
 
     def loop(self) -> Loop:
         """Woken by recorded jobs, and by notifications of claims and ends."""
@@ -100,6 +105,7 @@ class DispatchLoop:
             # Until all is handed over again, also when this round fails.
             self._doubtful.add(queue.name)
         takeover = queue.name not in self._checked_at
+        after_end = self._is_look_due_after_end(queue.name, now)
         if queue.name in self._doubtful:
             await recover_hand_overs(
                 self._store,
@@ -108,6 +114,16 @@ class DispatchLoop:
                 kind=RepairKind.REDIS_LOST if forgot else RepairKind.HAND_OVER_LOST,
                 cause="RedisLost" if forgot else "AddFailed",
             )
+        elif after_end:
+            await recover_hand_overs(
+                self._store,
+                queue,
+                older_than_seconds=FETCHED_SECONDS,
+                kind=RepairKind.HAND_OVER_LOST,
+                cause="WorkerEnded",
+                looks=RECOVERY_LIMIT,
+            )
+            self._look_at.pop(queue.name, None)
         elif takeover or now - self._checked_at[queue.name] >= CHECK_SECONDS:
             await recover_hand_overs(
                 self._store,
@@ -121,6 +137,13 @@ class DispatchLoop:
             return
         self._doubtful.discard(queue.name)
         self._checked_at[queue.name] = now
+
+    def _is_look_due_after_end(self, name: str, now: float) -> bool:
+        """Whether to look for what ended workers had fetched; by then all of it is FETCHED_SECONDS old."""
+        if name not in self._look_at and self._ends_seen.get(name, 0) != self._state.ends_seen:
+            self._ends_seen[name] = self._state.ends_seen
+            self._look_at[name] = now + FETCHED_SECONDS
+        return name in self._look_at and now >= self._look_at[name]
 
     async def _hand_over(self, name: str, capacity: Capacity) -> list[Message]:
         rate = self._rates.get(name, StartRate())

@@ -99,6 +99,7 @@ class ReapLoop:
         ended = await self._claims.end_of_workers(worker_ids, out_of_memory=out_of_memory)
         kept = await self._claims.holders(worker_ids)
         await self._workers.remove([worker_id for worker_id in worker_ids if worker_id not in kept])
+        self._state.ends_seen += 1
         log.info("workers.ended", workers=len(worker_ids), claims=len(ended), outOfMemory=out_of_memory)
         cause = "OutOfMemory" if out_of_memory else "WorkerEnded"
         self._tell(ended, RepairKind.WORKER_ENDED, cause=cause)

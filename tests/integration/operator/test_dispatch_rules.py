@@ -19,7 +19,7 @@ from import_core.adapters.redis.queue import JobQueue, connect
 from import_core.domain.errors import ClaimLostError, QueueUnavailableError
 from import_core.domain.jobs import JobRequest, JobState, Message, ObjectReference
 from import_core.domain.worker_ends import WorkerEnd
-from import_operator.loops import reap
+from import_operator.loops import dispatch, reap
 from import_operator.loops.dispatch import Capacity, DispatchLoop
 from import_operator.loops.reap import ReapLoop
 from import_operator.state import OperatorState
@@ -48,12 +48,14 @@ class Dispatchers:
         self.redis_url = redis_url
         self.clients: list[Redis] = []
 
-    def new(self, capacity: int = 10, queue: JobQueue | None = None) -> DispatchLoop:
+    def new(
+        self, capacity: int = 10, queue: JobQueue | None = None, state: OperatorState | None = None
+    ) -> DispatchLoop:
         client = connect(self.redis_url, client_name="dispatcher")
         self.clients.append(client)
         own = queue or JobQueue(client)
         return DispatchLoop(
-            OperatorState("imports"),
+            state or OperatorState("imports"),
             DispatchStore(self.database),
             queue=lambda _name: own,
             capacities=lambda: {QUEUE: Capacity(capacity)},
@@ -184,6 +186,31 @@ async def test_message_lost_between_fetch_and_claim(
     again = await worker.take()
     assert (again.job.id, again.job.dispatch) == ("job", fetched.dispatch + 1)
     assert await worker.claims.claim(fetched, worker_id="sleeper") is None
+
+
+async def test_message_that_an_ended_worker_had_fetched_is_looked_for_soon(
+    dispatchers: Dispatchers,
+    jobs: JobStore,
+    database: Database,
+    worker: TakingWorker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dispatch, "FETCHED_SECONDS", 0.0)
+    workers = WorkerStore(database)
+    await workers.register(WorkerProcess(worker.worker_id, QUEUE, "imports", "pod-a", "uid-pod-a", 5))
+    state = OperatorState("imports")
+    dispatcher = dispatchers.new(state=state)
+    await jobs.record([request("job")])
+    await dispatcher.round()
+    fetched = await worker.fetch()
+    await dispatcher.round()
+    assert (await jobs.read(["job"]))["job"].dispatch == fetched.dispatch
+    state.worker_ends["uid-pod-a"] = WorkerEnd("uid-pod-a", None)
+    await ReapLoop(state, worker.claims, workers, RepairStore(database)).round()
+    await dispatcher.round()
+    assert (await jobs.read(["job"]))["job"].dispatch == fetched.dispatch + 1
+    await dispatcher.round()
+    assert (await jobs.read(["job"]))["job"].dispatch == fetched.dispatch + 1
 
 
 async def test_message_that_waits_is_left_alone(
