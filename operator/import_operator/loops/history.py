@@ -1,10 +1,11 @@
-"""Deletes old rows of finished jobs at a bounded rate; on PostgreSQL alone, whatever else is away."""
+"""Deletes old rows of finished jobs, and what no run needs any more, at a bounded rate; needs PostgreSQL alone."""
 
 from __future__ import annotations
 
 import time
 
 from import_core.adapters.postgres.history import HistoryStore
+from import_core.adapters.postgres.leftovers import DELETED_AT_ONCE
 from import_core.observability.logs import get_logger
 from import_operator import metrics
 from import_operator.loops.runner import Loop
@@ -30,12 +31,19 @@ class HistoryLoop:
         return Loop("history", self.round, interval=INTERVAL_SECONDS)
 
     async def round(self) -> None:
-        """Delete one batch."""
-        if not self._days or time.monotonic() < self._due:
+        """Delete one batch of each."""
+        if time.monotonic() < self._due:
             return
-        deleted = await self._history.delete_finished(self._namespace, days=self._days)
-        if not deleted.more:
+        more = await self._delete_finished() if self._days else False
+        forgotten = await self._history.forget_unneeded()
+        if forgotten:
+            log.info("history.forgotten", seenProducts=forgotten)
+        if not more and forgotten < DELETED_AT_ONCE:
             self._due = time.monotonic() + IDLE_SECONDS
+
+    async def _delete_finished(self) -> bool:
+        deleted = await self._history.delete_finished(self._namespace, days=self._days)
         if deleted.jobs:
             metrics.HISTORY_SWEPT.inc(deleted.jobs)
             log.info("history.deleted", jobs=deleted.jobs)
+        return deleted.more

@@ -265,6 +265,21 @@ async def test_the_end_of_a_process_ends_its_claims_only(database: Database, cla
     assert await count_claims(database) == 1
 
 
+async def test_what_a_job_saw_goes_when_it_is_blamed_for_its_workers_death(
+    database: Database, claimed: Any
+) -> None:
+    for job_id in ("blamed", "again"):
+        await claimed(job_id)
+        async with database.connection() as connection:
+            await connection.execute("INSERT INTO imports.seen_product VALUES (%s, '1')", (job_id,))
+    async with database.connection() as connection:
+        await connection.execute("UPDATE imports.claim SET suspected = true WHERE job_id = 'blamed'")
+    assert len(await ClaimStore(database).end_of_workers(["worker-1"])) == 2
+    async with database.connection() as connection:
+        cursor = await connection.execute("SELECT job_id FROM imports.seen_product")
+        assert await cursor.fetchall() == [("again",)]
+
+
 async def test_a_suspected_job_fails_only_when_it_ran_alone(database: Database, claimed: Any) -> None:
     store = ClaimStore(database)
     claims = {}

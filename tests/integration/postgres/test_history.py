@@ -183,3 +183,28 @@ async def test_history_that_is_kept_for_ever(database: Database) -> None:
     await rows(database, "old-", 1, ended=datetime.now(UTC) - timedelta(days=10_000))
     await HistoryLoop("imports", HistoryStore(database), days=0).round()
     assert await left(database) == {"old-1"}
+
+
+async def test_seen_products_that_no_run_needs_are_forgotten_in_bounded_steps(database: Database) -> None:
+    now = datetime.now(UTC)
+    for prefix, status in (("waits-", "PENDING"), ("runs-", "IN_PROGRESS")):
+        await rows(database, prefix, 1, status=status)
+    for prefix, status in (("done-", "COMPLETED"), ("cancelled-", "CANCELLED"), ("failed-", "FAILED")):
+        await rows(database, prefix, 1, ended=now, status=status)
+    await rows(database, "asks-", 1, ended=now, status="FAILED")
+    await execute(
+        database,
+        """UPDATE "ProductImportJob" SET "failureReason" = 'RemovalsNotConfirmed' WHERE id = 'asks-1'""",
+    )
+    jobs = ("waits-1", "runs-1", "done-1", "cancelled-1", "failed-1", "asks-1", "no-row")
+    await execute(
+        database,
+        "INSERT INTO imports.seen_product SELECT job, n::text FROM unnest(%s::text[]) job, generate_series(1, 3) n",
+        (list(jobs),),
+    )
+    store = HistoryStore(database)
+    assert await store.forget_unneeded(limit=10) == 10
+    assert await store.forget_unneeded(limit=10) == 2
+    assert await store.forget_unneeded(limit=10) == 0
+    kept = await execute(database, "SELECT DISTINCT job_id FROM imports.seen_product")
+    assert {row[0] for row in kept} == {"waits-1", "runs-1", "asks-1"}

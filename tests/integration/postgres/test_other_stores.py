@@ -152,6 +152,14 @@ async def test_cancelling_spares_finished_jobs(database: Database, claimed: Any)
     assert states == {"a": "CANCELLED", "b": "CANCELLED", "c": "COMPLETED"}
 
 
+async def test_what_a_cancelled_job_saw_at_the_source_goes_with_it(database: Database, claimed: Any) -> None:
+    await claimed("a")
+    await claimed("b")
+    await execute(database, "INSERT INTO imports.seen_product VALUES ('a', '1'), ('a', '2'), ('b', '1')")
+    await JobStore(database).cancel(["a"], message="object deleted")
+    assert await execute(database, "SELECT job_id, external_id FROM imports.seen_product") == [("b", "1")]
+
+
 async def test_place_counts_older_due_rows(database: Database) -> None:
     store = JobStore(database)
     await store.record([request("a")])

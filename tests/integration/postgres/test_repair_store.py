@@ -208,6 +208,17 @@ async def stalled_claim(database: Database, claimed: Any) -> tuple[Claim, Stalle
     return claim, (await found(database))["job"]
 
 
+async def test_what_a_stalled_job_saw_stays_for_its_next_try_alone(database: Database, claimed: Any) -> None:
+    for job_id in ("retried", "failed"):
+        await claimed(job_id)
+        await age(database, job_id, claimed_ago=4000, started_ago=5000)
+        await execute(database, "INSERT INTO imports.seen_product VALUES (%s, '1')", job_id)
+    stalled = await found(database)
+    decisions = {stalled["retried"]: RETRY, stalled["failed"]: Fail("Stalled", "too long")}
+    await RepairStore(database).end_stalled(decisions, quiet_seconds=1800)
+    assert await execute(database, "SELECT job_id FROM imports.seen_product") == [("retried",)]
+
+
 async def test_a_checkpoint_made_meanwhile_saves_the_try(database: Database, claimed: Any) -> None:
     _, stalled = await stalled_claim(database, claimed)
     await checkpoint(database, "job", seconds_ago=0)

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
+from import_core.adapters.postgres.leftovers import forget_seen
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.rows import (
     JOB_COLUMNS,
@@ -140,7 +141,7 @@ UPDATE "ProductImportJob" j SET
     "notBefore" = NULL, "updatedAt" = now(), deaths = coalesce(j.deaths, 0) + %s,
     dispatch = coalesce(j.dispatch, 0) + 1, "dispatchedAt" = NULL
 FROM unnest(%s::text[], %s::boolean[]) AS t (job_id, suspected)
-WHERE j.id = t.job_id AND j.status = 'IN_PROGRESS'
+WHERE j.id = t.job_id AND j.status = 'IN_PROGRESS' RETURNING j.id, j.status
 """
 
 
@@ -302,7 +303,7 @@ class ClaimStore:
             cursor = await connection.execute(statement, parameters)
             ended = [EndedClaim(*row) for row in await cursor.fetchall()]
             if ended:
-                await connection.execute(
+                cursor = await connection.execute(
                     AFTER_DEATH,
                     (
                         *cause,
@@ -311,6 +312,8 @@ class ClaimStore:
                         [e.suspected and count_deaths for e in ended],
                     ),
                 )
+                rows = await cursor.fetchall()
+                await forget_seen(connection, [row[0] for row in rows if row[1] == JobState.FAILED])
             return ended
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from import_core.adapters.postgres.leftovers import delete_leftovers
+from import_core.adapters.postgres.leftovers import DELETED_AT_ONCE, delete_leftovers, forget_unneeded
 from import_core.adapters.postgres.pool import Database
 
 BATCH = 200
@@ -49,3 +49,11 @@ class HistoryStore:
                 return Deleted(0, more=True)
             await connection.execute(DELETE, (old,))
             return Deleted(len(old), more=len(old) == limit)
+
+    async def forget_unneeded(self, *, limit: int = DELETED_AT_ONCE) -> int:
+        """Delete at most `limit` seen products that no run needs any more; returns how many.
+
+        Of jobs that were ended by others than their workers, by the platform itself for one.
+        """
+        async with self._database.transaction() as connection:
+            return await forget_unneeded(connection, limit=limit)

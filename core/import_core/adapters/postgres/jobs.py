@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from psycopg.types.json import Jsonb
 
+from import_core.adapters.postgres.leftovers import forget_seen
 from import_core.adapters.postgres.notifications import CONTROL_CHANNEL, notify_in
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.rows import JOB_COLUMNS, JOB_TABLES, job_from_row
@@ -203,6 +204,7 @@ async def cancel_batch(connection: Connection, job_ids: Sequence[str], *, messag
     cursor = await connection.execute(CANCEL_JOBS, (message, batch))
     cancelled = [row[0] for row in await cursor.fetchall()]
     taken += await _end_claims(connection, batch)
+    await forget_seen(connection, cancelled)
     await notify_in(connection, CONTROL_CHANNEL, taken)
     return cancelled
 

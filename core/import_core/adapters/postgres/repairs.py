@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
+from import_core.adapters.postgres.leftovers import forget_seen
 from import_core.adapters.postgres.notifications import CONTROL_CHANNEL, notify_in
 from import_core.adapters.postgres.pool import Database
 from import_core.domain.failures import DEATHS_UNTIL_SUSPECTED, Fail, Retry
@@ -131,6 +132,8 @@ class RepairStore:
             parameters = {"quiet": quiet_seconds, "locked": locked, "claims": claims, **_columns(decisions)}
             cursor = await connection.execute(END_STALLED, parameters)
             ended = [row[0] for row in await cursor.fetchall()]
+            failed = {found.job_id for found, decision in decisions.items() if isinstance(decision, Fail)}
+            await forget_seen(connection, [job_id for job_id in ended if job_id in failed])
             await notify_in(connection, CONTROL_CHANNEL, ended)
         return set(ended)
 
