@@ -11,6 +11,8 @@ from typing import Any
 DEFAULT_QUEUE = "product-imports"
 CHECKPOINT_VERSION = 1
 """Version written into checkpoints; a worker refuses none it does not know, it starts that job over."""
+ITEMS_CHECKPOINT_VERSION = 2
+"""The newest: the cursor is wrapped with a place among failed items, which older workers can't read."""
 MESSAGE_VERSION = 1
 
 
@@ -100,11 +102,15 @@ class Checkpoint:
     `items` is there once failed items were tried again; the cursor stays what it was.
     """
 
-    version: int = CHECKPOINT_VERSION
     cursor: Mapping[str, Any] | None = None
     progress: Progress = field(default_factory=Progress)
     pages: int = 0
     items: ItemsPlace | None = None
+
+    @property
+    def version(self) -> int:
+        """The oldest version that can hold it, so that older workers read all that they understand."""
+        return CHECKPOINT_VERSION if self.items is None else ITEMS_CHECKPOINT_VERSION
 
 
 @dataclass(frozen=True, slots=True)

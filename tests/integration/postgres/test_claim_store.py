@@ -11,7 +11,15 @@ from import_core.adapters.postgres.claims import ClaimStore, lock_claim
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.workers import WorkerProcess, WorkerStore
 from import_core.domain.errors import ClaimLostError
-from import_core.domain.jobs import Checkpoint, Claim, ItemsPlace, JobState, Message, Progress
+from import_core.domain.jobs import (
+    CHECKPOINT_VERSION,
+    Checkpoint,
+    Claim,
+    ItemsPlace,
+    JobState,
+    Message,
+    Progress,
+)
 
 
 async def job_columns(database: Database, job_id: str, columns: str) -> tuple[Any, ...]:
@@ -207,7 +215,23 @@ async def test_release_keeps_the_checkpoint_and_counts_tries(database: Database,
     again = await store.claim(Message("job-1", claim.job.dispatch + 2), worker_id="worker-2")
     assert again is not None
     assert again.checkpoint == checkpoint
+    assert checkpoint.version == CHECKPOINT_VERSION == 1
     assert again.job.attempt == 1
+
+
+async def test_a_providers_cursor_is_its_own_whatever_its_shape(database: Database, claimed: Any) -> None:
+    claim = await claimed("job-1")
+    checkpoint = Checkpoint(cursor={"catalogue": 1, "items": 2}, pages=1)
+    await CatalogueStore(database).commit_page(claim, PageWrite("shopify", [], [], [], [], checkpoint))
+    store = ClaimStore(database)
+    await store.release(claim, delay_seconds=0, tries=0, waiting_reason=None, message=None)
+    async with database.connection() as connection:
+        await connection.execute(
+            """UPDATE "ProductImportJob" SET dispatch = dispatch + 1, "dispatchedAt" = now()"""
+        )
+    again = await store.claim(Message("job-1", claim.job.dispatch + 2), worker_id="worker-2")
+    assert again is not None
+    assert again.checkpoint == checkpoint
 
 
 @pytest.mark.parametrize("cursor", [None, {"after": "x"}])
@@ -230,6 +254,10 @@ async def test_a_place_among_failed_items_comes_back_beside_the_cursor(
     again = await store.claim(Message("job-1", claim.job.dispatch + 2), worker_id="worker-2")
     assert again is not None
     assert again.checkpoint == checkpoint
+    # A worker from before the retry of items knows version 1 alone: it must not read this as a provider's cursor.
+    async with database.connection() as connection:
+        written = await connection.execute("SELECT version FROM imports.checkpoint")
+        assert await written.fetchall() == [(2,)]
     assert (again.job.items_only, again.job.items_run) == (True, "run")
     await store.finish(again, JobState.COMPLETED, reason=None, message=None)
     assert await job_columns(database, "job-1", '"itemsOnly"') == (None,)

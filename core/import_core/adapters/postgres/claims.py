@@ -19,7 +19,14 @@ from import_core.adapters.postgres.rows import (
 )
 from import_core.domain.errors import ClaimLostError, RemovalsNotConfirmedError
 from import_core.domain.failures import DEATHS_UNTIL_SUSPECTED
-from import_core.domain.jobs import CHECKPOINT_VERSION, Checkpoint, Claim, JobState, Message, Progress
+from import_core.domain.jobs import (
+    ITEMS_CHECKPOINT_VERSION,
+    Checkpoint,
+    Claim,
+    JobState,
+    Message,
+    Progress,
+)
 
 LEASE_SECONDS = 60.0
 PAGE_TRANSACTION_SECONDS = 15.0
@@ -195,11 +202,11 @@ class ClaimStore:
         job = job_from_row(row)
         suspected = job.deaths >= DEATHS_UNTIL_SUSPECTED
         version, position, pages = row[-3:]
-        known = version is not None and version <= CHECKPOINT_VERSION
+        known = version is not None and version <= ITEMS_CHECKPOINT_VERSION
         checkpoint = None
         if known:
-            place, items = cursor_from_json(position)
-            checkpoint = Checkpoint(version, place, progress_from_json(row[22]), pages, items)
+            place, items = cursor_from_json(version, position)
+            checkpoint = Checkpoint(place, progress_from_json(row[22]), pages, items)
         return Claim(str(claim_id), worker_id, job, checkpoint, lease_seconds, suspected)
 
     async def mark_alone(self, claim: Claim) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from import_core.domain.jobs import (
     DEFAULT_QUEUE,
+    ITEMS_CHECKPOINT_VERSION,
     Checkpoint,
     ItemsPlace,
     JobRow,
@@ -60,9 +61,11 @@ def cursor_to_json(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
     return {"catalogue": checkpoint.cursor, "items": asdict(checkpoint.items)}
 
 
-def cursor_from_json(value: Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, ItemsPlace | None]:
-    """Read a stored cursor: the provider's, and the place among failed items."""
-    if value is None or value.keys() != {"catalogue", "items"}:
+def cursor_from_json(
+    version: int, value: Mapping[str, Any] | None
+) -> tuple[Mapping[str, Any] | None, ItemsPlace | None]:
+    """Read a cursor stored under a checkpoint's version: the provider's, and the place among failed items."""
+    if version < ITEMS_CHECKPOINT_VERSION or value is None:
         return value, None
     items = value["items"]
     return value["catalogue"], ItemsPlace(items["run"], items["after"], tuple(items["done"]))
