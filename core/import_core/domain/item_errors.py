@@ -16,6 +16,8 @@ GONE_FROM_SOURCE = "GoneFromSource"
 NO_EXTERNAL_ID = "NoExternalId"
 """Reason of a failed product whose id could not be read: it can't be asked for by itself."""
 
+MOST_DOCUMENTS = 500
+"""A job keeps the source documents of this many item errors, the first ones; of the others the reason alone."""
 MAX_DOCUMENT_BYTES = 64 * 1024
 """A source document above this, as JSON in UTF-8, is not kept; its size is."""
 MAX_DOCUMENT_DEPTH = 64

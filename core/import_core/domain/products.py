@@ -20,8 +20,12 @@ class SourceImage:
 
 
 def image_document(image: SourceImage) -> dict[str, Any]:
-    """The source's entry of an image, as it is kept with the image's failure."""
-    return {"url": image.url, "altText": image.alt_text}
+    """The source's entry of an image, as it is kept with the image's failure.
+
+    Without the address's query, which may be a signature that opens the image to whoever reads it.
+    """
+    address = image.url.partition("#")[0].partition("?")[0]
+    return {"url": address, "altText": image.alt_text}
 
 
 @dataclass(frozen=True, slots=True)

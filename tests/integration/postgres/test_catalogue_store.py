@@ -17,7 +17,7 @@ from import_core.adapters.postgres.catalogue import (
     ProductWrite,
 )
 from import_core.domain.errors import ClaimLostError, DatabaseUnavailableError
-from import_core.domain.item_errors import EarlierFailure, kept_document
+from import_core.domain.item_errors import MOST_DOCUMENTS, EarlierFailure, kept_document
 from import_core.domain.jobs import Checkpoint, Progress
 from import_core.domain.products import MappedProduct, MappedVariant, content_hash
 
@@ -194,6 +194,26 @@ async def test_item_errors_are_replaced_not_gathered(database: Database, claimed
     assert await rows(
         database, "SELECT external_id, stage, url, reason, message FROM imports.item_error"
     ) == [("1", "map", "", "InvalidField", "price: no")]
+
+
+async def test_the_first_failed_items_of_a_job_keep_their_documents(database: Database, claimed: Any) -> None:
+    store, claim = CatalogueStore(database), await claimed()
+    other = await claimed("job-2")
+
+    def errors(first: int, number: int) -> list[ItemErrorWrite]:
+        return [
+            ItemErrorWrite(f"{n:04}", "map", "X", "y", document={"n": n})
+            for n in range(first, first + number)
+        ]
+
+    await store.commit_page(claim, page(errors=errors(0, MOST_DOCUMENTS - 1)))
+    await store.commit_page(claim, page(errors=errors(1000, 3)))
+    await store.commit_page(claim, page(errors=errors(2000, 1)))
+    await store.commit_page(other, page(errors=errors(0, 1)))
+    kept = "SELECT external_id FROM imports.item_error WHERE job_id = '{}' AND document IS {} NULL ORDER BY 1"
+    assert await rows(database, kept.format("job-1", "")) == [("1001",), ("1002",), ("2000",)]
+    assert len(await rows(database, kept.format("job-1", "NOT"))) == MOST_DOCUMENTS
+    assert await rows(database, kept.format("job-2", "")) == []
 
 
 async def test_a_failed_items_document_arrives_whatever_is_in_it(database: Database, claimed: Any) -> None:

@@ -326,3 +326,13 @@ def test_a_catalogue_that_ended_without_a_last_page_is_not_whole(
 ) -> None:
     ended = ended_progress(Checkpoint(cursor=cursor, progress=progress, pages=2))
     assert (ended.products_total, ended.products_unlisted) == (4, unlisted)
+
+
+async def test_an_image_that_failed_shows_no_signature() -> None:
+    url = "https://files.test/a%20b.png?Expires=9&Signature=secret#top"
+    long = f"https://files.test/{'x' * 3000}?Signature=secret"
+    page = await mapped(source(1, url, long))
+    failed = FailedImage(url, 0, "download", "NotFound", "m")
+    write = plan(page, [ImportedItem(page.items[0], None, [failed])])
+    shown = [error.document["url"] for error in write.errors]
+    assert sorted(shown) == sorted(["https://files.test/a%20b.png", long.partition("?")[0]])

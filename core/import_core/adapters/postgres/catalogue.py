@@ -15,7 +15,7 @@ from import_core.adapters.postgres.claims import PAGE_TRANSACTION_SECONDS, lock_
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.removals import Owner, record_seen
 from import_core.adapters.postgres.rows import cursor_to_json, progress_to_json
-from import_core.domain.item_errors import GONE_FROM_SOURCE, NO_EXTERNAL_ID, EarlierFailure
+from import_core.domain.item_errors import GONE_FROM_SOURCE, MOST_DOCUMENTS, NO_EXTERNAL_ID, EarlierFailure
 from import_core.domain.jobs import Checkpoint, Claim
 from import_core.domain.products import MappedProduct, to_json_value
 
@@ -109,9 +109,14 @@ FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (external_id text, reason text, me
 WHERE e.job_id = %(job)s AND e.external_id = r.external_id
 """
 CLEAR_ITEM_ERRORS = "DELETE FROM imports.item_error WHERE job_id = %s AND external_id = ANY(%s)"
-INSERT_ITEM_ERRORS = """
+# The job's errors so far are counted no further than matters.
+INSERT_ITEM_ERRORS = f"""
 INSERT INTO imports.item_error (job_id, external_id, stage, url, reason, message, document)
-SELECT %(job)s, r.external_id, r.stage, r.url, r.reason, r.message, r.document
+SELECT %(job)s, r.external_id, r.stage, r.url, r.reason, r.message,
+    CASE WHEN row_number() OVER () <= {MOST_DOCUMENTS} - (
+        SELECT count(*) FROM (
+            SELECT FROM imports.item_error WHERE job_id = %(job)s LIMIT {MOST_DOCUMENTS}) earlier)
+    THEN r.document END
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r
     (external_id text, stage text, url text, reason text, message text, document jsonb)
 """
