@@ -69,6 +69,13 @@ def test_status_that_is_true_needs_no_patch() -> None:
     assert project(job(shown(running)), running, ACCEPTED, NOW + timedelta(hours=1)) is None
 
 
+def test_a_retry_of_failed_items_says_so() -> None:
+    """Its products done are those of the run before."""
+    running = replace(ROW, state=JobState.IN_PROGRESS, started_at=NOW, progress=Progress(5, 2))
+    assert shown(running)["message"] == "2 of 5 products done"
+    assert shown(replace(running, items_only=True))["message"] == "Imports the failed items again"
+
+
 def test_patch_holds_only_what_differs() -> None:
     running = replace(ROW, state=JobState.IN_PROGRESS, started_at=NOW)
     status = shown(running)

@@ -137,6 +137,8 @@ def message(row: JobRow) -> str:
     if row.state is JobState.PENDING:
         return _waiting_message(row)
     if row.state is JobState.IN_PROGRESS:
+        if row.items_only:
+            return "Imports the failed items again"
         total = progress.products_total
         return f"{progress.products_done} of {total} products done" if total else "Reading the catalogue"
     if row.state is JobState.COMPLETED:
