@@ -295,13 +295,17 @@ async def test_cancelling_leaves_no_connection_open(opened, samples, account):
     order(account, api={"next": [{"kind": "slow", "seconds": 20}]})
     async with opened(timeout_seconds=60) as (provider, limiter):
         task = asyncio.create_task(collect(provider))
-        async with asyncio.timeout(10):
-            while not connections_to(port):  # noqa: ASYNC110 - the kernel tells of no event
+        # The call has arrived once its fault is taken; a busy machine may be long on the way, and then a call
+        # takes a second grant, because the first one is stale.
+        async with asyncio.timeout(30):
+            while account.api_faults.pending():  # noqa: ASYNC110 - the sample tells of no event
                 await asyncio.sleep(0.02)
+        assert connections_to(port)
+        granted = limiter.acquired
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert limiter.acquired == 1
+    assert limiter.acquired == granted > 0
     assert connections_to(port) == []
 
 
