@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,6 @@ from import_operator.loops.sweep import SweepLoop
 from import_operator.state import OperatorState
 
 NAMESPACE = "imports"
-NOW = datetime.now(UTC)
 PROVIDER = {
     "metadata": {"name": "p", "uid": "p", "resourceVersion": "1", "generation": 1},
     "spec": {
@@ -87,7 +87,7 @@ class World:
                     },
                     "status": {
                         "phase": "Failed",
-                        "completedAt": (NOW - timedelta(seconds=ago)).isoformat(),
+                        "completedAt": (datetime.now(UTC) - timedelta(seconds=ago)).isoformat(),
                     },
                 }
             )
@@ -105,7 +105,7 @@ async def test_objects_that_must_stay_do_not_keep_the_others(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(sweep.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(sweep, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(sweep, "DELETED_PER_ROUND", 1)
     world = World(database)
     await world.finished([f"stays-{n:02}" for n in range(40)], ago=900, **{RETRY_ANNOTATION: "1"})
@@ -123,7 +123,7 @@ async def test_request_that_is_refused_keeps_its_object_a_day_longer(
     database: Database, monkeypatch: pytest.MonkeyPatch, company: str, kept: bool
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(sweep.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(sweep, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     world = World(database)
     world.state.providers.put(PROVIDER)
     day = sweeping.GIVEN_UP_AFTER.total_seconds()
