@@ -46,7 +46,9 @@ class Faults:
         self._links.heal()
 
     async def end_all(self) -> None:
-        """Heal all links and start again what was killed and is still away."""
+        """Heal all links, start again what was killed and is still away, and end failovers that were broken off."""
         self.heal_links()
+        await self.redis.repair()
+        await self.postgres.repair()
         await self.api_server.start()
         await self.node.start()

@@ -7,7 +7,7 @@ from import_local.faults.links import Link, Links
 from import_local.parts.control_plane import ControlPlane
 from import_local.parts.node import ProcessNode
 from import_local.parts.postgres_pair import PostgresPair
-from import_local.parts.valkey_pair import ValkeyPair
+from import_local.parts.valkey_pair import LostWrites, ValkeyPair
 
 _LOST_SECONDS = 0.3
 
@@ -33,15 +33,23 @@ class RedisFaults:
             await self._pair.add_replica()
             self._changed()
 
-    async def fail_over(self, *, lose_last_writes: bool = False, outage_seconds: float = 0.0) -> None:
+    async def fail_over(
+        self,
+        *,
+        lose_last_writes: bool = False,
+        seconds_lost: float = _LOST_SECONDS,
+        outage_seconds: float = 0.0,
+    ) -> LostWrites | None:
         """Kill the primary, promote the replica, and switch all addresses to it; a new replica follows it.
 
-        `lose_last_writes`: what was written in the last 0.3 s does not reach the replica, else it has all.
-        For `outage_seconds` more nobody is reached at all (at ElastiCache these are up to 60).
+        `lose_last_writes`: what was written in the last `seconds_lost` does not reach the replica, and the
+        answer says when that was; else it has all. For `outage_seconds` more nobody is reached at all (at
+        ElastiCache these are up to 60).
         """
+        lost = None
         async with self._one_at_a_time:
             if lose_last_writes:
-                await self._pair.fail_over(seconds_lost=_LOST_SECONDS)
+                lost = await self._pair.fail_over(seconds_lost=seconds_lost)
                 _cut(self._links)
             else:
                 _cut(self._links)  # so that nothing is written any more
@@ -51,6 +59,14 @@ class RedisFaults:
             _switch(self._links, self._pair.port)
             await self._pair.add_replica()
             self._changed()
+        return lost
+
+    async def repair(self) -> None:
+        """Bring to its end what was broken off: a primary at all addresses, and a replica that follows it."""
+        async with self._one_at_a_time:
+            if await self._pair.repair():
+                _switch(self._links, self._pair.port)
+                self._changed()
 
 
 class PostgresFaults:
@@ -83,6 +99,13 @@ class PostgresFaults:
             _switch(self._links, self._pair.port)
             await self._pair.add_standby()
             self._changed()
+
+    async def repair(self) -> None:
+        """Bring to its end what was broken off: a primary at all addresses, and a standby that has all."""
+        async with self._one_at_a_time:
+            if await self._pair.repair():
+                _switch(self._links, self._pair.port)
+                self._changed()
 
 
 class ApiServerFaults:

@@ -133,6 +133,14 @@ class PostgresServer(OneProcessPart):
         async with await self.superuser_connection() as connection:
             await connection.execute(statement)
 
+    async def is_primary(self) -> bool:
+        """Whether the server runs and takes writes; False for a standby, and where nobody answers."""
+        if self.child is None or not await self._answers():
+            return False
+        async with await self.superuser_connection() as connection:
+            found = await connection.execute("SELECT NOT pg_is_in_recovery()")
+            return await found.fetchone() == (True,)
+
     async def promote(self) -> None:
         """Make a standby the primary: it ends its recovery and takes writes."""
         async with await self.superuser_connection() as connection:

@@ -98,8 +98,29 @@ class PostgresPair:
             raise RuntimeError("there is no standby to fail over to")
         await self.primary.kill()
         await self.standby.promote()
+        await self._replace_primary(self.standby)
+
+    async def repair(self) -> bool:
+        """Have a primary that runs and a standby that has all it acknowledged, wherever an order was broken off.
+
+        Returns whether anything was to be done. A standby that has become a primary takes over: it may have
+        acknowledged what the old one lacks.
+        """
+        broken = self.standby is None
+        if self.standby is not None and await self.standby.is_primary():
+            broken = True
+            await self.primary.kill()
+            await self._replace_primary(self.standby)
+        elif not await self.primary.is_primary():
+            broken = True
+            await self.restart_primary()
+        await self.add_standby()
+        await self.wait_until_synchronous()
+        return broken
+
+    async def _replace_primary(self, promoted: PostgresServer) -> None:
         # It was copied before the primary began to wait for it, so it waits for no standby itself.
-        lost, self.primary, self.standby = self.primary, self.standby, None
+        lost, self.primary, self.standby = self.primary, promoted, None
         if lost.data.parent != self._folder:
             await asyncio.to_thread(shutil.rmtree, lost.data.parent)
 

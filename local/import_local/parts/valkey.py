@@ -67,6 +67,15 @@ class ValkeyServer(OneProcessPart):
         facts = await self._replication()
         return int(facts["master_repl_offset" if facts["role"] == "master" else "slave_repl_offset"])
 
+    async def answers(self) -> bool:
+        """Whether the server runs and answers."""
+        return self.child is not None and await self._answers()
+
+    async def follows(self, port: int) -> bool:
+        """Whether this server is a replica of the one at `port`, also one that is catching up."""
+        facts = await self._replication()
+        return facts["role"] == "slave" and int(facts["master_port"]) == port
+
     async def promote(self) -> None:
         """Stop following another server, with the data that came from it so far."""
         client = self._client()

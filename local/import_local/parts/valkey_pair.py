@@ -1,10 +1,20 @@
 """Valkey with a replica that can be promoted, as ElastiCache has it: for tests of a failover."""
 
 import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from import_local.parts.valkey import ValkeyServer
 from import_local.processes import Child, wait_until_ready
+
+
+@dataclass(frozen=True, slots=True)
+class LostWrites:
+    """What the primary acknowledged between these moments (UTC) is on no server."""
+
+    since: datetime
+    until: datetime
 
 
 class ValkeyPair:
@@ -80,20 +90,46 @@ class ValkeyPair:
         if replica.child is not None:
             await wait_until_ready(replica.child, has_all, interval=0.02)
 
-    async def fail_over(self, *, seconds_lost: float = 0.0) -> None:
+    async def fail_over(self, *, seconds_lost: float = 0.0) -> LostWrites | None:
         """Kill the primary and make the replica the primary; there is no replica then.
 
-        What the primary acknowledges in its last `seconds_lost` seconds is lost.
+        What the primary acknowledges in its last `seconds_lost` seconds is lost; returns when that was.
         """
         replica = self._needed_replica()
+        lost = None
         if seconds_lost:
             await replica.promote()  # from now on the primary writes for nobody
+            since = datetime.now(UTC)
             await asyncio.sleep(seconds_lost)
+            lost = LostWrites(since, datetime.now(UTC))
             await self.primary.kill()
         else:
             await self.primary.kill()
             await replica.promote()
         self.primary, self.replica = replica, None
+        return lost
+
+    async def repair(self) -> bool:
+        """Have a primary that runs and a replica that follows it, wherever an order was broken off.
+
+        Returns whether anything was to be done. A replica that does not follow is replaced; without a primary
+        it takes over.
+        """
+        if self.replica is not None and not await self.replica.answers():
+            await self.remove_replica()
+        broken = self.replica is None
+        if not await self.primary.answers():
+            broken = True
+            if self.replica is not None:
+                await self.fail_over()
+            else:
+                await self.primary.kill()
+                await self.primary.start()
+        elif self.replica is not None and not await self.replica.follows(self.primary.port):
+            broken = True
+            await self.remove_replica()
+        await self.add_replica()
+        return broken
 
     def _needed_replica(self) -> ValkeyServer:
         if self.replica is None:

@@ -113,6 +113,21 @@ async def test_twice_the_standby_takes_over_with_all_that_was_acknowledged(
     assert [child.name for child in pair.processes()] == ["postgres-3", "postgres-4"]
 
 
+async def test_a_failover_that_was_broken_off_is_brought_to_its_end(
+    pair: PostgresPair, links: Links, address: str
+) -> None:
+    faults = PostgresFaults(pair, links)
+
+    async def break_off_and_repair() -> None:
+        assert pair.standby is not None
+        await pair.standby.promote()  # and nothing else of a failover
+        await faults.repair()
+
+    await _check_nothing_was_lost(address, break_off_and_repair)
+    assert len(pair.processes()) == 2
+    assert not await pair.repair()
+
+
 async def test_the_next_start_has_the_data_of_the_last_primary(pair: PostgresPair, links: Links) -> None:
     await PostgresFaults(pair, links).fail_over()
     async with await psycopg.AsyncConnection.connect(pair.url(_DATABASE)) as connection:

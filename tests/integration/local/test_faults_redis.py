@@ -10,6 +10,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from import_core.adapters.tasks import end_tasks
 from import_local.faults.links import Links
 from import_local.faults.servers import RedisFaults
 from import_local.parts.valkey_pair import ValkeyPair
@@ -106,3 +107,31 @@ async def test_a_restarted_primary_is_empty_at_the_same_address(
     await faults.fail_over()
     assert await client.get("kept") == "1"
     assert changes == [2, 2]
+
+
+async def test_a_failover_that_was_broken_off_is_brought_to_its_end(
+    pair: ValkeyPair, links: Links, client: Redis
+) -> None:
+    faults = RedisFaults(pair, links)
+    await client.set("kept", "1")
+    before = pair.primary
+    failover = asyncio.create_task(faults.fail_over(outage_seconds=3600))
+    async with asyncio.timeout(30):
+        while pair.primary is before:  # noqa: ASYNC110 - the pair tells nobody
+            await asyncio.sleep(0.05)
+    await end_tasks([failover])
+    links.heal()
+    await faults.repair()
+    assert await client.get("kept") == "1"
+    assert len(pair.processes()) == 2
+    assert (await client.info("replication"))["connected_slaves"] == 1
+
+
+async def test_a_replica_that_follows_nobody_is_replaced(
+    pair: ValkeyPair, links: Links, client: Redis
+) -> None:
+    assert pair.replica is not None
+    await pair.replica.promote()
+    assert await pair.repair()
+    assert not await pair.repair()
+    assert (await client.info("replication"))["connected_slaves"] == 1
