@@ -92,11 +92,13 @@ class Child:
 
     async def kill(self, *, with_descendants: bool = True) -> None:
         """End the process at once, with all that it started: what is left when its machine is lost."""
-        family = [psutil.Process(self.pid)] if self.process.returncode is None else []
-        for process in family[:]:
-            process.suspend()  # so that it starts nothing more
-            if with_descendants:
-                family += process.children(recursive=True)
+        family: list[psutil.Process] = []
+        if self.process.returncode is None:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may end by itself at any moment
+                family.append(psutil.Process(self.pid))
+                family[0].suspend()  # so that it starts nothing more
+                if with_descendants:
+                    family += family[0].children(recursive=True)
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()

@@ -56,8 +56,13 @@ class World:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with asyncio.timeout(90):
-            out, err = await process.communicate(stdin.encode())
+        try:
+            async with asyncio.timeout(90):
+                out, err = await process.communicate(stdin.encode())
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         return Outcome(process.returncode or 0, out.decode(), err.decode())
 
     async def kubectl(self, *arguments: str, stdin: str = "", kubeconfig: str | None = None) -> Outcome:

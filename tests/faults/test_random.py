@@ -77,8 +77,10 @@ async def pause_worker(breaker: Breaker) -> None:
     if target is not None:
         breaker.note("worker paused")
         breaker.world.signal(target, signal.SIGSTOP, "worker paused")
-        await asyncio.sleep(breaker.source.uniform(0.5, SLEEP_SECONDS))
-        breaker.world.signal(target, signal.SIGCONT, "worker woken")
+        try:
+            await asyncio.sleep(breaker.source.uniform(0.5, SLEEP_SECONDS))
+        finally:
+            breaker.world.signal(target, signal.SIGCONT, "worker woken")
 
 
 async def evict_worker(breaker: Breaker) -> None:

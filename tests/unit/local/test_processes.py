@@ -2,8 +2,10 @@
 
 import io
 import socket
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -11,7 +13,7 @@ from import_local.display import ProgressDisplay
 from import_local.errors import FolderError, PartError
 from import_local.folders import ensure_folder, ensure_space, try_lock
 from import_local.ports import LOOPBACK, free_port, is_free
-from import_local.processes import base_environment, describe_exit, log_tail
+from import_local.processes import base_environment, describe_exit, log_tail, start_child
 
 
 @pytest.mark.parametrize(
@@ -108,3 +110,19 @@ def test_a_terminal_shows_every_part_with_its_seconds() -> None:
     assert "ready" in last
     assert "valkey" in last
     assert " s" in last
+
+
+async def test_a_process_that_has_just_ended_is_killed_without_a_word(tmp_path: Path) -> None:
+    child = await start_child("brief", ["true"], log_path=tmp_path / "log", environment=base_environment())
+    # Nothing is awaited meanwhile, so that its end is not known yet.
+    assert wait_until_gone(child.pid)
+    assert child.process.returncode is None
+    await child.kill()
+    assert await child.wait() == 0
+
+
+def wait_until_gone(pid: int) -> bool:
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not psutil.pid_exists(pid)
