@@ -23,6 +23,7 @@ from import_local.samples.catalogue.expected import (
 )
 from import_local.samples.catalogue.live import LiveCatalogue
 from import_local.samples.catalogue.registry import open_catalogue
+from import_local.samples.catalogue.roastify_fields import UNLIMITED_STOCK
 from import_local.samples.settings import default_data_folder
 
 THUMBNAILS = ("256", "1024")
@@ -129,8 +130,8 @@ def _wanted_product(product: ExpectedProduct, kind: Provider) -> dict[str, Any]:
     first = product.variants[0]
     fields: dict[str, Any] = {
         "title": product.title,
-        "description": product.description,
-        "sku": first.sku,
+        "description": _wanted_text(product.description, kind),
+        "sku": _wanted_text(first.sku, kind),
         "price": Decimal(first.price_cents) / 100,
     }
     if kind == "shopify":
@@ -144,9 +145,9 @@ def _wanted_product(product: ExpectedProduct, kind: Provider) -> dict[str, Any]:
         {
             "id": variant.id,
             "title": variant.title,
-            "sku": variant.sku,
+            "sku": _wanted_text(variant.sku, kind),
             "price": Decimal(variant.price_cents) / 100,
-            "inventory": variant.inventory_quantity,
+            "inventory": _wanted_stock(variant.inventory_quantity, kind),
             **(
                 {"compareAt": variant.compare_at_cents and Decimal(variant.compare_at_cents) / 100}
                 if kind == "shopify"
@@ -156,6 +157,15 @@ def _wanted_product(product: ExpectedProduct, kind: Provider) -> dict[str, Any]:
         for variant in product.variants
     ]
     return fields
+
+
+def _wanted_text(value: str | None, kind: Provider) -> str | None:
+    # Roastify sends an empty text where there is none.
+    return value or None if kind == "roastify" else value
+
+
+def _wanted_stock(quantity: int, kind: Provider) -> int | None:
+    return None if kind == "roastify" and quantity == UNLIMITED_STOCK else quantity
 
 
 def _number(value: str | None) -> Decimal | None:
