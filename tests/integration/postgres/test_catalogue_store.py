@@ -287,7 +287,14 @@ async def test_restated_items_keep_all_but_the_reason(database: Database, claime
     ]
 
 
-@pytest.mark.parametrize("how", ["DELETE FROM imports.claim", "UPDATE imports.claim SET expires_at = now()"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "DELETE FROM imports.claim",
+        "UPDATE imports.claim SET expires_at = now()",
+        "UPDATE imports.claim SET claim_id = gen_random_uuid()",
+    ],
+)
 async def test_a_page_of_a_lost_claim_changes_nothing(database: Database, claimed: Any, how: str) -> None:
     store, claim = CatalogueStore(database), await claimed()
     async with database.connection() as connection:
