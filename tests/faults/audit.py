@@ -18,7 +18,8 @@ INSTALL = """
 CREATE SCHEMA IF NOT EXISTS audit;
 CREATE TABLE IF NOT EXISTS audit.claim (
     at timestamptz NOT NULL DEFAULT clock_timestamp(), taken boolean NOT NULL, job_id text NOT NULL,
-    claim_id uuid NOT NULL, worker_id text NOT NULL, pod text, dispatch integer NOT NULL, writer text NOT NULL);
+    claim_id uuid NOT NULL, worker_id text NOT NULL, pod text, dispatch integer NOT NULL,
+    suspected boolean NOT NULL, writer text NOT NULL);
 CREATE TABLE IF NOT EXISTS audit.hand_over (
     at timestamptz NOT NULL DEFAULT clock_timestamp(), job_id text NOT NULL, dispatch integer NOT NULL);
 CREATE TABLE IF NOT EXISTS audit.state (
@@ -37,15 +38,15 @@ CREATE INDEX IF NOT EXISTS item_company ON audit.item (company);
 CREATE OR REPLACE FUNCTION audit.on_claim() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP <> 'INSERT' THEN
-        INSERT INTO audit.claim (taken, job_id, claim_id, worker_id, dispatch, writer)
-        VALUES (false, OLD.job_id, OLD.claim_id, OLD.worker_id, OLD.dispatch,
+        INSERT INTO audit.claim (taken, job_id, claim_id, worker_id, dispatch, suspected, writer)
+        VALUES (false, OLD.job_id, OLD.claim_id, OLD.worker_id, OLD.dispatch, OLD.suspected,
                 current_setting('application_name'));
     END IF;
     IF TG_OP <> 'DELETE' THEN
-        INSERT INTO audit.claim (taken, job_id, claim_id, worker_id, pod, dispatch, writer)
+        INSERT INTO audit.claim (taken, job_id, claim_id, worker_id, pod, dispatch, suspected, writer)
         VALUES (true, NEW.job_id, NEW.claim_id, NEW.worker_id,
                 (SELECT pod_name FROM imports.worker WHERE worker_id = NEW.worker_id), NEW.dispatch,
-                current_setting('application_name'));
+                NEW.suspected, current_setting('application_name'));
     END IF;
     RETURN NULL;
 END $$;
@@ -100,7 +101,8 @@ CREATE OR REPLACE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON "ProductImag
 """
 
 CLAIMS = """
-SELECT t.job_id, t.claim_id::text, t.worker_id, coalesce(t.pod, ''), t.dispatch, t.at, e.at, coalesce(e.writer, '')
+SELECT t.job_id, t.claim_id::text, t.worker_id, coalesce(t.pod, ''), t.dispatch, t.at, e.at, coalesce(e.writer, ''),
+       coalesce(e.suspected, false)
 FROM audit.claim t LEFT JOIN audit.claim e ON e.claim_id = t.claim_id AND e.job_id = t.job_id AND NOT e.taken
 WHERE t.taken AND t.job_id = ANY(%s) ORDER BY t.at
 """
@@ -121,7 +123,10 @@ WHERE company = ANY(%s) ORDER BY at
 
 @dataclass(frozen=True, slots=True)
 class ClaimRecord:
-    """A claim from its taking to its end; `ended_by` is the connection's name, `ended_at` None while it stands."""
+    """A claim from its taking to its end; `ended_by` is the connection's name, `ended_at` None while it stands.
+
+    `suspected`: it was marked, when it ended, as one whose job ran alone on its worker.
+    """
 
     job_id: str
     claim_id: str
@@ -131,11 +136,16 @@ class ClaimRecord:
     taken_at: datetime
     ended_at: datetime | None
     ended_by: str
+    suspected: bool = False
 
     @property
     def was_cut(self) -> bool:
         """Whether somebody else than its worker ended it."""
         return self.ended_at is not None and not self.ended_by.startswith("import-worker")
+
+    def stood(self, moment: datetime) -> bool:
+        """Whether it stood at that moment."""
+        return self.taken_at <= moment and (self.ended_at is None or self.ended_at > moment)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from catalogue_comparison import (
     IMAGES,
@@ -22,8 +21,10 @@ from catalogue_comparison import (
 )
 
 from faults.audit import Audit, read_audit
+from faults.expected import BLAMED_SHARE, FINAL_STATES, Expectation, JobRecord
 from faults.load import Load
-from faults.statuses import History, StatusRecorder, backward_steps
+from faults.page_rules import check_items, check_page_counts, check_page_numbers, check_pages
+from faults.statuses import History, StatusRecorder, backward_steps, backward_steps_of_two_runs
 from faults.world import FaultWorld
 from import_core.adapters.redis.queue import QUEUE_PREFIX
 from import_core.domain.failures import DEATHS_UNTIL_SUSPECTED
@@ -61,42 +62,6 @@ SELECT job_id, external_id, stage, reason, message FROM imports.item_error WHERE
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """What a scenario may leave otherwise than "every job completed at its first try".
-
-    `most_tries`: failures of their own that jobs may count. `reopened`: names of jobs whose failed items
-    were asked for again. `killed_alone`: jobs may end FAILED with
-    WorkerKilled, and only after DEATHS_UNTIL_SUSPECTED deaths and one more, alone. `cancelled`: names of
-    jobs that were deleted. `deaths_counted`: every cut claim is a death; False where the database itself
-    was away.
-    """
-
-    most_tries: int = 0
-    killed_alone: bool = False
-    cancelled: frozenset[str] = frozenset()
-    reopened: frozenset[str] = frozenset()
-    deaths_counted: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class JobRecord:
-    """A row of the job table with its checkpoint."""
-
-    id: str
-    name: str
-    company: str
-    status: str
-    attempt: int
-    deaths: int
-    dispatch: int
-    completed_at: datetime | None
-    reason: str | None
-    message: str | None
-    progress: Mapping[str, Any] | None
-    pages: int | None
-
-
 @dataclass(frozen=True)
 class Checked:
     """What was found: `findings` in words, none when every promise held, and what they were found in."""
@@ -129,12 +94,15 @@ async def check(
     }
     findings = [
         *check_jobs(jobs, load, expected),
+        *check_blamed(jobs, audit),
         *check_tries(jobs, audit, expected),
         *check_statuses(jobs, recorder.histories, expected),
         *check_claims(audit),
         *check_states(audit, {job.id for job in jobs if job.name in expected.reopened}),
         *check_pages(audit),
-        *check_items(audit),
+        *check_page_numbers(audit, repeats=expected.commits_repeated),
+        *check_page_counts(jobs, audit, load, expected),
+        *check_items(audit, {job.id: job.company for job in jobs}),
         *await check_catalogues(world, load, complete),
         *await check_orphans(world, jobs),
         *await check_queue(world, {job.id: job.name for job in jobs}),
@@ -179,6 +147,17 @@ def _completed(job: JobRecord, products: int, images: int) -> Iterator[str]:
         yield f"{job.name} is COMPLETED without a checkpoint"
 
 
+def check_blamed(jobs: Collection[JobRecord], audit: Audit) -> Iterator[str]:
+    """Few jobs are blamed for their workers' deaths, and each ran alone when the last of them died."""
+    blamed = [job for job in jobs if job.status == "FAILED" and job.reason == "WorkerKilled"]
+    if len(blamed) > BLAMED_SHARE * len(jobs):
+        yield f"{len(blamed)} of {len(jobs)} jobs were blamed for their workers' deaths"
+    last = {claim.job_id: claim for claim in audit.claims}
+    for job in blamed:
+        if job.id not in last or not last[job.id].suspected:
+            yield f"{job.name} was blamed although it was not alone on its worker"
+
+
 def check_tries(jobs: Iterable[JobRecord], audit: Audit, expected: Expectation) -> Iterator[str]:
     """Tries count a job's own failures only, deaths those of its workers only."""
     cut = Counter(claim.job_id for claim in audit.claims if claim.was_cut)
@@ -206,7 +185,9 @@ def check_statuses(
         if history.phase != phases.get(job.status):
             yield f"{job.name} is {job.status}; its object says {history.phase or 'nothing'}"
         yield from _status_counters(job, history)
-        if job.name not in expected.reopened:
+        if job.name in expected.reopened:
+            yield from backward_steps_of_two_runs(history)
+        else:
             yield from backward_steps(history)
 
 
@@ -244,45 +225,13 @@ def check_claims(audit: Audit) -> Iterator[str]:
 def check_states(audit: Audit, reopened: Collection[str] = ()) -> Iterator[str]:
     """A job ends once, and an end is never taken back, unless somebody asked for it."""
     ends: Counter[str] = Counter()
-    final = {"COMPLETED", "FAILED", "CANCELLED"}
     for change in audit.states:
-        if change.before in final and change.job_id not in reopened:
+        if change.before in FINAL_STATES and change.job_id not in reopened:
             yield f"job {change.job_id} went from {change.before} to {change.after} ({change.writer})"
-        ends[change.job_id] += change.after in final
+        ends[change.job_id] += change.after in FINAL_STATES
     for job_id, number in ends.items():
         if number > (2 if job_id in reopened else 1):
             yield f"job {job_id} ended {number} times"
-
-
-def check_pages(audit: Audit) -> Iterator[str]:
-    """Each page is written under a claim that stands, by its holder, and counters only grow."""
-    before: dict[str, tuple[int, int]] = {}
-    for page in audit.pages:
-        if page.claim_id is None:
-            yield f"{page.writer} wrote page {page.pages} of job {page.job_id}, which nobody held"
-        elif page.writer != f"import-worker {page.pod}"[:63]:
-            yield f"{page.writer} wrote page {page.pages} of job {page.job_id}, which {page.pod} held"
-        now = (page.pages, _products_done(page.progress))
-        earlier = before.get(page.job_id, (0, 0))
-        if now[0] < earlier[0] or now[1] < earlier[1]:
-            yield f"job {page.job_id} went back from (pages, products) {earlier} to {now}"
-        elif now[0] == earlier[0] and now[1] > earlier[1]:
-            yield f"job {page.job_id} counts {now[1]} products at page {now[0]}, before they were committed"
-        before[page.job_id] = now
-
-
-def _products_done(progress: Mapping[str, Any]) -> int:
-    return sum(int(progress.get(f"products_{how}") or 0) for how in ("imported", "unchanged", "failed"))
-
-
-def check_items(audit: Audit) -> Iterator[str]:
-    """Each product and image row is written once, and only together with a page of its company."""
-    transactions = {page.transaction for page in audit.pages}
-    for item in audit.items:
-        if item.transaction not in transactions:
-            yield f"{item.writer} wrote {item.entity} {item.id} ({item.operation}) outside of any page"
-        if item.operation != "INSERT":
-            yield f"{item.entity} {item.id} of {item.company} was written again: {item.operation} by {item.writer}"
 
 
 async def check_catalogues(world: FaultWorld, load: Load, complete: set[str]) -> list[str]:

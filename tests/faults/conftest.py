@@ -16,6 +16,7 @@ from lightkube.config.kubeconfig import KubeConfig
 from rich.console import Console
 
 from faults.audit import install_audit
+from faults.load import LIMITER_CLOCK_SCALE
 from faults.report import REPORT as REPORT_FILE
 from faults.report import FaultReport
 from faults.world import FaultWorld
@@ -28,8 +29,6 @@ from import_local.part_set import Options
 
 WORKERS = 4
 SEED = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(1_000_000))
-LIMITER_CLOCK_SCALE = "20"
-"""A provider's window of a minute passes in 3 s: after a loss of Redis all connections wait for one."""
 KEPT_LOGS = REPORT_FILE.with_name("fault-logs")
 REPORT = pytest.StashKey[FaultReport]()
 
@@ -76,7 +75,7 @@ async def fault_world(installation: Installation) -> AsyncIterator[FaultWorld]:
             minimum=WORKERS, maximum=WORKERS, image="import-worker:dev", cooldown_seconds=1
         )
         pool["spec"]["template"]["spec"]["containers"][0]["env"] = [
-            {"name": "LIMITER_CLOCK_SCALE", "value": LIMITER_CLOCK_SCALE}
+            {"name": "LIMITER_CLOCK_SCALE", "value": str(LIMITER_CLOCK_SCALE)}
         ]
         await world.apply(pool)
         async with world.database() as connection:

@@ -1,9 +1,10 @@
-"""Many small jobs of many companies, so that faults always find some of them in flight."""
+"""Many jobs of many companies, most of them small, so that faults always find some of them in flight."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,10 +18,17 @@ from import_core.adapters.kube.resources import IMPORT_JOB, IMPORT_PROVIDER, SEC
 from import_core.domain.errors import KubernetesUnavailableError, ObjectConflictError
 from import_local.samples.catalogue.expected import ExpectedProduct, Provider
 from import_local.samples.settings import ROASTIFY_KEY, SHOPIFY_TOKEN
+from import_worker.providers.roastify import RoastifySettings
+from import_worker.providers.shopify.settings import ShopifySettings
 
-JOBS = 300
+JOBS = 350
 COMPANIES = 100
-"""Three jobs a company: far below any connection's call limit, and enough that jobs meet at the same products."""
+"""Half of them have one job, so that no other brings what it lost; those of the others meet at the same products."""
+LARGE_PRODUCTS = 45
+LARGE_SPEED = 2.0
+"""A large catalogue takes a call for each product: they are so many times quicker than a small one's."""
+LIMITER_CLOCK_SCALE = 20
+"""A provider's window of a minute passes in 3 s: after a loss of Redis all connections wait for one."""
 CREATIONS_AT_ONCE = 8
 LABEL = "faults-scenario"
 APPLY_SECONDS = 120.0
@@ -38,14 +46,25 @@ class Company:
     products: int
     images: int
 
+    @property
+    def pages(self) -> int:
+        """How many checkpoints an import has that nobody disturbs."""
+        return -(-self.products // PAGE_SIZES[self.kind])
+
+
+PAGE_SIZES: Mapping[Provider, int] = {
+    "shopify": ShopifySettings().shape.products,
+    "roastify": RoastifySettings().page_size,
+}
+
 
 @dataclass(frozen=True)
 class Load:
-    """The companies and jobs of one scenario. `latency_seconds`: how long each call to a provider takes."""
+    """The companies of one scenario, and whose each job is. `latency_seconds`: what a provider's call takes."""
 
     scenario: str
     companies: tuple[Company, ...]
-    job_count: int
+    owners: tuple[Company, ...]
     latency_seconds: float
     sample_root: str
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -53,10 +72,7 @@ class Load:
     @cached_property
     def jobs(self) -> dict[str, Company]:
         """Names of the jobs, and whose they are."""
-        return {
-            f"{self.scenario}-{number:04d}": self.companies[number % len(self.companies)]
-            for number in range(self.job_count)
-        }
+        return {f"{self.scenario}-{number:04d}": company for number, company in enumerate(self.owners)}
 
     @cached_property
     def wanted(self) -> dict[str, dict[str, ExpectedProduct]]:
@@ -74,24 +90,45 @@ def plan_load(
     jobs: int = JOBS,
     companies: int = COMPANIES,
     latency_seconds: float = 0.3,
+    large: bool = True,
 ) -> Load:
     """Choose catalogues of 1–3 products with 0–2 small images each; a third of the companies use Roastify.
 
+    If `large`, a fifth of the companies have catalogues of several pages, of Roastify and without images.
     `scenario` is lower-case letters and digits: it starts the names of all objects, companies and shops.
     """
     source = world.random_for(f"{scenario}/load")
     chosen = []
     for number in range(companies):
-        products, images = source.randint(1, 3), source.randint(0, 2)
         kind: Provider = "roastify" if number % 3 == 2 else "shopify"
+        products, images = source.randint(1, 3), source.randint(0, 2)
+        if large and is_large(number):
+            products, images = LARGE_PRODUCTS, 0
         shop = f"tiny-{products}-{images}-{scenario}{world.seed % 1_000_000}c{number}"
         chosen.append(Company(f"{scenario}-c{number}", kind, shop, products, images))
-    return Load(scenario, tuple(chosen), jobs, latency_seconds, world.sample_root, {LABEL: scenario})
+    owners = choose_owners(chosen, jobs, source)
+    return Load(scenario, tuple(chosen), owners, latency_seconds, world.sample_root, {LABEL: scenario})
+
+
+def is_large(number: int) -> bool:
+    """Whether the company of this number has a catalogue of several pages: 20 of 100, 16 of them with one job."""
+    return number % 6 == 5 or number % 30 == 2
+
+
+def choose_owners(companies: Sequence[Company], jobs: int, source: random.Random) -> tuple[Company, ...]:
+    """Whose each job is: one of each company, the rest shared by every other one.
+
+    They are mixed, so that jobs of every kind are in flight at any time.
+    """
+    sharing = companies[::2]
+    rest = [sharing[number % len(sharing)] for number in range(jobs - len(companies))]
+    owners = [*companies, *rest]
+    source.shuffle(owners)
+    return tuple(owners)
 
 
 async def connect_companies(world: FaultWorld, load: Load) -> None:
-    """Create the companies' Secrets and ImportProviders, and make their shops slow."""
-    await slow_down(load)
+    """Create the companies' Secrets and ImportProviders."""
     await _create_all(world, SECRET, [_secret(load, company) for company in load.companies])
     await _create_all(world, IMPORT_PROVIDER, [_provider(world, load, company) for company in load.companies])
 
@@ -161,12 +198,12 @@ async def _create(world: FaultWorld, kind: Kind, body: Json) -> None:
         return
 
 
-async def slow_down(load: Load) -> None:
-    """Make the shops of the load as slow as it says."""
-    if not load.latency_seconds:
-        return
-    order = {"api": {"latencySeconds": load.latency_seconds}}
+async def slow_down(load: Load, latency_seconds: float) -> None:
+    """Let each call to a shop of the load take so long; calls that are under way take what they took."""
     async with httpx2.AsyncClient(base_url=load.sample_root, trust_env=False, timeout=10) as client:
         for company in load.companies:
+            speed = LARGE_SPEED if company.products == LARGE_PRODUCTS else 1.0
+            # The shops' own limits go with the workers' clock.
+            order = {"api": {"latencySeconds": latency_seconds / speed}, "rateScale": LIMITER_CLOCK_SCALE}
             answer = await client.put(f"/control/{company.kind}/{company.shop}/faults", json=order)
             answer.raise_for_status()

@@ -28,14 +28,24 @@ class Recovery:
 
 def after_kills(audit: Audit, faults: Iterable[Fault]) -> Recovery:
     """Claims that were cut by the kill of their worker's process, and how long until the next claim."""
+    hit = [(claim.job_id, kill.at) for claim, kill in _cut_by_kills(audit, faults)]
+    return _until_next_claim(audit.claims, hit)
+
+
+def kills_that_hit(audit: Audit, faults: Iterable[Fault]) -> int:
+    """How many kills cut at least one claim."""
+    return len({(kill.pod, kill.at) for _, kill in _cut_by_kills(audit, faults)})
+
+
+def _cut_by_kills(audit: Audit, faults: Iterable[Fault]) -> list[tuple[ClaimRecord, Fault]]:
     kills = sorted((fault for fault in faults if fault.pod is not None), key=lambda fault: fault.at)
-    hit: list[tuple[str, datetime]] = []
+    found = []
     for claim in audit.claims:
         kill = next((k for k in kills if k.pod == claim.pod and k.at >= claim.taken_at), None)
         ended_before = kill is not None and claim.ended_at is not None and claim.ended_at < kill.at
         if kill is not None and not ended_before and (claim.was_cut or claim.ended_at is None):
-            hit.append((claim.job_id, kill.at))
-    return _until_next_claim(audit.claims, hit)
+            found.append((claim, kill))
+    return found
 
 
 def after_loss_of_messages(audit: Audit, fault: Fault) -> Recovery:
@@ -51,6 +61,18 @@ def after_loss_of_messages(audit: Audit, fault: Fault) -> Recovery:
         if at <= fault.at and (taken_at is None or taken_at > fault.at) and not replaced:
             hit.append((job_id, fault.at))
     return _until_next_claim(audit.claims, hit)
+
+
+def lost_hand_overs(audit: Audit, since: datetime, until: datetime) -> list[str]:
+    """Jobs that were handed over between these moments and then once more, without a claim in between."""
+    claimed = {(claim.job_id, claim.dispatch) for claim in audit.claims}
+    return [
+        job_id
+        for job_id, dispatch, at in audit.hand_overs
+        if since <= at <= until
+        and (job_id, dispatch) not in claimed
+        and any(other == job_id and number > dispatch for other, number, _ in audit.hand_overs)
+    ]
 
 
 def after_standstill(audit: Audit, fault: Fault) -> Recovery:

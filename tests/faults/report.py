@@ -17,7 +17,10 @@ REPORT = Path(__file__).parents[2] / ".local" / "fault-report.json"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One fault's recoveries; times in seconds, `bound` is the promise that was asserted (None: none)."""
+    """One fault's recoveries; times in seconds, `bound` is the promise that was asserted (None: none).
+
+    `items_retried`: items of the whole scenario that failed while a link was broken, and that were asked for again.
+    """
 
     scenario: str
     fault: str
@@ -29,6 +32,7 @@ class Line:
     longest: float | None
     bound: str | None
     total_seconds: float
+    items_retried: int = 0
 
 
 class FaultReport:
@@ -48,6 +52,7 @@ class FaultReport:
         jobs: int,
         total_seconds: float,
         bound: str | None,
+        items_retried: int = 0,
     ) -> None:
         """Add what became of one kind of fault."""
         longest = max(recovery.seconds) if recovery.seconds else None
@@ -63,6 +68,7 @@ class FaultReport:
                 longest=_rounded(longest),
                 bound=bound,
                 total_seconds=round(total_seconds, 1),
+                items_retried=items_retried,
             )
         )
 
@@ -75,7 +81,10 @@ class FaultReport:
     def show(self, console: Console) -> None:
         """Print the table."""
         table = Table(title=f"Seconds from the fault until the jobs hit ran again (FAULT_SEED={self.seed})")
-        for heading in ("scenario", "fault", "times", "jobs", "hit", "p50", "p95", "max", "promised", "all"):
+        for heading in (
+            *("scenario", "fault", "times", "jobs", "hit", "p50", "p95", "max", "promised"),
+            *("items again", "all"),
+        ):
             table.add_column(heading, justify="left" if heading in {"scenario", "fault"} else "right")
         for line in self.lines:
             numbers = (line.p50, line.p95, line.longest)
@@ -87,6 +96,7 @@ class FaultReport:
                 str(line.hit),
                 *("–" if number is None else f"{number:.1f}" for number in numbers),
                 line.bound or "–",
+                str(line.items_retried),
                 f"{line.total_seconds:.0f}",
             )
         console.print(table)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ class StatusRecorder:
 
 def backward_steps(history: History) -> Iterator[str]:
     """Findings in one object's history: an end that was taken back, or a number that fell."""
-    for before, after in zip(history.statuses, history.statuses[1:], strict=False):
+    for before, after in pairwise(history.statuses):
         ended = before.get("phase") in FINAL
         if ended and after.get("phase") != before.get("phase"):
             yield f"{history.name}: {before.get('phase')} was followed by {after.get('phase')}"
@@ -116,6 +117,28 @@ def backward_steps(history: History) -> Iterator[str]:
         ):
             yield f"{history.name}: attempts fell from {before['attempts']} to {after.get('attempts')}"
         yield from _falling_counters(history.name, before, after)
+
+
+def backward_steps_of_two_runs(history: History) -> Iterator[str]:
+    """Findings in the history of an object whose failed items were asked for again, once.
+
+    Up to the end of the first run it is judged as any other. In the second failed items become imported
+    ones, so counters may fall there; its end may not be taken back.
+    """
+    statuses = history.statuses
+    again = next(
+        (
+            number
+            for number, (before, after) in enumerate(pairwise(statuses), 1)
+            if before.get("phase") in FINAL and after.get("phase") not in FINAL
+        ),
+        len(statuses),
+    )
+    yield from backward_steps(History(history.name, history.uid, statuses[:again]))
+    second = statuses[again:]
+    for before, after in pairwise(second):
+        if before.get("phase") in FINAL and after.get("phase") != before.get("phase"):
+            yield f"{history.name}: {before.get('phase')} was followed by {after.get('phase')}"
 
 
 def _falling_counters(name: str, before: Json, after: Json) -> Iterator[str]:

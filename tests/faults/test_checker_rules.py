@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from faults.audit import Audit, ClaimRecord, ItemRecord, PageRecord, StateRecord
-from faults.checker import (
-    Expectation,
-    JobRecord,
-    check_claims,
-    check_items,
-    check_jobs,
-    check_pages,
-    check_states,
-    check_statuses,
-    check_tries,
+from faults.checker import check_blamed, check_claims, check_jobs, check_states, check_statuses, check_tries
+from faults.expected import Expectation, JobRecord
+from faults.load import Company, Load, choose_owners, is_large
+from faults.page_rules import check_items, check_page_counts, check_page_numbers, check_pages
+from faults.recovery import (
+    after_kills,
+    after_loss_of_messages,
+    after_standstill,
+    kills_that_hit,
+    lost_hand_overs,
 )
-from faults.load import Company, Load
-from faults.recovery import after_kills, after_loss_of_messages, after_standstill
-from faults.statuses import History, backward_steps
+from faults.scenario import faults_without_work
+from faults.statuses import History, backward_steps, backward_steps_of_two_runs
 from faults.world import Fault
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-LOAD = Load("made", (Company("c", "shopify", "tiny-2-1-made", 2, 1),), 1, 0.0, "http://127.0.0.1:1")
+COMPANY = Company("c", "shopify", "tiny-2-1-made", 2, 1)
+LOAD = Load("made", (COMPANY,), (COMPANY,), 0.0, "http://127.0.0.1:1")
+LARGE = replace(COMPANY, kind="roastify", products=45, images=0)
+LARGE_LOAD = replace(LOAD, companies=(LARGE,), owners=(LARGE,))
 PROGRESS = {"products_total": 2, "products_imported": 2, "images_imported": 2}
 
 
@@ -85,6 +89,15 @@ def test_a_blamed_job_needs_four_deaths() -> None:
     assert list(check_jobs([blamed], LOAD, Expectation()))
 
 
+def test_blamed_jobs_are_few_and_were_alone() -> None:
+    blamed = job(status="FAILED", reason="WorkerKilled", deaths=4)
+    others = [job(id=f"o{number}") for number in range(99)]
+    alone = replace(claim(4, 6, 7, by="import-operator"), suspected=True)
+    assert list(check_blamed([blamed, *others], audit(claims=[claim(3, 4, 5), alone]))) == []
+    assert list(check_blamed([blamed, *others], audit(claims=[claim(3, 4, 5)])))
+    assert list(check_blamed([blamed, blamed, blamed, *others], audit(claims=[alone])))
+
+
 def test_tries_and_deaths_are_compared_with_what_was_cut() -> None:
     cut = audit(claims=[claim(1, 0, 1, by="import-operator"), claim(2, 2, 3)])
     assert list(check_tries([job(deaths=1)], cut, Expectation())) == []
@@ -118,10 +131,55 @@ def test_a_page_of_a_worker_without_the_claim_is_found() -> None:
 
 
 def test_items_are_written_once_and_with_their_page() -> None:
-    pages = [page(1, 2)]
-    assert list(check_items(audit(pages=pages, items=[item()]))) == []
-    assert list(check_items(audit(pages=pages, items=[item(transaction="78")])))
-    assert list(check_items(audit(pages=pages, items=[item(operation="UPDATE")])))
+    pages, owners = [page(1, 2)], {"j": "c"}
+    assert list(check_items(audit(pages=pages, items=[item()]), owners)) == []
+    assert list(check_items(audit(pages=pages, items=[item(transaction="78")]), owners))
+    assert list(check_items(audit(pages=pages, items=[item(operation="UPDATE")]), owners))
+    assert list(check_items(audit(pages=pages, items=[item()]), {"j": "another"}))
+
+
+def test_pages_follow_each_other_also_over_claims() -> None:
+    resumed = [page(1, 1), page(2, 2), page(3, 9, claim_id="claim-2")]
+    assert list(check_page_numbers(audit(pages=resumed))) == []
+    assert list(check_page_numbers(audit(pages=[page(1, 1), page(3, 2)])))
+    assert list(check_page_numbers(audit(pages=[page(2, 1)])))
+    from_the_start = [page(1, 1), page(2, 2), page(1, 9, claim_id="claim-2")]
+    assert list(check_page_numbers(audit(pages=from_the_start)))
+
+
+def test_only_the_same_claim_may_write_a_page_again_as_it_was() -> None:
+    assert list(check_page_numbers(audit(pages=[page(1, 1), page(1, 2)])))
+    assert list(check_page_numbers(audit(pages=[page(1, 1), page(1, 2)]), repeats=True)) == []
+    other = replace(page(1, 2), progress={"products_imported": 2})
+    assert list(check_page_numbers(audit(pages=[page(1, 1), other]), repeats=True))
+    stolen = page(1, 2, claim_id="claim-2")
+    assert list(check_page_numbers(audit(pages=[page(1, 1), stolen]), repeats=True))
+
+
+def test_pages_of_a_second_run_are_not_those_of_the_first() -> None:
+    again = StateRecord("j", "COMPLETED", "PENDING", at(5), "import-operator")
+    assert list(check_page_numbers(audit(pages=[page(1, 1), page(2, 6), page(2, 7)], states=[again]))) == []
+    assert list(check_page_numbers(audit(pages=[page(1, 1), page(1, 2)], states=[again])))
+
+
+def test_a_job_has_the_pages_of_its_catalogue() -> None:
+    three = audit(pages=[page(1, 1), page(2, 2), page(3, 3)])
+    assert list(check_page_counts([job(pages=3)], three, LARGE_LOAD, Expectation())) == []
+    assert list(check_page_counts([job(pages=2)], three, LARGE_LOAD, Expectation()))
+    assert list(check_page_counts([job(pages=3)], three, LOAD, Expectation()))
+    assert list(check_page_counts([job(pages=3)], three, LOAD, Expectation(short_pages=True))) == []
+    one = audit(pages=[page(1, 1)])
+    assert list(check_page_counts([job(pages=1)], one, LARGE_LOAD, Expectation(short_pages=True)))
+
+
+def test_of_the_companies_half_have_one_job_and_a_fifth_have_several_pages() -> None:
+    companies = [replace(COMPANY, id=f"c{number}") for number in range(100)]
+    counts = Counter(company.id for company in choose_owners(companies, 350, random.Random(1)))
+    assert sum(counts.values()) == 350
+    assert sum(number == 1 for number in counts.values()) == 50
+    large = [f"c{number}" for number in range(100) if is_large(number)]
+    assert len(large) == 20
+    assert sum(counts[one] == 1 for one in large) == 16
 
 
 def history(*statuses: Mapping[str, object]) -> History:
@@ -145,6 +203,43 @@ def test_numbers_that_fall_and_ends_that_are_taken_back_are_found() -> None:
     assert list(backward_steps(history(first, {**first, "progress": {"percent": 40}})))
     assert list(backward_steps(history(first, {**first, "startedAt": "b"})))
     assert list(backward_steps(history({**first, "phase": "Succeeded"}, first)))
+
+
+def test_an_end_may_be_taken_back_once_where_items_were_retried() -> None:
+    end = {"phase": "Succeeded", "progress": {"productsFailed": 1, "imagesImported": 2}}
+    queued = {**end, "phase": "Queued"}
+    better = {"phase": "Succeeded", "progress": {"productsFailed": 0, "imagesImported": 3}}
+    assert list(backward_steps_of_two_runs(history(end, queued, better))) == []
+    fell = {"phase": "Running", "progress": {"imagesImported": 3}}
+    assert list(backward_steps_of_two_runs(history(fell, end, queued, better)))
+    assert list(backward_steps_of_two_runs(history(end, queued, better, queued)))
+
+
+def test_faults_that_hit_nothing_are_found() -> None:
+    fault = Fault("worker killed", at(5), "p1")
+    working, submitted = audit(claims=[claim(1, 0, 6)]), {"j": at(0)}
+    assert list(faults_without_work(working, [fault], submitted, 1)) == []
+    assert list(faults_without_work(working, [], submitted, 1))
+    assert list(faults_without_work(working, [fault], submitted, 2))
+    assert list(faults_without_work(working, [fault], {"j": None}, 1))
+    assert list(faults_without_work(audit(claims=[claim(1, 0, 4)]), [fault], submitted, 1))
+    ended = StateRecord("j", "IN_PROGRESS", "COMPLETED", at(4), "import-worker p1")
+    assert list(faults_without_work(replace(working, states=[ended]), [fault], submitted, 1))
+
+
+def test_kills_that_hit_are_counted_once_each() -> None:
+    kills = [Fault("worker killed", at(5), "p1"), Fault("worker killed", at(5), "p2")]
+    cut = claim(1, 0, 6, by="import-operator")
+    two = [cut, replace(cut, job_id="k", claim_id="claim-9")]
+    assert kills_that_hit(audit(claims=two), kills) == 1
+
+
+def test_a_lost_hand_over_is_one_that_nobody_claimed_and_that_was_made_again() -> None:
+    hand_overs = [("j", 1, at(4)), ("j", 2, at(9))]
+    again = audit(hand_overs=hand_overs, claims=[claim(2, 10, 11)])
+    assert lost_hand_overs(again, at(3), at(5)) == ["j"]
+    assert lost_hand_overs(again, at(5), at(6)) == []
+    assert lost_hand_overs(audit(hand_overs=hand_overs, claims=[claim(1, 5, 6)]), at(3), at(5)) == []
 
 
 def test_recovery_counts_from_the_kill_to_the_next_claim() -> None:

@@ -7,7 +7,7 @@ seconds, which is worse than either alone. Each point has a test of its own.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGTERM
@@ -16,24 +16,23 @@ import pytest
 import pytest_asyncio
 from e2e.world import NAMESPACE
 
-from faults.checker import Checked, Expectation
+from faults.checker import Checked
 from faults.conftest import WORKERS
-from faults.load import slow_down, submit
+from faults.expected import Expectation
+from faults.load import JOBS, submit
 from faults.planting import Planting, planting
 from faults.recovery import Recovery, after_kills
 from faults.report import FaultReport
-from faults.scenario import Scenario, first_after, scenario
+from faults.scenario import UNDER_WAY, Scenario, first_after, scenario
 from faults.world import Fault, FaultWorld, PodProcess
 from import_core.fail_points import OPERATOR_POINTS, WORKER_POINTS
 
 pytestmark = pytest.mark.long
 
-UNDER_WAY = 300
-JOBS = 350
 LATE = 15
 """Jobs that are submitted while the points are armed: so the operator has something to record."""
-SLOW_SECONDS, QUICK_SECONDS = 1.5, 0.05
-"""What a call of a provider takes until the deaths, so that enough is under way, and afterwards."""
+SLOW_SECONDS = 1.5
+"""What a call of a provider takes until the deaths, so that enough is under way."""
 DEATH_SECONDS = 60.0
 OPERATOR_BACK_SECONDS = 15.0
 PAIRS = list(zip(OPERATOR_POINTS, WORKER_POINTS, strict=True))
@@ -117,11 +116,11 @@ async def outcome(
     await planted.operators(environment=operator.environment)
     await planted.workers(environment={**worker.environment, "GRACEFUL_STOP_SECONDS": "1"})
     name = f"point{PAIRS.index(request.param)}"
-    async with scenario(fault_world, fault_report, name, jobs=JOBS, latency_seconds=SLOW_SECONDS) as running:
-        await submit(fault_world, running.load, last=JOBS - LATE)
+    async with scenario(fault_world, fault_report, name, latency_seconds=SLOW_SECONDS) as running:
+        await running.submit(last=JOBS - LATE)
         await running.until_running(WORKERS)
         faults = await kill_both(running, operator, worker)
-        await slow_down(replace(running.load, latency_seconds=QUICK_SECONDS))
+        running.faults += faults
         await running.settle()
         cancelled = frozenset(running.load.jobs) - frozenset(list(running.load.jobs)[: JOBS - 1])
         expected = Expectation(cancelled=cancelled if operator.name == "job.cancelled" else frozenset())

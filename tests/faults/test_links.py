@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from faults.checker import Expectation
+from faults.expected import Expectation
 from faults.recovery import after_standstill
 from faults.report import FaultReport
 from faults.scenario import Scenario, scenario
@@ -19,8 +19,9 @@ from import_local.faults.links import LINKS, Link
 SECONDS = 3.0
 DELAY_SECONDS = 0.3
 RUNNING = 3
-JOBS = 1200
-"""They last as long as the breaks, and the time that each takes to be overcome."""
+JOBS = 500
+LATENCY_SECONDS = 3.0
+"""What a provider's call takes: so long that the jobs last as long as the breaks, and as each takes to be overcome."""
 BREAKS: dict[str, Callable[[Link], None]] = {
     "cut": lambda link: link.cut(),
     "half-open": lambda link: link.lose_connections(),
@@ -47,16 +48,19 @@ async def break_links(running: Scenario, names: list[str]) -> None:
 
 @pytest.mark.long
 async def test_links_are_cut_half_open_and_slow(world: FaultWorld, fault_report: FaultReport) -> None:
-    async with scenario(world, fault_report, "links", jobs=JOBS, latency_seconds=0.7) as running:
-        submitting = running.submitting()
-        await running.until_running(10)
-        await break_links(running, list(LINKS))
-        await submitting
+    async with scenario(world, fault_report, "links", jobs=JOBS, latency_seconds=LATENCY_SECONDS) as running:
+        async with running.submitting(late=JOBS // 4, every=1.0):
+            await running.until_running(10)
+            await break_links(running, list(LINKS))
         await running.settle()
         retried = await running.retry_failed_items()
         checked = await running.check(
             Expectation(
-                most_tries=len(RETRY_DELAYS_SECONDS), deaths_counted=False, reopened=frozenset(retried)
+                most_tries=len(RETRY_DELAYS_SECONDS),
+                deaths_counted=False,
+                reopened=frozenset(retried),
+                short_pages=True,
+                commits_repeated=True,
             )
         )
         for fault in running.faults:

@@ -42,22 +42,22 @@ async def evict(world: FaultWorld, pod: str) -> Fault:
 async def test_pods_go_on_without_the_nodes_agent_and_hand_back_what_they_have_when_evicted(
     world: FaultWorld, fault_report: FaultReport
 ) -> None:
-    async with scenario(world, fault_report, "pods", jobs=400, latency_seconds=0.5) as running:
-        submitting = running.submitting()
-        await running.until_running(10)
-        before = {worker.process for worker in world.workers()}
-        agent = Fault("node agent killed", datetime.now(UTC))
-        await world.faults.node.kill_and_restart()
-        assert {worker.process for worker in world.workers()} == before, "a worker was started anew"
-        await running.until_running(10)
-        source = world.random_for("pods/evictions")
-        for target in source.sample(world.workers(), EVICTIONS):
-            running.faults.append(await evict(world, target.pod))
-        await submitting
+    async with scenario(world, fault_report, "pods", latency_seconds=1.0) as running:
+        async with running.submitting():
+            await running.until_running(10)
+            before = {worker.process for worker in world.workers()}
+            agent = Fault("node agent killed", datetime.now(UTC))
+            running.faults.append(agent)
+            await world.faults.node.kill_and_restart()
+            assert {worker.process for worker in world.workers()} == before, "a worker was started anew"
+            await running.until_running(10)
+            source = world.random_for("pods/evictions")
+            for target in source.sample(world.workers(), EVICTIONS):
+                running.faults.append(await evict(world, target.pod))
         await running.settle()
         checked = await running.check()
         running.tell("node agent killed", after_standstill(checked.audit, agent), times=1)
-        running.tell("worker evicted", after_kills(checked.audit, running.faults))
+        running.tell("worker evicted", after_kills(checked.audit, running.faults), times=EVICTIONS)
         checked.assert_clean()
         assert all(job.deaths == 0 for job in checked.jobs), "nobody died, so no death may be counted"
 

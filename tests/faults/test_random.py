@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from faults.checker import Expectation
+from faults.expected import Expectation
+from faults.load import JOBS
 from faults.recovery import after_kills
 from faults.report import FaultReport
 from faults.scenario import Scenario, scenario
@@ -23,8 +24,10 @@ from import_core.domain.failures import RETRY_DELAYS_SECONDS
 from import_local.faults.links import LINKS
 
 FAULT_SECONDS = float(os.environ.get("FAULT_SECONDS") or 120)
-JOBS_A_SECOND = 5
-FEWEST_JOBS = 300
+JOBS_A_SECOND = 4
+LATENCY_SECONDS = 2.5
+"""What a provider's call takes: so long that the jobs last as long as the faults."""
+FEWEST_LATE = 100
 LONGEST_PAUSE_SECONDS = 4.0
 LONGEST_OUTAGE_SECONDS = 6.0
 SLEEP_SECONDS = 5.0
@@ -49,6 +52,7 @@ class Breaker:
         end = time.monotonic() + seconds
         try:
             while time.monotonic() < end:
+                await self._running.until_running(1, seconds=120)
                 await self.source.choice(FAULTS)(self)
                 await asyncio.sleep(self.source.uniform(0.2, LONGEST_PAUSE_SECONDS))
         finally:
@@ -164,13 +168,15 @@ FAULTS: tuple[Break, ...] = (
 @pytest.mark.long
 @pytest.mark.timeout(FAULT_SECONDS + 900)
 async def test_everything_breaks_at_random(world: FaultWorld, fault_report: FaultReport) -> None:
-    jobs = max(FEWEST_JOBS, int(FAULT_SECONDS * JOBS_A_SECOND))
-    async with scenario(world, fault_report, "anything", jobs=jobs, latency_seconds=0.4) as running:
-        submitting = running.submitting()
-        await running.until_running()
-        breaker = Breaker(running, world.random_for("anything/faults"))
-        await breaker.run(FAULT_SECONDS)
-        await submitting
+    jobs = JOBS + max(FEWEST_LATE, int(FAULT_SECONDS * JOBS_A_SECOND) - JOBS)
+    async with scenario(
+        world, fault_report, "anything", jobs=jobs, latency_seconds=LATENCY_SECONDS
+    ) as running:
+        late = jobs - JOBS
+        async with running.submitting(late=late, every=FAULT_SECONDS / late):
+            await running.until_running()
+            breaker = Breaker(running, world.random_for("anything/faults"))
+            await breaker.run(FAULT_SECONDS)
         await running.settle()
         retried = await running.retry_failed_items()
         checked = await running.check(
@@ -178,6 +184,8 @@ async def test_everything_breaks_at_random(world: FaultWorld, fault_report: Faul
                 most_tries=len(RETRY_DELAYS_SECONDS),
                 killed_alone=True,
                 deaths_counted=False,
+                short_pages=True,
+                commits_repeated=True,
                 reopened=frozenset(retried),
             )
         )

@@ -11,30 +11,37 @@ from datetime import UTC, datetime
 
 import pytest
 
-from faults.recovery import after_loss_of_messages
+from faults.checker import Checked
+from faults.expected import Expectation
+from faults.recovery import after_loss_of_messages, lost_hand_overs
 from faults.report import FaultReport
 from faults.scenario import scenario
 from faults.world import Fault, FaultWorld
+from import_local.parts.valkey_pair import LostWrites
 
 RUN_AGAIN_SECONDS = 60.0
+LOST_SECONDS = 1.0
+"""The last writes that a failover loses: long enough for hand-overs to be among them while jobs end and start."""
 
 
 async def lose(
     world: FaultWorld, report: FaultReport, name: str, kind: str, fault: Callable[[], Awaitable[None]]
-) -> None:
+) -> Checked:
     """Break Redis in the midst of a load, and look at what comes of it."""
     async with scenario(world, report, name, latency_seconds=0.5) as running:
         await running.submit()
+        await running.until_ended(10)  # from now on jobs end, and others are handed over for them
         await running.until_waiting()
         running.faults.append(Fault(kind, datetime.now(UTC)))
         await fault()
         await running.settle()
-        checked = await running.check()
+        checked = await running.check(Expectation(short_pages=True))
         recovery = after_loss_of_messages(checked.audit, running.faults[0])
         running.tell(kind, recovery, bound=f"max ≤ {RUN_AGAIN_SECONDS:g}")
         checked.assert_clean()
         assert recovery.seconds, "no job was handed over and unclaimed at that moment"
         assert max(recovery.seconds) <= RUN_AGAIN_SECONDS
+        return checked
 
 
 async def test_redis_forgets_everything(world: FaultWorld, fault_report: FaultReport) -> None:
@@ -49,9 +56,18 @@ async def test_redis_forgets_everything(world: FaultWorld, fault_report: FaultRe
 async def test_redis_fails_over_and_loses_its_last_writes(
     world: FaultWorld, fault_report: FaultReport
 ) -> None:
+    lost: list[LostWrites] = []
+
     async def fail_over() -> None:
         started = time.monotonic()
-        await world.faults.redis.fail_over(lose_last_writes=True, outage_seconds=3)
+        writes = await world.faults.redis.fail_over(
+            lose_last_writes=True, seconds_lost=LOST_SECONDS, outage_seconds=3
+        )
+        assert writes is not None
+        lost.append(writes)
         assert time.monotonic() - started < RUN_AGAIN_SECONDS, "the failover itself took too long"
 
-    await lose(world, fault_report, "failover", "Redis failed over", fail_over)
+    checked = await lose(world, fault_report, "failover", "Redis failed over", fail_over)
+    assert lost_hand_overs(checked.audit, lost[0].since, lost[0].until), (
+        "no hand-over was among what was lost"
+    )
