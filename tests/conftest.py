@@ -156,11 +156,12 @@ async def installation(servers_folder: Path) -> AsyncIterator[Installation]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests of one folder below `tests/integration`, and all end-to-end tests, in one process.
 
-    They share a session's servers; with `-n` the folders run side by side. Long folders come first.
+    They share a session's servers; with `-n` the folders run side by side. The folders of operator and worker
+    take longest, and every process has what they need by then: their files are spread.
     """
     for item in items:
         parts = item.path.relative_to(_PROJECT / "tests").parts
         group = "/".join(parts[:2]) if parts[0] == "integration" else parts[0]
-        if parts[0] == "unit":
+        if parts[0] == "unit" or parts[:2] in {("integration", "operator"), ("integration", "worker")}:
             group = "/".join(parts[:3])
         item.add_marker(pytest.mark.xdist_group(group))

@@ -1,16 +1,11 @@
 """What people do while no operator runs counts when one is back: delete, suspend, resume, cancel."""
 
-from operator_world import Cluster, Operator, Operators, TakingWorker, eventually
+from operator_world import Cluster, Operators, TakingWorker, eventually
 
 from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.domain.jobs import JobRow, JobState, Progress
-
-
-async def killed(operator: Operator) -> None:
-    operator.kill()
-    await operator.process.wait()
 
 
 async def suspend(cluster: Cluster, name: str, value: bool) -> None:
@@ -31,7 +26,7 @@ async def test_running_job_that_was_deleted_meanwhile_is_stopped(
     await cluster.job("autumn")
     claim = await worker.take()
     await cluster.phase("autumn", "Running")
-    await killed(first)
+    await first.stop()
     await cluster.kubectl("delete", IMPORT_JOB.plural, "autumn")
     await operators.leading()
 
@@ -51,7 +46,7 @@ async def test_job_that_ended_before_its_object_was_deleted_keeps_its_end(
     await cluster.pool()
     await cluster.job("autumn")
     claim = await worker.take()
-    await killed(first)
+    await first.stop()
     await worker.finish(claim)
     await cluster.kubectl("delete", IMPORT_JOB.plural, "autumn")
     await operators.leading()
@@ -69,14 +64,14 @@ async def test_suspended_and_resumed_meanwhile(
     await cluster.job("autumn")
     claim = await worker.take()
     await cluster.phase("autumn", "Running")
-    await killed(first)
+    await first.stop()
     await suspend(cluster, "autumn", True)
     second = await operators.leading()
     await cluster.condition(IMPORT_JOB, "autumn", "Suspended", "True")
     held = await row(database, claim.job.id)
     assert (held.state, held.suspended, held.claimed_by) == (JobState.PENDING, True, None)
 
-    await killed(second)
+    await second.stop()
     await suspend(cluster, "autumn", False)
     await operators.leading()
     again = await worker.take()
@@ -94,7 +89,7 @@ async def test_end_that_came_meanwhile_is_shown(
     await cluster.job("autumn")
     claim = await worker.take()
     await cluster.phase("autumn", "Running")
-    await killed(first)
+    await first.stop()
     await worker.finish(claim, JobState.FAILED, reason="Timeout", message="too slow")
     await operators.leading()
     assert (await cluster.phase("autumn", "Failed"))["message"] == "too slow"
@@ -130,7 +125,7 @@ async def test_object_of_a_row_that_the_platform_cancelled_shows_it(
     await cluster.provider()
     created = await cluster.job("autumn", ttlSecondsAfterFinished=3600)
     await cluster.phase("autumn", "Queued")
-    await killed(first)
+    await first.stop()
     async with database.connection() as connection:
         await connection.execute(
             """UPDATE "ProductImportJob" SET status = 'CANCELLED' WHERE id = %s""",

@@ -160,8 +160,7 @@ async def test_live_object_that_lost_its_row_gets_a_new_one(
     created = await cluster.job("autumn")
     job_id = created["metadata"]["uid"]
     await cluster.phase("autumn", "Queued")
-    first.kill()
-    await first.process.wait()
+    await first.stop()
     async with database.connection() as connection:
         await connection.execute('DELETE FROM "ProductImportJob" WHERE id = %s', (job_id,))
     second = await operators.leading()

@@ -77,16 +77,14 @@ async def test_request_that_came_while_no_operator_ran(
 ) -> None:
     first = await operators.leading()
     job_id = await failed(cluster, worker)
-    first.kill()
-    await first.process.wait()
+    await first.stop()
     await annotate(cluster, "autumn", retry="1")
     second = await operators.leading()
     claim = await worker.take()
     assert claim.job.id == job_id
     await worker.finish(claim)
     await cluster.phase("autumn", "Succeeded")
-    second.kill()
-    await second.process.wait()
+    await second.stop()
 
     await operators.leading()
     other = await cluster.job("other")
@@ -98,8 +96,7 @@ async def test_run_that_began_behind_the_back_of_its_object_is_shown(
 ) -> None:
     first = await operators.leading()
     job_id = await failed(cluster, worker)
-    first.kill()
-    await first.process.wait()
+    await first.stop()
     # As if the operator had died between its commit and the patch of the object.
     assert await ReopeningStore(database).retry({job_id: "1"}) == [job_id]
     await operators.leading()

@@ -69,8 +69,7 @@ async def test_time_that_was_over_while_no_operator_ran(
     await cluster.job("long")
     claims = [await worker.take(), await worker.take()]
     await cluster.phase("short", "Running")
-    first.kill()
-    await first.process.wait()
+    await first.stop()
     for claim in claims:
         await worker.finish(claim)
     await operators.leading()
