@@ -87,7 +87,8 @@ class Child:
             try:
                 await asyncio.wait_for(self.process.wait(), self.stop_seconds)
             except TimeoutError:
-                os.killpg(self.pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it may have ended just now
+                    os.killpg(self.pid, signal.SIGKILL)
                 await self.process.wait()
 
     async def kill(self, *, with_descendants: bool = True) -> None:

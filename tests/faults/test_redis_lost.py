@@ -44,6 +44,7 @@ async def lose(
         return checked
 
 
+@pytest.mark.long
 async def test_redis_forgets_everything(world: FaultWorld, fault_report: FaultReport) -> None:
     async def flush() -> None:
         async with world.redis() as client:

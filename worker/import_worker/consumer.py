@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,9 +12,11 @@ from bullmq import Job, Worker  # type: ignore[import-untyped]
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
+from redis.exceptions import RedisError
 
 from import_core.adapters.redis.queue import QUEUE_PREFIX
 from import_core.domain.jobs import Message
+from import_core.domain.limits import growing_delay
 from import_core.fail_points import fail_point
 from import_core.observability.metrics import WorkerMetrics
 
@@ -26,6 +29,7 @@ BLOCK_SECONDS = 5
 SOCKET_TIMEOUT_SECONDS = 15
 """Longer than a blocking read, or every quiet moment would look like a broken connection."""
 CLOSE_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 5.0
 
 
 class QueueConsumer:
@@ -43,6 +47,7 @@ class QueueConsumer:
     ) -> None:
         self._handle = handle
         self._metrics = metrics
+        self._stopping = asyncio.Event()
         self._worker = Worker(
             queue,
             self._process,
@@ -66,13 +71,25 @@ class QueueConsumer:
 
     async def run(self) -> None:
         """Take messages until `stop`; then return when all handlers have."""
-        await self._worker.run()
+        attempt = 0
+        while not self._stopping.is_set():
+            try:
+                await self._worker.run()
+                break
+            except (RedisError, OSError) as error:
+                # Its first word to Redis is the only one that the package does not repeat by itself.
+                self._on_error(error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(growing_delay(attempt, first=0.25, longest=LONGEST_WAIT_SECONDS)):
+                    await self._stopping.wait()
+            attempt += 1
         # The package's loop may end before the handlers that it started.
         if self._worker.processing:
             await asyncio.wait(self._worker.processing)
 
     def stop(self) -> None:
         """Take no more messages; `run` returns once the handlers have."""
+        self._stopping.set()
         self._worker.closing = True
         if self._worker.waiting:
             self._worker.waiting.cancel()

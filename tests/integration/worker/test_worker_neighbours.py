@@ -11,10 +11,12 @@ import pytest
 from pydantic import SecretStr
 
 from import_core.adapters.postgres.claims import ClaimStore
+from import_core.adapters.redis.queue import JobQueue, connect
 from import_core.adapters.tasks import end_tasks
-from import_core.domain.jobs import JobRequest, Progress
+from import_core.domain.jobs import DEFAULT_QUEUE, JobRequest, Message, Progress
 from import_core.observability.metrics import WorkerMetrics
 from import_local.faults.proxy import TcpProxy
+from import_worker.consumer import QueueConsumer
 from import_worker.hints import heed_hints
 from import_worker.leases import LeaseKeeper
 
@@ -120,6 +122,32 @@ async def answers(worker: Any, expected: str | None) -> None:
                 assert told.status_code == (200 if expected is None else 503)
                 return
             await asyncio.sleep(0.1)
+
+
+async def test_consumer_that_starts_while_redis_is_away_takes_messages_when_it_is_back(stage: Any) -> None:
+    redis_url = stage.settings.redis_url.get_secret_value()
+    taken: asyncio.Queue[Message] = asyncio.Queue()
+    metrics = WorkerMetrics()
+    async with door(redis_url) as redis:
+        await redis.cut()
+        consumer = QueueConsumer(
+            redis.through(redis_url), queue=DEFAULT_QUEUE, concurrency=1, handle=taken.put, metrics=metrics
+        )
+        consuming = asyncio.create_task(consumer.run())
+        async with asyncio.timeout(20):
+            while not metrics.registry.get_sample_value("imports_queue_errors_total"):  # noqa: ASYNC110 - looks from outside
+                await asyncio.sleep(0.05)
+        assert not consuming.done()
+        await redis.heal()
+        client = connect(redis_url, client_name="test")
+        await JobQueue(client).add([Message("job", 1)])
+        async with asyncio.timeout(20):
+            assert await taken.get() == Message("job", 1)
+        consumer.stop()
+        async with asyncio.timeout(20):
+            await consuming
+        await consumer.close()
+        await client.aclose()
 
 
 async def test_readiness_follows_redis_and_jobs_run_when_it_is_back(stage: Any) -> None:
