@@ -13,6 +13,9 @@ async def test_a_burst_grows_the_fleet_and_it_shrinks_again(world: World) -> Non
     companies = [f"burst-{n}" for n in range(4)]
     for company in companies:
         await connect(world, company, shop=f"tiny-2-1-{company.replace('-', '')}")
+    # The depth must not depend on how fast the jobs are submitted: they are handed out once all are there.
+    drained = await world.imports("drain")
+    assert drained.code == 0, drained.err
     await world.apply(
         *(job(f"burst-{n}", company=companies[n % 4], provider_name=companies[n % 4]) for n in range(JOBS))
     )
@@ -24,6 +27,8 @@ async def test_a_burst_grows_the_fleet_and_it_shrinks_again(world: World) -> Non
         return max(desired) >= 4
 
     await world.until(WORKER_POOL, "product-imports", grown, seconds=60)
+    resumed = await world.imports("resume")
+    assert resumed.code == 0, resumed.err
     for n in range(JOBS):
         status = await world.finished(f"burst-{n}", seconds=180)
         assert status["phase"] == "Succeeded", status
