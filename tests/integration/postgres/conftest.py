@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from postgres_rows import request
 
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.claims import ClaimStore
 from import_core.adapters.postgres.jobs import JobStore
-from import_core.domain.jobs import Claim, JobRequest, Message, ObjectReference
+from import_core.domain.jobs import Claim, Message
 
 DispatchedJob = Callable[..., Awaitable[Message]]
 NewClaim = Callable[..., Awaitable[Claim]]
@@ -21,18 +22,6 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await database.open(wait_seconds=10)
     yield database
     await database.close()
-
-
-def request(job_id: str, **values: Any) -> JobRequest:
-    defaults: dict[str, Any] = {
-        "company_id": "acme",
-        "provider": "acme-shopify",
-        "namespace": "imports",
-        "spec": {"companyId": "acme", "providerRef": {"name": "acme-shopify"}},
-        "origin": ObjectReference("imports", f"object-{job_id}", job_id),
-        "generation": 1,
-    }
-    return JobRequest(id=job_id, **{**defaults, **values})
 
 
 @pytest.fixture

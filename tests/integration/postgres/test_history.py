@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from postgres_rows import execute
 
 from import_core.adapters.postgres import Database, leftovers
 from import_core.adapters.postgres.history import BATCH, OLD, Deleted, HistoryStore
@@ -21,12 +22,6 @@ SELECT %(prefix)s || n, 'acme', 'p', %(status)s, 'imports',
     CASE WHEN %(object)s THEN %(prefix)s || n END, %(ended)s, now(), now() - interval '1 day'
 FROM generate_series(%(first)s::integer, %(last)s::integer) n
 """
-
-
-async def execute(database: Database, statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
-    async with database.connection() as connection:
-        cursor = await connection.execute(statement, parameters)
-        return await cursor.fetchall() if cursor.description else []
 
 
 async def rows(database: Database, prefix: str, number: int, **values: Any) -> None:

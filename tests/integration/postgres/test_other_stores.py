@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from postgres_rows import execute, request
 
 from import_core.adapters.postgres import Database, migrate
 from import_core.adapters.postgres.connections import CheckResult, ConnectionStore
@@ -15,27 +16,9 @@ from import_core.adapters.postgres.jobs import Depth, JobStore
 from import_core.adapters.postgres.notifications import PROGRESS_CHANNEL, listen, notify
 from import_core.adapters.postgres.workers import WorkerProcess, WorkerStore
 from import_core.domain.errors import DatabaseUnavailableError, SchemaMismatchError
-from import_core.domain.jobs import DEFAULT_QUEUE, JobRequest, JobState, Message, ObjectReference, Tier
+from import_core.domain.jobs import DEFAULT_QUEUE, JobState, Message, Tier
 
 QUEUE = DEFAULT_QUEUE
-
-
-def request(job_id: str, **values: Any) -> JobRequest:
-    defaults: dict[str, Any] = {
-        "company_id": "acme",
-        "provider": "acme-shopify",
-        "namespace": "imports",
-        "spec": {"companyId": "acme"},
-        "origin": ObjectReference("imports", f"object-{job_id}", job_id),
-        "generation": 1,
-    }
-    return JobRequest(id=job_id, **{**defaults, **values})
-
-
-async def execute(database: Database, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-    async with database.connection() as connection:
-        cursor = await connection.execute(statement, parameters or None)
-        return await cursor.fetchall() if cursor.description else []
 
 
 async def test_recording_twice_changes_nothing_and_a_newer_generation_replaces(database: Database) -> None:
@@ -187,7 +170,7 @@ async def test_workers_are_found_by_their_pod_and_forgotten(database: Database) 
 async def test_an_installation_that_ran_a_job_is_not_new(database: Database, status: str) -> None:
     await JobStore(database).record([request("a")])
     assert await WorkerStore(database).nothing_ever_ran()
-    await execute(database, 'UPDATE "ProductImportJob" SET status = %s', status)
+    await execute(database, 'UPDATE "ProductImportJob" SET status = %s', (status,))
     assert not await WorkerStore(database).nothing_ever_ran()
 
 

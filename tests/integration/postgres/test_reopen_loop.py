@@ -4,28 +4,18 @@ from typing import Any
 
 import psycopg
 import pytest
+from postgres_rows import NAMESPACE, PROVIDER, keep_failed
 
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.reopening import ReopeningStore
 from import_core.domain.errors import LeaseUncertainError
-from import_core.domain.jobs import JobRequest, JobState, ObjectReference
+from import_core.domain.jobs import JobState
 from import_core.domain.reopening import RETRY_ANNOTATION
 from import_operator.loops.reopen import ReopenLoop
 from import_operator.loops.tell import TellLoop
 from import_operator.state import OperatorState
-
-NAMESPACE = "imports"
-PROVIDER = {
-    "metadata": {"name": "p", "uid": "p", "resourceVersion": "1", "generation": 1},
-    "spec": {
-        "companyId": "acme",
-        "type": "shopify",
-        "baseUrl": "https://acme.example",
-        "credentialsSecretRef": {"name": "p"},
-    },
-}
 
 
 class BadObjectStore(ReopeningStore):
@@ -41,29 +31,13 @@ async def asking(database: Database, names: list[str]) -> OperatorState:
     """Failed jobs whose objects ask for another run."""
     state = OperatorState(NAMESPACE)
     state.providers.put(PROVIDER)
-    await JobStore(database).record(
-        [
-            JobRequest(n, "acme", "p", NAMESPACE, {}, ObjectReference(NAMESPACE, n, n), generation=1)
-            for n in names
-        ]
+    await keep_failed(
+        database,
+        state,
+        names,
+        completed_at="2026-01-01T00:00:00Z",
+        annotations={RETRY_ANNOTATION: "1"},
     )
-    async with database.connection() as connection:
-        await connection.execute("""UPDATE "ProductImportJob" SET status = 'FAILED'""")
-    for name in names:
-        metadata = {
-            "name": name,
-            "namespace": NAMESPACE,
-            "uid": name,
-            "generation": 1,
-            "resourceVersion": "1",
-        }
-        state.keep_job(
-            {
-                "metadata": {**metadata, "annotations": {RETRY_ANNOTATION: "1"}},
-                "spec": {"companyId": "acme", "providerRef": {"name": "p"}},
-                "status": {"phase": "Failed", "completedAt": "2026-01-01T00:00:00Z"},
-            }
-        )
     return state
 
 

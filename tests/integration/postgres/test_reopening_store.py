@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from postgres_rows import execute, request
 
 from import_core.adapters.postgres import Database, leftovers, reopening
 from import_core.adapters.postgres.dispatching import DispatchStore
@@ -11,7 +12,7 @@ from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.reopening import NOTHING_TO_RETRY, ReopeningStore
 from import_core.domain.dispatch import rank
 from import_core.domain.errors import DatabaseUnavailableError, LeaseUncertainError
-from import_core.domain.jobs import JobRequest, JobRow, JobState, ObjectReference
+from import_core.domain.jobs import JobRow, JobState
 from import_core.domain.reopening import HonouredRequests
 
 FINISHED = """
@@ -19,24 +20,6 @@ UPDATE "ProductImportJob" SET status = %(state)s, "startedAt" = now(), "complete
     deaths = 1, dispatch = 7, "failureReason" = %(reason)s, "errorMessage" = 'why', "notBefore" = now(),
     "waitingReason" = 'Retry' WHERE id = %(id)s
 """
-
-
-def request(job_id: str, **values: Any) -> JobRequest:
-    defaults: dict[str, Any] = {
-        "company_id": "acme",
-        "provider": "acme-shopify",
-        "namespace": "imports",
-        "spec": {"companyId": "acme"},
-        "origin": ObjectReference("imports", f"object-{job_id}", job_id),
-        "generation": 1,
-    }
-    return JobRequest(id=job_id, **{**defaults, **values})
-
-
-async def execute(database: Database, statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
-    async with database.connection() as connection:
-        cursor = await connection.execute(statement, parameters)
-        return await cursor.fetchall() if cursor.description else []
 
 
 async def finish(

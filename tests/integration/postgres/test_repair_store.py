@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from postgres_rows import execute
 
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.claims import ClaimStore, lock_claim
@@ -21,12 +22,6 @@ from import_core.domain.repairs import StalledClaim
 
 QUEUE = "product-imports"
 RETRY = Retry(5.0, 1, "Retry", "no checkpoint")
-
-
-async def execute(database: Database, statement: str, *parameters: Any) -> list[Any]:
-    async with database.connection() as connection:
-        cursor = await connection.execute(statement, parameters or None)
-        return await cursor.fetchall() if cursor.description else []
 
 
 @asynccontextmanager
@@ -117,8 +112,7 @@ async def checkpoint(database: Database, job_id: str, *, seconds_ago: float) -> 
         """INSERT INTO imports.checkpoint (job_id, version, progress, pages, updated_at)
         VALUES (%s, 1, '{}', 1, clock_timestamp() - %s * interval '1 second')
         ON CONFLICT (job_id) DO UPDATE SET updated_at = excluded.updated_at""",
-        job_id,
-        seconds_ago,
+        (job_id, seconds_ago),
     )
 
 
@@ -126,15 +120,13 @@ async def age(database: Database, job_id: str, *, claimed_ago: float, started_ag
     await execute(
         database,
         "UPDATE imports.claim SET claimed_at = clock_timestamp() - %s * interval '1 second' WHERE job_id = %s",
-        claimed_ago,
-        job_id,
+        (claimed_ago, job_id),
     )
     await execute(
         database,
         """UPDATE "ProductImportJob" SET "startedAt" = clock_timestamp() - %s * interval '1 second'
         WHERE id = %s""",
-        started_ago,
-        job_id,
+        (started_ago, job_id),
     )
 
 
@@ -212,7 +204,7 @@ async def test_what_a_stalled_job_saw_stays_for_its_next_try_alone(database: Dat
     for job_id in ("retried", "failed"):
         await claimed(job_id)
         await age(database, job_id, claimed_ago=4000, started_ago=5000)
-        await execute(database, "INSERT INTO imports.seen_product VALUES (%s, '1')", job_id)
+        await execute(database, "INSERT INTO imports.seen_product VALUES (%s, '1')", (job_id,))
     stalled = await found(database)
     decisions = {stalled["retried"]: RETRY, stalled["failed"]: Fail("Stalled", "too long")}
     await RepairStore(database).end_stalled(decisions, quiet_seconds=1800)
@@ -243,7 +235,7 @@ async def lease_left(database: Database, job_id: str) -> float:
     rows = await execute(
         database,
         "SELECT extract(epoch FROM expires_at - clock_timestamp())::float8 FROM imports.claim WHERE job_id = %s",
-        job_id,
+        (job_id,),
     )
     return float(rows[0][0])
 

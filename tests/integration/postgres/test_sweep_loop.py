@@ -6,28 +6,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from postgres_rows import NAMESPACE, PROVIDER, keep_failed
 
 from import_core.adapters.postgres import Database
-from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.reopening import ReopeningStore
 from import_core.domain import sweeping
 from import_core.domain.errors import KubernetesUnavailableError, ObjectRefusedError
-from import_core.domain.jobs import JobRequest, ObjectReference
 from import_core.domain.reopening import RETRY_ANNOTATION
 from import_operator.loops import sweep
 from import_operator.loops.sweep import SweepLoop
 from import_operator.state import OperatorState
-
-NAMESPACE = "imports"
-PROVIDER = {
-    "metadata": {"name": "p", "uid": "p", "resourceVersion": "1", "generation": 1},
-    "spec": {
-        "companyId": "acme",
-        "type": "shopify",
-        "baseUrl": "https://acme.example",
-        "credentialsSecretRef": {"name": "p"},
-    },
-}
 
 
 class ApiServer:
@@ -59,38 +47,15 @@ class World:
         self, names: list[str], *, company: str = "acme", ago: float = 0.0, **annotations: str
     ) -> None:
         """Objects and rows that failed so many seconds ago, with a minute to live."""
-        await JobStore(self.database).record(
-            [
-                JobRequest(n, "acme", "p", NAMESPACE, {}, ObjectReference(NAMESPACE, n, n), generation=1)
-                for n in names
-            ]
+        await keep_failed(
+            self.database,
+            self.state,
+            names,
+            completed_at=(datetime.now(UTC) - timedelta(seconds=ago)).isoformat(),
+            annotations=annotations,
+            companyId=company,
+            ttlSecondsAfterFinished=60,
         )
-        async with self.database.connection() as connection:
-            await connection.execute(
-                """UPDATE "ProductImportJob" SET status = 'FAILED' WHERE id = ANY(%s)""", (names,)
-            )
-        for name in names:
-            self.state.keep_job(
-                {
-                    "metadata": {
-                        "name": name,
-                        "namespace": NAMESPACE,
-                        "uid": name,
-                        "generation": 1,
-                        "resourceVersion": "1",
-                        "annotations": annotations,
-                    },
-                    "spec": {
-                        "companyId": company,
-                        "providerRef": {"name": "p"},
-                        "ttlSecondsAfterFinished": 60,
-                    },
-                    "status": {
-                        "phase": "Failed",
-                        "completedAt": (datetime.now(UTC) - timedelta(seconds=ago)).isoformat(),
-                    },
-                }
-            )
 
 
 async def test_what_is_deleted_counts_no_more(database: Database) -> None:
