@@ -19,8 +19,10 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Installing the Python packages into $(VENV) (about a minute the first time) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.txt
+	@# The file is complete. Resolving it anew costs time, and pip before 23.3 fails at it once a package with extras has a newer release.
+	@$(BIN)/python -m pip install --quiet --no-compile --no-deps --disable-pip-version-check --require-hashes -r requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check check
 	@touch $@
 
 demo: $(INSTALLED) ## A tour on this machine: imports two catalogues, then 300 jobs, and shows the fleet follow
