@@ -103,6 +103,7 @@ class KeySet:
 
     def __init__(self) -> None:
         self._keys: dict[str, None] = {}
+        self._later: set[str] = set()
         self.wake = asyncio.Event()
 
     def __len__(self) -> int:
@@ -120,6 +121,16 @@ class KeySet:
         """Let keys wait."""
         for key in keys:
             self.add(key)
+
+    def add_later(self, key: str, seconds: float) -> None:
+        """Let a key wait from then on; it is remembered until then, once."""
+        if key not in self._later:
+            self._later.add(key)
+            asyncio.get_running_loop().call_later(seconds, self._add_remembered, key)
+
+    def _add_remembered(self, key: str) -> None:
+        self._later.discard(key)
+        self.add(key)
 
     def discard(self, key: str) -> None:
         """Take a key out."""

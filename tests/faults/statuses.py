@@ -67,7 +67,7 @@ class StatusRecorder:
             await end_tasks([self._task])
 
     async def until_final(self, number: int, *, seconds: float) -> bool:
-        """Wait until so many objects have ended; False when they have not in time."""
+        """Wait until so many objects have ended or were deleted; False when they have not in time."""
         try:
             async with asyncio.timeout(seconds), self._changed:
                 await self._changed.wait_for(lambda: self._ended() >= number)
@@ -76,7 +76,7 @@ class StatusRecorder:
         return True
 
     def _ended(self) -> int:
-        return sum(history.phase in FINAL for history in self.histories.values())
+        return sum(history.deleted or history.phase in FINAL for history in self.histories.values())
 
     async def _record(self) -> None:
         client = AsyncClient(config=KubeConfig.from_file(self._kubeconfig), namespace=NAMESPACE)

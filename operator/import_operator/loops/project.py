@@ -24,7 +24,7 @@ from import_core.domain.resources.import_job import JobPhase
 from import_core.fail_points import fail_point
 from import_core.observability.logs import get_logger
 from import_operator import metrics
-from import_operator.loops.runner import Loop
+from import_operator.loops.runner import REFUSED_AGAIN_SECONDS, Loop
 from import_operator.loops.tell import TellLoop
 from import_operator.state import Body, OperatorState, generation_of, name_of
 
@@ -51,7 +51,9 @@ class ProjectLoop:
         self._state = state
         self._jobs = jobs
         self._kube = kube
-        self._schedule = schedule or PatchSchedule()
+        # An empty schedule is false.
+        self._schedule = PatchSchedule() if schedule is None else schedule
+        self.again_seconds = REFUSED_AGAIN_SECONDS
         self._rows: dict[str, JobRow | None] = {}
         """Rows of the objects that wait for their patch."""
 
@@ -149,6 +151,7 @@ class ProjectLoop:
         except (ObjectRefusedError, ObjectForbiddenError) as error:
             metrics.STATUS_PATCHES.labels("ImportJob", "refused").inc()
             log.warning("status.refused", jobId=uid, message=error.message)
+            self._state.to_project.add_later(uid, self.again_seconds)
         except KubernetesUnavailableError:
             metrics.STATUS_PATCHES.labels("ImportJob", "unavailable").inc()
             raise

@@ -21,7 +21,7 @@ from import_core.domain.errors import (
 )
 from import_core.observability.logs import get_logger
 from import_operator import metrics
-from import_operator.loops.runner import Loop
+from import_operator.loops.runner import REFUSED_AGAIN_SECONDS, Loop
 from import_operator.state import Body, OperatorState, generation_of, name_of, uid_of
 
 log = get_logger(__name__)
@@ -38,6 +38,7 @@ class ProviderStatusLoop:
         self._state = state
         self._connections = connections
         self._kube = kube
+        self.again_seconds = REFUSED_AGAIN_SECONDS
 
     def loop(self) -> Loop:
         """Woken by changed providers and by checks that were made."""
@@ -94,6 +95,7 @@ class ProviderStatusLoop:
         except (ObjectRefusedError, ObjectForbiddenError) as error:
             metrics.STATUS_PATCHES.labels("ImportProvider", "refused").inc()
             log.warning("status.refused", name=name_of(body), message=error.message)
+            self._state.to_check.add_later(name_of(body), self.again_seconds)
         else:
             metrics.STATUS_PATCHES.labels("ImportProvider", "written").inc()
             self._state.providers.put(answer)

@@ -17,6 +17,8 @@ log = get_logger(__name__)
 
 FIRST_BACKOFF_SECONDS = 0.2
 LONGEST_BACKOFF_SECONDS = 5.0
+REFUSED_AGAIN_SECONDS = 10.0
+"""What the API server refused is tried again: one that has just started refuses all until it has read its roles."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,71 @@
+"""An object's status becomes true in the end, also where the API server refused it at first."""
+
+from typing import Any
+
+from postgres_rows import PROVIDER, keep_failed
+
+from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.connections import ConnectionStore
+from import_core.adapters.postgres.jobs import JobStore
+from import_core.domain.errors import ObjectForbiddenError
+from import_core.domain.projection import PatchSchedule
+from import_operator.loops.project import ProjectLoop
+from import_operator.loops.provider_status import ProviderStatusLoop
+from import_operator.loops.tell import TellLoop
+from import_operator.state import OperatorState
+
+
+class ApiServer:
+    """Refuses the first patches, as one does that has just started and does not know its roles yet."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+        self.patches: list[dict[str, Any]] = []
+
+    async def patch_status(
+        self, _kind: Any, _namespace: str, _name: str, status: dict[str, Any], **_versions: Any
+    ) -> dict[str, Any]:
+        if self.refusals:
+            self.refusals -= 1
+            raise ObjectForbiddenError("cannot patch")
+        self.patches.append(status)
+        return {
+            "metadata": {"name": "a", "namespace": "imports", "uid": "a", "resourceVersion": "2"},
+            "status": status,
+        }
+
+
+async def test_a_refused_status_is_written_later(database: Database) -> None:
+    state, server = OperatorState("imports"), ApiServer(refusals=1)
+    await keep_failed(database, state, ["a"], completed_at="2026-01-01T00:00:00Z", annotations={})
+    kube: Any = server
+    loop = ProjectLoop(
+        state,
+        JobStore(database),
+        kube,
+        TellLoop(kube, namespace="imports", instance="o"),
+        schedule=PatchSchedule(object_seconds=0.0),
+    )
+    loop.again_seconds = 0.0
+    state.to_project.add("a")
+    state.to_project.wake.clear()
+    await loop.round()
+    assert not server.patches
+    await state.to_project.wake.wait()
+    await loop.round()
+    assert len(server.patches) == 1
+
+
+async def test_a_refused_status_of_a_provider_is_written_later(database: Database) -> None:
+    state, server = OperatorState("imports"), ApiServer(refusals=1)
+    state.providers.put(PROVIDER)
+    kube: Any = server
+    loop = ProviderStatusLoop(state, ConnectionStore(database), kube)
+    loop.again_seconds = 0.0
+    state.to_check.add("p")
+    state.to_check.wake.clear()
+    await loop.round()
+    assert not server.patches
+    await state.to_check.wake.wait()
+    await loop.round()
+    assert len(server.patches) == 1
