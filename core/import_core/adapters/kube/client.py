@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import os
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,6 +22,7 @@ from import_core.adapters.kube import resources
 from import_core.adapters.kube.resources import Kind
 from import_core.domain.errors import (
     ImportOperatorError,
+    IntakeRefusedError,
     KubernetesUnavailableError,
     ObjectConflictError,
     ObjectForbiddenError,
@@ -142,9 +144,18 @@ class KubeClient:
             yield None if change == "DELETED" else _plain(version)
 
     async def create(self, kind: Kind, namespace: str, body: Mapping[str, Any]) -> Json:
-        """Create an object. Raises ObjectConflictError when it exists, ObjectRefusedError when it is invalid."""
+        """Create an object.
+
+        Raises ObjectConflictError when it exists, ObjectRefusedError when it is invalid, IntakeRefusedError when
+        the admission webhook has no room for it.
+        """
         async with _translated(f"{kind.kind} {namespace}/{_name(body)}"):
             return _plain(await self._client.create(_object(kind, namespace, body)))
+
+    async def review(self, kind: Any, body: Mapping[str, Any]) -> Json:
+        """Ask a question of the cluster, such as a TokenReview; returns the object with its answer."""
+        async with _translated("a review"):
+            return _plain(await self._client.create(kind(dict(body))))
 
     async def replace(self, kind: Kind, namespace: str, body: Mapping[str, Any]) -> Json:
         """Replace an object at the resourceVersion in `body`.
@@ -276,6 +287,9 @@ def _plain(value: Any) -> Json:
     return dict(value)
 
 
+_REFUSED_BY_WEBHOOK = re.compile(r"admission webhook \S+ denied the request: (.+)", re.DOTALL)
+"""How the API server words a webhook's answer 503; one of its own means that it is overloaded."""
+
 _BY_STATUS: dict[int, type[ImportOperatorError]] = {
     401: ObjectForbiddenError,
     403: ObjectForbiddenError,
@@ -286,6 +300,19 @@ _BY_STATUS: dict[int, type[ImportOperatorError]] = {
 }
 
 
+RETRY_AFTER_CAUSE = "RetryAfterSeconds"
+"""Reason of a cause in a webhook's answer whose message is a number of seconds. Not the field of that name:
+kubectl would silently wait and ask again."""
+
+
+def _retry_after(error: httpx2.HTTPStatusError) -> float | None:
+    details = error.status.details if isinstance(error, ApiError) else None
+    for cause in (details.causes if details else None) or []:
+        if cause.reason == RETRY_AFTER_CAUSE and cause.message and cause.message.isdigit():
+            return float(cause.message)
+    return None
+
+
 @asynccontextmanager
 async def _translated(subject: str) -> AsyncIterator[None]:
     try:
@@ -294,6 +321,8 @@ async def _translated(subject: str) -> AsyncIterator[None]:
     except httpx2.HTTPStatusError as error:
         code = error.response.status_code
         detail = error.status.message if isinstance(error, ApiError) else f"HTTP {code}"
+        if code == 503 and (refusal := _REFUSED_BY_WEBHOOK.fullmatch(detail or "")):
+            raise IntakeRefusedError(refusal[1], retry_after=_retry_after(error)) from error
         known = _BY_STATUS.get(code)
         if known is not None:
             raise known(f"{subject}: {detail}") from error

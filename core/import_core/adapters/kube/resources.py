@@ -72,3 +72,18 @@ NAMESPACE: Any = type(
 """Not namespaced: only its identity is read."""
 NAMESPACE_REFERENCE = _kind("", "v1", "Namespace", "namespaces")
 """What an Event about a namespace refers to."""
+
+
+def _global_class(group: str, version: str, kind: str, plural: str) -> Any:
+    return type(
+        kind,
+        (GlobalResource, Generic),
+        {"_api_info": ApiInfo(ResourceDef(group, version, kind), plural, ["post"])},
+    )
+
+
+TOKEN_REVIEW: Any = _global_class("authentication.k8s.io", "v1", "TokenReview", "tokenreviews")
+SUBJECT_ACCESS_REVIEW: Any = _global_class(
+    "authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews"
+)
+"""Questions to the API server, not objects: only ever created, and never kept."""

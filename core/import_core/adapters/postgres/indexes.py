@@ -21,6 +21,9 @@ INDEXES: dict[str, str] = {
         WHERE "objectUid" IS NOT NULL AND status IN ('PENDING', 'IN_PROGRESS')""",
     "import_job_ended": """"ProductImportJob" (namespace, coalesce("completedAt", "updatedAt"))
         WHERE "objectUid" IS NOT NULL AND status IN ('COMPLETED', 'FAILED', 'CANCELLED')""",
+    "import_job_company_created": '"ProductImportJob" ("companyId", "createdAt", id)',
+    "import_job_object": """"ProductImportJob" (namespace, "objectName", "createdAt")
+        WHERE "objectName" IS NOT NULL""",
     "import_job_in_progress": """"ProductImportJob" ("companyId") WHERE status = 'IN_PROGRESS'""",
 }
 
