@@ -14,11 +14,8 @@ from import_core.adapters.tasks import end_tasks
 from import_core.observability.health import HealthServer
 from import_core.observability.logs import get_logger
 from import_core.observability.presence import NeighbourWatch
-from import_gateway.access.gatekeeper import Gatekeeper
 from import_gateway.app import get_app
-from import_gateway.live.hub import LiveHub
-from import_gateway.metrics import GatewayMetrics
-from import_gateway.services import Services
+from import_gateway.services import Services, get_services
 from import_gateway.serving import AppServer
 from import_gateway.settings import GatewaySettings
 
@@ -63,23 +60,19 @@ class GatewayProcess:
         await database.open()
         kube = KubeClient(field_manager="import-gateway")
         stack.push_async_callback(kube.close)
-        life, metrics = LifeSign(database), GatewayMetrics()
+        life = LifeSign(database)
         stack.push_async_callback(life.close)
         neighbours = NeighbourWatch({"PostgreSQL": life.ask})
+        services = get_services(settings, database, kube, not_ready=self._not_ready)
         health = HealthServer(
-            settings.pod_ip, settings.health_port, registry=metrics.registry, not_ready=self._not_ready
+            settings.pod_ip,
+            settings.health_port,
+            registry=services.metrics.registry,
+            not_ready=self._not_ready,
         )
         self._start("health", health.run())
         self._start("neighbours", neighbours.run())
-        return Services(
-            settings=settings,
-            database=database,
-            kube=kube,
-            access=Gatekeeper(kube, settings),
-            hub=LiveHub(database, settings),
-            metrics=metrics,
-            not_ready=self._not_ready,
-        )
+        return services
 
     def _start_parts(self, services: Services) -> None:
         """Start what runs beside the API: the admission webhook belongs here."""

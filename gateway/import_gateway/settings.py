@@ -68,6 +68,13 @@ class GatewaySettings(PodSettings):
         gt=0,
         description="Silence on an event stream after which a comment is sent, so that nobody hangs up",
     )
+    reread_seconds: float = Field(
+        default=5.0,
+        validation_alias="REREAD_SECONDS",
+        gt=0,
+        description="Seconds after which all that somebody follows is read again, for hints that were lost and "
+        "places in the queue",
+    )
     drain_seconds: float = Field(
         default=5.0,
         validation_alias="DRAIN_SECONDS",

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.responses import PlainTextResponse, Response
 
-from import_gateway.services import Services
+from import_gateway.api.models import Health
+from import_gateway.api.operation import Call, get_json_response
 
 
-def get_health_routes(services: Services) -> list[BaseRoute]:
-    """`/healthz` and `/readyz`; metrics are on the health port only, which is not published."""
+async def healthz(_call: Call) -> Response:
+    """The process answers."""
+    return PlainTextResponse("ok\n")
 
-    async def healthz(_request: Request) -> Response:
-        return PlainTextResponse("ok\n")
 
-    async def readyz(_request: Request) -> Response:
-        reason = services.not_ready()
-        return JSONResponse({"ready": reason is None, "reason": reason}, 200 if reason is None else 503)
-
-    return [Route("/healthz", healthz), Route("/readyz", readyz)]
+async def readyz(call: Call) -> Response:
+    """Whether requests may be sent here."""
+    reason = call.services.not_ready()
+    return get_json_response(Health(ready=reason is None, reason=reason), 200 if reason is None else 503)

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import httpx2
@@ -102,11 +103,17 @@ class KubeClient:
             return None
 
     async def list(
-        self, kind: Kind, namespace: str, *, labels: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        namespace: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
+        most: int | None = None,
     ) -> AsyncIterator[Json]:
         """All objects of a namespace, read in pages of LIST_PAGE from one version of the collection.
 
-        It ends normally only when the list is complete.
+        It ends normally only when the list is complete, or has `most` objects.
         """
         iterator = aiter(
             self._client.list(
@@ -114,9 +121,10 @@ class KubeClient:
                 namespace=namespace,
                 chunk_size=LIST_PAGE,
                 labels=dict(labels) if labels else None,
+                fields=dict(fields) if fields else None,
             )
         )
-        while True:
+        for _ in count() if most is None else range(most):
             async with _translated(f"the list of {kind.plural}"):
                 try:
                     item = await anext(iterator)

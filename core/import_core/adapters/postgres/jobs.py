@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from psycopg.types.json import Jsonb
 
 from import_core.adapters.postgres.leftovers import forget_seen
-from import_core.adapters.postgres.notifications import CONTROL_CHANNEL, notify_in
+from import_core.adapters.postgres.notifications import CONTROL_CHANNEL, LIVE_CHANNEL, notify_in
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.rows import JOB_COLUMNS, JOB_TABLES, job_from_row
 from import_core.domain.jobs import JobRequest, JobRow
@@ -131,11 +131,13 @@ class JobStore:
             held = {request.id: request.generation for request in batch if request.suspended}
             async with self._database.transaction() as connection:
                 taken = await _end_claims(connection, list(held))
-                new += await record_batch(connection, batch)
+                recorded = await record_batch(connection, batch)
                 if held:
                     await connection.execute(SUSPEND_JOBS, (list(held), list(held.values())))
                 taken += await _end_claims(connection, list(held))
                 await notify_in(connection, CONTROL_CHANNEL, taken)
+                await notify_in(connection, LIVE_CHANNEL, [*recorded, *held])
+            new += recorded
         return new
 
     async def read(self, job_ids: Sequence[str]) -> dict[str, JobRow]:
@@ -206,6 +208,7 @@ async def cancel_batch(connection: Connection, job_ids: Sequence[str], *, messag
     taken += await _end_claims(connection, batch)
     await forget_seen(connection, cancelled)
     await notify_in(connection, CONTROL_CHANNEL, taken)
+    await notify_in(connection, LIVE_CHANNEL, cancelled)
     return cancelled
 
 

@@ -12,6 +12,8 @@ from import_core.adapters.postgres.pool import Connection, Database, translated
 
 PROGRESS_CHANNEL = "imports_progress"
 """Payload: job ids, comma-separated, whose progress or state changed."""
+LIVE_CHANNEL = "imports_live"
+"""Payload: job ids, comma-separated, that were recorded, cancelled or reopened: for live events alone."""
 CONNECTION_CHANNEL = "imports_connection"
 """Payload: namespace/name of a provider connection that was checked."""
 CONTROL_CHANNEL = "imports_control"
