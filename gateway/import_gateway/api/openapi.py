@@ -137,7 +137,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     kinds = [*operation.problems, INTERNAL, BUSY]
     if not operation.public:
         kinds += [UNAUTHENTICATED, FORBIDDEN, FOREIGN_ORIGIN, TOO_MANY_CALLS]
-    if not operation.path.startswith(("/healthz", "/readyz")):
+    if not operation.path.startswith(("/healthz", "/readyz", "/openapi")):
         kinds.append(UNAVAILABLE)
     if operation.id == "signIn":
         kinds += [UNAUTHENTICATED, TOO_MANY_CALLS]
@@ -146,6 +146,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
         problem = _problem(status, of_status)
         if str(status) in found:
             found[str(status)]["content"] |= problem["content"]
+            found[str(status)]["headers"] = problem["headers"]
             found[str(status)]["description"] += f" {problem['description']}"
         else:
             found[str(status)] = problem
@@ -170,8 +171,9 @@ def _answer(answer: Answer) -> dict[str, Any]:
         }
     elif answer.body is not None:
         described["content"] = {answer.media_type: {"schema": _reference(answer.body)}}
-    elif answer.media_type == "text/plain":
-        described["content"] = {answer.media_type: {"schema": {"type": "string"}}}
+    elif answer.media_type != "application/json":
+        kind = "object" if answer.media_type.endswith("+json") else "string"
+        described["content"] = {answer.media_type: {"schema": {"type": kind}}}
     return described
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
+from functools import cache
+from typing import Any
+
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
@@ -25,7 +27,7 @@ from import_gateway.api.models import (
     Submission,
 )
 from import_gateway.api.openapi import get_openapi
-from import_gateway.api.operation import Answer, Operation
+from import_gateway.api.operation import Answer, Call, Operation
 from import_gateway.api.problems import (
     CONFLICT,
     FOREIGN_ORIGIN,
@@ -44,6 +46,13 @@ ONE = "/v1/imports/{namespace}/{name}"
 _BODY = (MALFORMED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID)
 _REPLAYED = {"Idempotent-Replayed": "`true` where an earlier request with this key had done it already."}
 _EVENTS = "text/event-stream"
+DESCRIPTION = "application/openapi+json"
+
+
+async def _describe(_call: Call) -> Response:
+    """Answer the OpenAPI document."""
+    return JSONResponse(_document(), media_type=DESCRIPTION)
+
 
 OPERATIONS = (
     Operation(
@@ -237,22 +246,28 @@ OPERATIONS = (
         summary="Whether requests may be sent to this replica",
         answers={200: Answer("They may.", Health), 503: Answer("It is stopping.", Health)},
     ),
+    Operation(
+        method="GET",
+        path="/openapi.json",
+        id="getDescription",
+        handler=_describe,
+        public=True,
+        summary="This description",
+        answers={200: Answer("The OpenAPI document.", media_type=DESCRIPTION)},
+    ),
 )
+
+
+@cache
+def _document() -> dict[str, Any]:
+    return get_openapi(OPERATIONS)
 
 
 def get_api_routes(services: Services) -> list[BaseRoute]:
     """The routes of the API, one for each path."""
     under_way = UnderWay()
-    document = get_openapi(OPERATIONS)
-
-    async def openapi(_request: Request) -> Response:
-        return JSONResponse(document)
-
     paths = dict.fromkeys(operation.path for operation in OPERATIONS)
     return [
-        *(
-            Route(path, PathEndpoint(services, [o for o in OPERATIONS if o.path == path], under_way))
-            for path in paths
-        ),
-        Route("/openapi.json", openapi),
+        Route(path, PathEndpoint(services, [o for o in OPERATIONS if o.path == path], under_way))
+        for path in paths
     ]
