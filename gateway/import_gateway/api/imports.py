@@ -126,21 +126,23 @@ async def submit_import(call: Call) -> Response:
     try:
         body = await call.services.kube.create(IMPORT_JOB, namespace, {"metadata": metadata, "spec": spec})
     except ObjectConflictError as error:
-        return _created(await _repeated(call, name, key, annotations, error), repeated=True)
+        found = await call.services.kube.get(IMPORT_JOB, namespace, name) if key is not None else None
+        return _created(_repeated(found, metadata, derived=wanted.name is None, error=error), repeated=True)
     return _created(body, repeated=False)
 
 
-async def _repeated(
-    call: Call, name: str, key: str | None, annotations: dict[str, str], error: ObjectConflictError
+def _repeated(
+    found: dict[str, Any] | None, wanted: dict[str, Any], *, derived: bool, error: ObjectConflictError
 ) -> dict[str, Any]:
-    """The object that an earlier request with the same key made. Raises ProblemError where it is another."""
-    body = await call.services.kube.get(IMPORT_JOB, call.namespace, name) if key else None
-    if body is None:
-        raise ProblemError(CONFLICT, f"There is an import {name} already") from error
-    known = body["metadata"].get("annotations") or {}
-    if all(known.get(annotation) == value for annotation, value in annotations.items()):
-        return body
-    if known.get(SUBMITTED_BY_ANNOTATION) == call.caller.username and name.startswith(NAME_PREFIX):
+    """The object that an earlier request with the same key made; `derived`: its name follows from the key.
+
+    Raises ProblemError where it is another one.
+    """
+    name = wanted["name"]
+    known = (found or {}).get("metadata", {}).get("annotations") or {}
+    if found is not None and known.items() >= wanted["annotations"].items():
+        return found
+    if found is not None and derived:
         raise ProblemError(KEY_REUSED, f"The key stands for the import {name}, which was asked for otherwise")
     raise ProblemError(CONFLICT, f"There is an import {name} already") from error
 
