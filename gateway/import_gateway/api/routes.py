@@ -201,9 +201,9 @@ OPERATIONS = (
     ),
     Operation(
         method="GET",
-        path="/session",
-        id="getSession",
-        handler=sessions.get_session,
+        path="/v1/me",
+        id="getMe",
+        handler=sessions.get_me,
         summary="Who the caller is, and what he may do",
         answers={200: Answer("The caller.", Session)},
     ),

@@ -25,7 +25,7 @@ async def sign_in(call: Call) -> Response:
     return response
 
 
-async def get_session(call: Call) -> Response:
+async def get_me(call: Call) -> Response:
     """Answer who the caller is and what he may do."""
     return get_json_response(await _session(call, call.caller))
 

@@ -97,15 +97,15 @@ async def test_other_namespaces_are_not_served(gateway: Gateway) -> None:
 
 async def test_who_sends_too_much_is_asked_to_wait_and_others_are_not(world: World) -> None:
     async with world.gateway(calls_per_minute=0.5, calls_burst=3) as gateway:
-        answers = [await gateway.call("GET", "/session", caller="viewer") for _ in range(4)]
+        answers = [await gateway.call("GET", "/v1/me", caller="viewer") for _ in range(4)]
         assert [answer.status_code for answer in answers[:3]] == [200, 200, 200]
         problem(answers[3], 429, "too-many-requests")
         assert 1 <= int(answers[3].headers["retry-after"]) <= 120
-        assert (await gateway.call("GET", "/session", caller="submitter")).status_code == 200
+        assert (await gateway.call("GET", "/v1/me", caller="submitter")).status_code == 200
 
 
 async def test_session_tells_what_the_caller_may_do(gateway: Gateway) -> None:
-    answer = (await gateway.call("GET", "/session", caller="submitter")).json()
+    answer = (await gateway.call("GET", "/v1/me", caller="submitter")).json()
     assert answer["username"].endswith(":submitter")
     assert answer["may"] == {"list": True, "submit": True, "retry": True, "cancel": True, "pause": False}
 
