@@ -48,7 +48,7 @@ def get_app(services: Services) -> Starlette:
     return Starlette(
         routes=[*get_api_routes(services), *get_page_routes(services)],
         middleware=[Middleware(Envelope, metrics=services.metrics)],
-        exception_handlers={HTTPException: _refuse, Exception: _fail},
+        exception_handlers={HTTPException: _refuse},
     )
 
 
@@ -62,12 +62,6 @@ async def _refuse(request: Request, error: Exception) -> Response:
     return get_problem_response(
         ProblemError(known, detail, headers=headers), instance=request.scope.get("request_id")
     )
-
-
-async def _fail(request: Request, _error: Exception) -> Response:
-    """What nobody expected; the envelope logs it."""
-    problem = ProblemError(INTERNAL, "The gateway failed; its log says why, under the X-Request-Id")
-    return get_problem_response(problem, instance=request.scope.get("request_id"))
 
 
 class Envelope:
@@ -101,8 +95,12 @@ class Envelope:
         try:
             await self._app(scope, receive, send_on)
         except Exception:
-            log.exception("request.failed", requestId=scope["request_id"], path=_route(scope))
-            raise
+            log.exception("request.failed", requestId=scope["request_id"], route=_route(scope))
+            if not status:
+                problem = ProblemError(
+                    INTERNAL, "The gateway failed; its log says why, under the X-Request-Id"
+                )
+                await get_problem_response(problem, instance=scope["request_id"])(scope, receive, send_on)
         finally:
             self._log(scope, status, time.perf_counter() - started_at)
 

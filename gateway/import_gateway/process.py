@@ -16,7 +16,7 @@ from import_core.observability.logs import get_logger
 from import_core.observability.presence import NeighbourWatch
 from import_gateway.app import get_app
 from import_gateway.services import Services, get_services
-from import_gateway.serving import AppServer
+from import_gateway.serving import AppServer, allow_connections
 from import_gateway.settings import GatewaySettings
 
 log = get_logger(__name__)
@@ -36,6 +36,7 @@ class GatewayProcess:
     async def run(self) -> int:
         """Serve until stopped; returns the process's exit code: 0, or 1 when a part of it died."""
         async with AsyncExitStack() as stack:
+            allow_connections(self._settings.listeners_limit)
             services = await self._open(stack)
             server = AppServer(get_app(services), self._settings.pod_ip, self._settings.http_port)
             stack.push_async_callback(self._end_tasks)

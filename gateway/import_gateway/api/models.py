@@ -48,7 +48,7 @@ class QueueRequest(ApiModel):
         Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None
     ) = None
     """The queue; may be absent where the namespace's worker pools serve one queue only."""
-    reason: Annotated[str, Field(max_length=500)] | None = None
+    reason: Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = None
     """Why, for those who find the queue paused."""
 
 

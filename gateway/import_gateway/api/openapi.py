@@ -238,6 +238,7 @@ def _add_rules(definitions: dict[str, Any]) -> None:
     spec = definitions["ImportJobSpec"]
     for choice in spec["properties"]["fieldMapping"]["anyOf"]:
         if choice.get("type") == "object":
+            choice["additionalProperties"]["pattern"] = "^[^\\u0000]*$"
             choice["propertyNames"] = {"enum": sorted(TARGET_FIELDS)}
     definitions["Images"]["properties"]["thumbnails"]["anyOf"][0]["uniqueItems"] = True
     for described in definitions["Enrich"]["properties"].values():

@@ -84,6 +84,14 @@ def event_id(view: Import) -> str:
     return state_id(view.model_dump(mode="json", by_alias=True, exclude={"estimate"}))
 
 
+def differs(new: Import, old: Import) -> bool:
+    """Whether a listener should be told; times that only shrink with time itself are no news."""
+    without = {"estimate": None}
+    if new.model_copy(update=without) != old.model_copy(update=without):
+        return True
+    return (new.estimate and new.estimate.place) != (old.estimate and old.estimate.place)
+
+
 def _progress(progress: Progress) -> ImportProgress:
     return ImportProgress(
         products_total=progress.products_total,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -19,6 +20,9 @@ LONGEST_BODY = 65_536
 """Bytes; the largest ImportJob that the schema allows has less."""
 DEEPEST_BODY = 20
 REPORTED = 10
+
+# JSON writes NUL as an escape, and half a pair as it is.
+_UNSTORABLE = re.compile(r"(?<!\\)(?:\\\\)*\\u0000|[\ud800-\udfff]")
 
 Body = TypeVar("Body", bound=ApiModel)
 
@@ -39,6 +43,8 @@ async def read_body(request: Request, model: type[Body], *, optional: bool = Fal
     except (ValueError, RecursionError) as error:
         detail = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise ProblemError(MALFORMED, f"The body is not JSON: {detail[:200]}") from error
+    if _UNSTORABLE.search(json.dumps(value, ensure_ascii=False)):
+        raise ProblemError(MALFORMED, "The body holds a NUL or half a surrogate pair, which can't be stored")
     if _depth_exceeds(value, DEEPEST_BODY):
         raise ProblemError(MALFORMED, f"The body is nested deeper than {DEEPEST_BODY} levels")
     return validate(model, value, "body")
@@ -77,7 +83,7 @@ def read_cursor(text: str | None, length: int) -> list[str] | None:
     except (ValueError, binascii.Error, RecursionError):
         values = None
     fits = isinstance(values, list) and len(values) == length
-    if not fits or not all(isinstance(value, str) and "\0" not in value for value in values):
+    if not fits or not all(isinstance(value, str) and _is_storable(value) for value in values):
         raise invalid_cursor()
     return list(values)
 
@@ -86,6 +92,10 @@ def write_cursor(values: Sequence[str]) -> str:
     """A cursor that holds these texts."""
     text = json.dumps(list(values), ensure_ascii=True, separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _is_storable(text: str) -> bool:
+    return _UNSTORABLE.search(json.dumps(text, ensure_ascii=False)) is None
 
 
 def invalid_cursor() -> ProblemError:

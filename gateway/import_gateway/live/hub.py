@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from import_core.domain.live import Change, VersionedState, state_id
 from import_core.domain.resources.import_job import JobPhase
 from import_core.observability.logs import get_logger
 from import_gateway.api.models import Import
-from import_gateway.api.presenting import event_id
+from import_gateway.api.presenting import differs, event_id
 from import_gateway.live.messages import get_message
 from import_gateway.live.overview import OverviewReader, get_event, to_json
 from import_gateway.live.reading import JobReader
@@ -53,13 +53,18 @@ class Watched:
     id: str = ""
     message: bytes = b""
     """The state as it is sent, made once for all."""
+    readers: set[asyncio.Event] = field(default_factory=set)
+    """Who waits for the next read, changed or not."""
 
     def __post_init__(self) -> None:
         self._write()
 
     def take(self, view: Import | None) -> None:
         """Take in what was read; None: neither row nor object is there (any more)."""
-        if view is not None and view != self.view:
+        for reader in self.readers:
+            reader.set()
+        self.readers.clear()
+        if view is not None and differs(view, self.view):
             self.view = view
             self.version += 1
             self._write()
@@ -170,8 +175,6 @@ class LiveHub:
             job = self._watched.get(view.id)
             if job is None:
                 job = self._watched[view.id] = Watched(view)
-            else:
-                job.take(view)
             # What changed between the read and now has been missed: it is read once more.
             self._hint([view.id])
             listener = asyncio.Event()
@@ -182,6 +185,15 @@ class LiveHub:
                 job.listeners.discard(listener)
                 if not job.listeners:
                     self._watched.pop(view.id, None)
+
+    async def until_read(self, job: Watched, seconds: float) -> None:
+        """Wait until the job is read once more, or for so long; `follow` has asked for it."""
+        reader = asyncio.Event()
+        job.readers.add(reader)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await reader.wait()
+        job.readers.discard(reader)
 
     @contextmanager
     def follow_overview(self) -> Iterator[asyncio.Event]:

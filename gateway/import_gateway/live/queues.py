@@ -11,6 +11,7 @@ from import_core.adapters.kube.resources import WORKER_POOL
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.jobs import DEPTH_CAP, Depth, JobStore
 from import_core.adapters.postgres.queue_state import QueueState, QueueStateStore
+from import_core.domain.errors import KubernetesUnavailableError
 from import_core.domain.jobs import DEFAULT_QUEUE
 from import_gateway.access.brief_cache import BriefCache
 from import_gateway.api.models import QueueHealth, QueueReport
@@ -21,7 +22,7 @@ LEVELS = ((1_000, "healthy"), (5_000, "degraded"), (10_000, "critical"))
 
 
 class QueueReports:
-    """Methods raise DatabaseUnavailableError and KubernetesUnavailableError."""
+    """Methods raise DatabaseUnavailableError."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class QueueReports:
         self._kube = kube
         self._namespace = namespace
         self._jobs = JobStore(database)
+        self._last_served = [DEFAULT_QUEUE]
         self.states = QueueStateStore(database)
         self._report: BriefCache[QueueReport] = BriefCache(
             seconds=lambda _: REPORT_SECONDS, most=1, clock=clock
@@ -48,9 +50,14 @@ class QueueReports:
                 str((body.get("spec") or {}).get("queue") or DEFAULT_QUEUE)
                 async for body in self._kube.list(WORKER_POOL, self._namespace)
             }
-            return sorted(found) or [DEFAULT_QUEUE]
+            self._last_served = sorted(found) or [DEFAULT_QUEUE]
+            return self._last_served
 
-        return await self._served.get("queues", ask)
+        try:
+            return await self._served.get("queues", ask)
+        except KubernetesUnavailableError:
+            # Pools come and go rarely; what PostgreSQL knows of their queues is worth telling meanwhile.
+            return self._last_served
 
     async def report(self) -> QueueReport:
         """The queues; the same answer for REPORT_SECONDS."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.responses import StreamingResponse
+from starlette.types import Send
 
 from import_core.domain.errors import ImportOperatorError, KubernetesUnavailableError
 from import_core.domain.projection import FINAL_PHASES
@@ -16,6 +17,8 @@ from import_gateway.live.hub import LiveHub
 from import_gateway.live.messages import HEARTBEAT, get_retry
 
 RECONNECT_MILLISECONDS = 2000
+FIRST_READ_SECONDS = 1.0
+"""A stream begins with what was read after it was opened; when that takes longer, with what was known before."""
 CHECK_SECONDS = 60.0
 """A stream may outlive its caller's token or rights: they are asked for again so often."""
 
@@ -23,13 +26,21 @@ CHECK_SECONDS = 60.0
 class EventStream(StreamingResponse):
     """An answer of events."""
 
-    def __init__(self, events: AsyncIterator[bytes]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
         super().__init__(
             events,
             media_type="text/event-stream",
             # Proxies must pass each event on as it comes.
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
+        self._events = events
+
+    async def stream_response(self, send: Send) -> None:
+        """Send events until they end or the reader goes; the listener's place is free at once."""
+        try:
+            await super().stream_response(send)
+        finally:
+            await self._events.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +52,15 @@ class Terms:
     check: Callable[[], Awaitable[None]]
 
 
-async def job_events(hub: LiveHub, view: Import, terms: Terms) -> AsyncIterator[bytes]:
+async def job_events(hub: LiveHub, view: Import, terms: Terms) -> AsyncGenerator[bytes, None]:
     """A job's newest states until it has finished; nothing at first for who knows the present one already.
 
     Raises TooManyListenersError.
     """
     with hub.follow(view) as (job, news):
-        seen = job.version if terms.last_id == job.id else 0
         yield get_retry(RECONNECT_MILLISECONDS)
+        await hub.until_read(job, FIRST_READ_SECONDS)
+        seen = job.version if terms.last_id == job.id else 0
         async for _ in _beats(hub, news, terms):
             if job.version == seen:
                 yield HEARTBEAT
@@ -60,7 +72,7 @@ async def job_events(hub: LiveHub, view: Import, terms: Terms) -> AsyncIterator[
                 return
 
 
-async def overview_events(hub: LiveHub, terms: Terms) -> AsyncIterator[bytes]:
+async def overview_events(hub: LiveHub, terms: Terms) -> AsyncGenerator[bytes, None]:
     """All that the page shows, then what changes; nothing at first for who knows the present state already.
 
     Raises TooManyListenersError.
@@ -79,7 +91,7 @@ async def overview_events(hub: LiveHub, terms: Terms) -> AsyncIterator[bytes]:
             yield message
 
 
-async def _beats(hub: LiveHub, news: asyncio.Event, terms: Terms) -> AsyncIterator[None]:
+async def _beats(hub: LiveHub, news: asyncio.Event, terms: Terms) -> AsyncGenerator[None, None]:
     """Come at once, then with each piece of news and after each silence; end with the hub or the caller's rights."""
     loop = asyncio.get_running_loop()
     checked_at = loop.time()
