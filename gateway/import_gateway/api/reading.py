@@ -43,10 +43,10 @@ async def read_body(request: Request, model: type[Body], *, optional: bool = Fal
     except (ValueError, RecursionError) as error:
         detail = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise ProblemError(MALFORMED, f"The body is not JSON: {detail[:200]}") from error
-    if _UNSTORABLE.search(json.dumps(value, ensure_ascii=False)):
-        raise ProblemError(MALFORMED, "The body holds a NUL or half a surrogate pair, which can't be stored")
     if _depth_exceeds(value, DEEPEST_BODY):
         raise ProblemError(MALFORMED, f"The body is nested deeper than {DEEPEST_BODY} levels")
+    if _UNSTORABLE.search(json.dumps(value, ensure_ascii=False)):
+        raise ProblemError(MALFORMED, "The body holds a NUL or half a surrogate pair, which can't be stored")
     return validate(model, value, "body")
 
 
