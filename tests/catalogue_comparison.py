@@ -130,8 +130,8 @@ def _wanted_product(product: ExpectedProduct, kind: Provider) -> dict[str, Any]:
     first = product.variants[0]
     fields: dict[str, Any] = {
         "title": product.title,
-        "description": _wanted_text(product.description, kind),
-        "sku": _wanted_text(first.sku, kind),
+        "description": _wanted_text(product.description),
+        "sku": _wanted_text(first.sku),
         "price": Decimal(first.price_cents) / 100,
     }
     if kind == "shopify":
@@ -145,7 +145,7 @@ def _wanted_product(product: ExpectedProduct, kind: Provider) -> dict[str, Any]:
         {
             "id": variant.id,
             "title": variant.title,
-            "sku": _wanted_text(variant.sku, kind),
+            "sku": _wanted_text(variant.sku),
             "price": Decimal(variant.price_cents) / 100,
             "inventory": _wanted_stock(variant.inventory_quantity, kind),
             **(
@@ -159,9 +159,9 @@ def _wanted_product(product: ExpectedProduct, kind: Provider) -> dict[str, Any]:
     return fields
 
 
-def _wanted_text(value: str | None, kind: Provider) -> str | None:
-    # Roastify sends an empty text where there is none.
-    return value or None if kind == "roastify" else value
+def _wanted_text(value: str | None) -> str | None:
+    # A blank text says nothing: it is kept as absent.
+    return value if value and value.strip() else None
 
 
 def _wanted_stock(quantity: int, kind: Provider) -> int | None:
@@ -181,7 +181,7 @@ def _wanted_image(image: ExpectedImage, kind: Provider) -> dict[str, Any]:
     content = image.content()
     fields = {
         "sha256": hashlib.sha256(content).hexdigest(),
-        "type": "image/jpeg",
+        "type": image.content_type,
         "width": image.width,
         "height": image.height,
         "bytes": len(content),

@@ -4,7 +4,6 @@ Each is its own child process that also ends when the test process is killed. A 
 own inside them: a database, an emptied Valkey, a bucket.
 """
 
-import asyncio
 import os
 import shutil
 import tempfile
@@ -17,10 +16,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
-from import_local.control import delete_data
-from import_local.installation import Installation
 from import_local.kubectl import apply_definitions
-from import_local.part_set import Options
 from import_local.parts.control_plane import ControlPlane
 from import_local.parts.objectstore import Bucket, ObjectStoreServer
 from import_local.parts.postgres import PostgresServer
@@ -140,17 +136,6 @@ def control_plane(control_plane_server: ControlPlane) -> Path:
     """Return the administrator's kubeconfig of the test's own control plane, checked before each test."""
     control_plane_server.ensure_own(control_plane_server.kubeconfig)
     return control_plane_server.kubeconfig
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def installation(servers_folder: Path) -> AsyncIterator[Installation]:
-    """Run a whole installation for end-to-end tests: crashed containers start again at once."""
-    options = Options(durable=False, kubelet=("--crash-backoff", "0"))
-    async with Installation(
-        servers_folder / "installation", options=options, holder="the test session"
-    ) as running:
-        yield running
-    await asyncio.to_thread(delete_data, running.state)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

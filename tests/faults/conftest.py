@@ -41,7 +41,7 @@ def fault_report(pytestconfig: pytest.Config) -> Iterator[FaultReport]:
     report.write()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def installation(servers_folder: Path, request: pytest.FixtureRequest) -> AsyncIterator[Installation]:
     """An installation that can be broken; crashed containers start again at once.
 
@@ -66,7 +66,7 @@ def keep_logs(installation: Installation) -> None:
         shutil.copy(log, KEPT_LOGS / f"{pod}-{log.parents[1].name}-{log.parent.name}.{log.name}")
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def fault_world(installation: Installation) -> AsyncIterator[FaultWorld]:
     """The installation with its 2 operators, and 4 workers of 5 jobs each that are ready."""
     async with KubeClient(KubeConfig.from_file(installation.kubeconfig)) as kube:

@@ -58,6 +58,7 @@ class ExpectedImage:
     id: str
     url: str
     alt: str | None
+    content_type: str
     width: int
     height: int
     content: Callable[[], bytes]
@@ -108,6 +109,7 @@ def _expected(
             id=media_gid(image.number) if shopify else str(image.number),
             url=f"{base_url}/{catalogue.image_path(provider, product, position)}",
             alt=image.alt,
+            content_type=image.content_type,
             width=image.width,
             height=image.height,
             content=partial(catalogue.image_bytes, product.index, image),
