@@ -1,0 +1,66 @@
+"""The page in a browser, as a test drives it."""
+
+from typing import Any
+
+from playwright.async_api import Browser, BrowserContext, Page, expect
+from scenes import start_scene
+from stand_in import TOKEN, StandIn
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+# Registered before any script of the page: what the policy stops is kept where the test reads it.
+WATCH = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", (event) =>
+    window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+"""
+
+
+class PageWorld:
+    """A page, its gateway, and what the browser complained of."""
+
+    def __init__(self, context: BrowserContext, page: Page, gateway: StandIn) -> None:
+        self.context = context
+        self.page = page
+        self.gateway = gateway
+        self.errors: list[str] = []
+        self.violations: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    @classmethod
+    async def open(cls, browser: Browser, gateway: StandIn, **options: Any) -> "PageWorld":
+        context = await browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        await context.add_init_script(WATCH)
+        page = await context.new_page()
+        page.set_default_timeout(15_000)
+        return cls(context, page, gateway)
+
+    async def close(self) -> None:
+        self.violations += await self.page.evaluate("window.violations ?? []")
+        await self.context.close()
+
+    async def sign_in(self, *, scene: bool = True) -> None:
+        """Open the page with a scene, and sign in as a person does."""
+        if scene:
+            start_scene(self.gateway)
+        await self.page.goto(self.gateway.url)
+        await self.page.get_by_label("Token").fill(TOKEN)
+        await self.page.get_by_role("button", name="Sign in").click()
+        await expect(self.page.locator("#live-text")).to_have_text("Live")
+
+    def row(self, name: str) -> Any:
+        """The row of a job."""
+        return self.page.locator(f'.job[data-id="id-{name}"]')
+
+    def group(self, group: str) -> Any:
+        """A group of rows: running, waiting, failed, finished."""
+        return self.page.locator(f'.group[data-group="{group}"]')
