@@ -56,6 +56,7 @@ class StandIn:
         self.problem: Json | None = None
         self.problem_headers: dict[str, str] = {}
         self.port = 0
+        self.queue_fields = {field.alias for field in QueueHealth.model_fields.values()}
         self._listeners: set[asyncio.Queue[str | None]] = set()
         self._version = 0
         self._server: AppServer | None = None
