@@ -1,5 +1,6 @@
 """The page in a browser, as a test drives it."""
 
+from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser, BrowserContext, Page, expect
@@ -18,11 +19,7 @@ ARGUMENTS = (
 )
 
 # Registered before any script of the page: what the policy stops is kept where the test reads it.
-WATCH = """
-window.violations = [];
-document.addEventListener("securitypolicyviolation", (event) =>
-    window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
-"""
+PROBES = Path(__file__).with_name("probes.js")
 
 
 class PageWorld:
@@ -39,13 +36,13 @@ class PageWorld:
     @classmethod
     async def open(cls, browser: Browser, gateway: StandIn, **options: Any) -> "PageWorld":
         context = await browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        await context.add_init_script(WATCH)
+        await context.add_init_script(path=PROBES)
         page = await context.new_page()
         page.set_default_timeout(15_000)
         return cls(context, page, gateway)
 
     async def close(self) -> None:
-        self.violations += await self.page.evaluate("window.violations ?? []")
+        self.violations += await self.page.evaluate("window.probes?.violations ?? []")
         await self.context.close()
 
     async def sign_in(self, *, scene: bool = True) -> None:

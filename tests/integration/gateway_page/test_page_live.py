@@ -23,7 +23,7 @@ async def test_the_token_is_where_no_script_reads_it_and_signing_out_ends_the_se
     world: PageWorld,
 ) -> None:
     await world.sign_in()
-    await expect(world.page.locator("#account-name")).to_have_text("system:serviceaccount:imports:on-call")
+    await expect(world.page.locator("#account-name")).to_have_text("imports/on-call")
     readable = await world.page.evaluate(
         "document.cookie + JSON.stringify([localStorage, sessionStorage]) + document.documentElement.outerHTML"
     )
@@ -177,9 +177,9 @@ async def test_jobs_are_filtered_by_company_phase_and_name(world: PageWorld) -> 
     await expect(page.locator(".job")).to_have_count(1)
     await expect(world.row("bolt-spring")).to_be_visible()
     await page.get_by_label("Company").fill("")
-    await page.get_by_role("radio", name="Failed").check()
+    await page.get_by_role("radio", name="Failed 1").check()
     await expect(page.locator(".job:visible")).to_have_count(1)
-    await page.get_by_role("radio", name="All").check()
+    await page.get_by_role("radio", name="All 5").check()
     await page.get_by_label("Name").fill("tea")
     await expect(page.locator(".job")).to_have_count(1)
     await expect(world.group("running")).to_contain_text("None matches the filter.")

@@ -11,6 +11,7 @@ import { Overview } from "./overview.js";
 import { showSignIn, wireSignIn } from "./session.js";
 import { Store } from "./store.js";
 import { Stream } from "./stream.js";
+import { accountName } from "./words.js";
 
 const CLOCK_MILLISECONDS = 5_000;
 const COMPANIES_OFFERED = 200;
@@ -79,7 +80,8 @@ async function enter() {
   store.me = me;
   setHidden(byId("sign-in"), true);
   for (const id of ["dashboard", "account", "skip"]) setHidden(byId(id), false);
-  setText(byId("account-name"), me.name);
+  setText(byId("account-name"), accountName(me.name));
+  setAttribute(byId("account-name"), "title", me.name);
   const lacking = !me.may.cancel && !me.may.retry;
   setHidden(byId("rights"), !lacking);
   if (lacking) setText(byId("rights"), "Your account may look, but not retry or cancel.");

@@ -4,7 +4,10 @@ import { offered } from "./actions.js";
 import { byId, drawProgress, fromTemplate, moveBefore, setAttribute, setHidden, setText } from "./drawing.js";
 import { GROUPS, count, groupOf, note, plural } from "./words.js";
 
+const FIRST = { running: 30, failed: 10, waiting: 10, finished: 10 };
 const STEP = 50;
+// What the group's title says already.
+const NO_BADGE = ["Running", "Queued", "Failed"];
 
 const ORDERS = {
   running: (a, b) => compare(a.startedAt, b.startedAt),
@@ -44,7 +47,7 @@ export class JobList {
     setText(element.querySelector(".group-title"), title);
     setText(element.querySelector(".empty"), empty);
     byId("groups").append(element);
-    this.#groups.set(id, { element, limit: STEP, list: element.querySelector(".jobs"), empty });
+    this.#groups.set(id, { element, limit: FIRST[id], list: element.querySelector(".jobs"), empty });
   }
 
   #more(id) {
@@ -61,6 +64,7 @@ export class JobList {
     for (const job of this.#store.jobs.values()) if (this.#matches(job)) sorted.get(groupOf(job)).push(job);
     const kept = new Set();
     for (const [id, jobs] of sorted) this.#drawGroup(id, jobs.sort(ORDERS[id]), kept, now);
+    this.#drawCounts(sorted);
     for (const [key, row] of this.#rows) {
       if (kept.has(key)) continue;
       row.remove();
@@ -94,6 +98,15 @@ export class JobList {
     setText(more, `Show ${Math.min(STEP, rest)} more of ${count(jobs.length)}`);
   }
 
+  #drawCounts(sorted) {
+    let all = 0;
+    for (const [id, jobs] of sorted) {
+      all += jobs.length;
+      setText(document.querySelector(`[data-count="${id}"]`), count(jobs.length));
+    }
+    setText(document.querySelector('[data-count=""]'), count(all));
+  }
+
   #row(job, now) {
     let row = this.#rows.get(job.id);
     if (!row) {
@@ -114,6 +127,7 @@ export class JobList {
     setText(part(".job-provider"), job.provider);
     setText(part(".badge"), job.phase);
     setAttribute(part(".badge"), "data-phase", job.phase);
+    setHidden(part(".badge"), NO_BADGE.includes(job.phase));
     drawProgress(part(".progress"), job);
     setText(part(".job-percent"), `${job.percent} %`);
     setText(part(".job-products"), job.total === null ? (job.done ? plural(job.done, "product") : "") : `${count(job.done)} / ${count(job.total)} products`);

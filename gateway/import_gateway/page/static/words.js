@@ -1,12 +1,13 @@
 // What people read: numbers, times, phases and reasons in words.
 
 const WHOLE = new Intl.NumberFormat("en");
-const CLOCK = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
+const DAY_AND_CLOCK = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
 export const GROUPS = [
   { id: "running", title: "Running now", empty: "Nothing is running.", phases: ["Running"] },
-  { id: "waiting", title: "Waiting", empty: "Nothing waits.", phases: ["Pending", "Queued"] },
   { id: "failed", title: "Failed", empty: "No import failed lately.", phases: ["Failed"] },
+  { id: "waiting", title: "Waiting", empty: "Nothing waits.", phases: ["Pending", "Queued"] },
   { id: "finished", title: "Finished", empty: "None has finished yet.", phases: ["Succeeded", "Cancelled"] },
 ];
 
@@ -65,8 +66,17 @@ export function ago(time, now = Date.now()) {
   return seconds < 5 ? "just now" : `${duration(seconds)} ago`;
 }
 
+// The hour alone for today, else with the day, in the reader's own time zone.
 export function clock(time) {
-  return time ? CLOCK.format(new Date(time)) : "–";
+  if (!time) return "–";
+  const then = new Date(time);
+  return (then.toDateString() === new Date().toDateString() ? CLOCK : DAY_AND_CLOCK).format(then);
+}
+
+// A service account's name without what all of them have in common.
+export function accountName(username) {
+  const [, namespace, name] = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(username) ?? [];
+  return name ? `${namespace}/${name}` : username;
 }
 
 // One line beside the phase: what a person asks next.
