@@ -24,19 +24,19 @@ STATIC = ("", "page/app.js", "page/style.css", "page/jobs.css", "page/icon.svg")
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def dark_world(browser: Browser, gateway: StandIn) -> AsyncIterator[PageWorld]:
-    world = await PageWorld.open(browser, gateway, color_scheme="dark")
-    yield world
-    await world.close()
+async def dark(browser: Browser, stand_in: StandIn) -> AsyncIterator[PageWorld]:
+    live = await PageWorld.open(browser, stand_in, color_scheme="dark")
+    yield live
+    await live.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def phone(browser: Browser, gateway: StandIn) -> AsyncIterator[PageWorld]:
-    world = await PageWorld.open(
-        browser, gateway, viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True
+async def phone(browser: Browser, stand_in: StandIn) -> AsyncIterator[PageWorld]:
+    live = await PageWorld.open(
+        browser, stand_in, viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True
     )
-    yield world
-    await world.close()
+    yield live
+    await live.close()
 
 
 def hostile_jobs() -> list[dict[str, Any]]:
@@ -56,10 +56,10 @@ def hostile_jobs() -> list[dict[str, Any]]:
     ]
 
 
-async def test_hostile_names_are_shown_and_do_nothing(world: PageWorld) -> None:
+async def test_hostile_names_are_shown_and_do_nothing(live: PageWorld) -> None:
     dialogs: list[str] = []
-    world.page.on("dialog", lambda dialog: dialogs.append(dialog.message))
-    world.gateway.errors = {
+    live.page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+    live.stand_in.errors = {
         text: {
             "total": 1,
             "reasons": [{"stage": text, "reason": text, "count": 1}],
@@ -76,31 +76,31 @@ async def test_hostile_names_are_shown_and_do_nothing(world: PageWorld) -> None:
         }
         for text in HOSTILE
     }
-    await world.sign_in()
-    world.gateway.put_jobs(*hostile_jobs())
-    world.gateway.put_queue(queue(paused=True, paused_by=HOSTILE[0], paused_reason=HOSTILE[1]))
-    before = await world.page.evaluate("document.querySelectorAll('*').length")
-    name = world.page.locator('[data-id="id-hostile-0-Failed"] .job-name')
+    await live.sign_in()
+    live.stand_in.put_jobs(*hostile_jobs())
+    live.stand_in.put_queue(queue(paused=True, paused_by=HOSTILE[0], paused_reason=HOSTILE[1]))
+    before = await live.page.evaluate("document.querySelectorAll('*').length")
+    name = live.page.locator('[data-id="id-hostile-0-Failed"] .job-name')
     await expect(name).to_have_text(HOSTILE[0])
-    await expect(world.page.locator(".flow-note")).to_contain_text(HOSTILE[1])
+    await expect(live.page.locator(".flow-note")).to_contain_text(HOSTILE[1])
     for number in range(2):
-        await world.page.locator(f'[data-id="id-hostile-{number}-Failed"] .job-name').click()
-        await expect(world.page.locator("#details .errors li")).to_contain_text(HOSTILE[number])
-        await world.page.keyboard.press("Escape")
-    await world.page.get_by_role("button", name=f"Cancel {HOSTILE[0]}").first.click()
-    await expect(world.page.locator("#confirm-title")).to_have_text(f"Cancel {HOSTILE[0]}?")
-    await world.page.keyboard.press("Escape")
+        await live.page.locator(f'[data-id="id-hostile-{number}-Failed"] .job-name').click()
+        await expect(live.page.locator("#details .errors li")).to_contain_text(HOSTILE[number])
+        await live.page.keyboard.press("Escape")
+    await live.page.get_by_role("button", name=f"Cancel {HOSTILE[0]}").first.click()
+    await expect(live.page.locator("#confirm-title")).to_have_text(f"Cancel {HOSTILE[0]}?")
+    await live.page.keyboard.press("Escape")
     assert before
-    assert await world.page.evaluate("window.hacked") is None
-    assert await world.page.locator("main script, main img, dialog script, dialog img").count() == 0
+    assert await live.page.evaluate("window.hacked") is None
+    assert await live.page.locator("main script, main img, dialog script, dialog img").count() == 0
     assert dialogs == []
-    assert await world.page.evaluate("probes.overflow()") == []
+    assert await live.page.evaluate("probes.overflow()") == []
 
 
-async def test_a_name_written_from_right_to_left_does_not_turn_its_neighbours(world: PageWorld) -> None:
-    await world.sign_in(scene=False)
-    world.gateway.put_jobs(job("\u202eevil", companyId="acme", id="id-turned"))
-    row = world.row("turned")
+async def test_a_name_written_from_right_to_left_does_not_turn_its_neighbours(live: PageWorld) -> None:
+    await live.sign_in(scene=False)
+    live.stand_in.put_jobs(job("\u202eevil", companyId="acme", id="id-turned"))
+    row = live.row("turned")
     await expect(row).to_be_visible()
     company = await row.locator(".job-company").bounding_box()
     provider = await row.locator(".job-provider").bounding_box()
@@ -108,9 +108,9 @@ async def test_a_name_written_from_right_to_left_does_not_turn_its_neighbours(wo
 
 
 @pytest.mark.parametrize("path", STATIC)
-async def test_files_are_guarded_and_asked_about_again(world: PageWorld, path: str) -> None:
-    request = world.context.request
-    answer = await request.get(world.gateway.url + path)
+async def test_files_are_guarded_and_asked_about_again(live: PageWorld, path: str) -> None:
+    request = live.context.request
+    answer = await request.get(live.stand_in.url + path)
     headers = answer.headers
     assert answer.status == 200
     assert headers["content-security-policy"].startswith(
@@ -120,39 +120,39 @@ async def test_files_are_guarded_and_asked_about_again(world: PageWorld, path: s
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["cache-control"] == "no-cache"
-    again = await request.get(world.gateway.url + path, headers={"If-None-Match": headers["etag"]})
+    again = await request.get(live.stand_in.url + path, headers={"If-None-Match": headers["etag"]})
     assert again.status == 304
 
 
 @pytest.mark.parametrize(
     "path", ["page/nothing.js", "page/..%2froutes.py", "page/%2e%2e%2fassets.py", "page/routes.py"]
 )
-async def test_nothing_but_the_pages_files_is_served(world: PageWorld, path: str) -> None:
-    answer = await world.context.request.get(world.gateway.url + path)
+async def test_nothing_but_the_pages_files_is_served(live: PageWorld, path: str) -> None:
+    answer = await live.context.request.get(live.stand_in.url + path)
     assert answer.status == 404
     assert "import" not in await answer.text()
 
 
-async def test_the_policy_stops_inline_script_and_other_hosts(world: PageWorld) -> None:
-    await world.sign_in()
-    await world.page.evaluate(
+async def test_the_policy_stops_inline_script_and_other_hosts(live: PageWorld) -> None:
+    await live.sign_in()
+    await live.page.evaluate(
         """() => {
             const script = document.createElement("script");
             try { script.textContent = "window.inline = true"; document.body.append(script); } catch {}
             fetch("http://127.0.0.1:1/").catch(() => {});
         }"""
     )
-    await world.page.wait_for_function("probes.violations.length >= 2")
-    stopped = await world.page.evaluate("probes.violations.splice(0)")
+    await live.page.wait_for_function("probes.violations.length >= 2")
+    stopped = await live.page.evaluate("probes.violations.splice(0)")
     assert any(text.startswith("connect-src") for text in stopped)
     assert any("script" in text for text in stopped)
-    assert await world.page.evaluate("window.inline") is None
+    assert await live.page.evaluate("window.inline") is None
 
 
-async def test_everything_can_be_done_with_the_keyboard(world: PageWorld) -> None:
-    page = world.page
-    await world.sign_in()
-    await expect(world.row("acme-autumn")).to_be_visible()
+async def test_everything_can_be_done_with_the_keyboard(live: PageWorld) -> None:
+    page = live.page
+    await live.sign_in()
+    await expect(live.row("acme-autumn")).to_be_visible()
     await page.evaluate("document.activeElement.blur()")
     order = []
     for _ in range(12):
@@ -186,38 +186,38 @@ async def test_everything_can_be_done_with_the_keyboard(world: PageWorld) -> Non
 
 
 async def test_the_confirmation_starts_at_the_harmless_answer_and_gives_the_focus_back(
-    world: PageWorld,
+    live: PageWorld,
 ) -> None:
-    page = world.page
-    await world.sign_in()
+    page = live.page
+    await live.sign_in()
     await page.get_by_role("button", name="Cancel bolt-spring").focus()
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("button", name="Keep it")).to_be_focused()
     # Changes meanwhile must not take the focus out of the dialog, nor the row that it goes back to.
-    world.gateway.put_jobs(
+    live.stand_in.put_jobs(
         job("bolt-spring", companyId="bolt", progress={"productsTotal": 9, "productsDone": 3, "percent": 33})
     )
-    await expect(world.row("bolt-spring")).to_contain_text("33 %")
+    await expect(live.row("bolt-spring")).to_contain_text("33 %")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("button", name="Cancel bolt-spring")).to_be_focused()
-    assert world.gateway.calls.writes == []
+    assert live.stand_in.calls.writes == []
 
 
-async def test_a_row_that_moves_to_another_group_keeps_the_focus(world: PageWorld) -> None:
-    await world.sign_in()
-    name = world.page.get_by_role("button", name="acme-autumn", exact=True)
+async def test_a_row_that_moves_to_another_group_keeps_the_focus(live: PageWorld) -> None:
+    await live.sign_in()
+    name = live.page.get_by_role("button", name="acme-autumn", exact=True)
     await name.focus()
-    world.gateway.put_jobs(job("acme-autumn", "Succeeded"))
-    await expect(world.group("finished").locator('[data-id="id-acme-autumn"]')).to_be_visible()
+    live.stand_in.put_jobs(job("acme-autumn", "Succeeded"))
+    await expect(live.group("finished").locator('[data-id="id-acme-autumn"]')).to_be_visible()
     await expect(name).to_be_focused()
 
 
 async def test_a_phone_needs_no_sideways_scrolling(phone: PageWorld) -> None:
     page = phone.page
-    await page.goto(phone.gateway.url)
+    await page.goto(phone.stand_in.url)
     assert await page.evaluate("probes.overflow()") == []
     await phone.sign_in()
-    phone.gateway.put_jobs(*hostile_jobs())
+    phone.stand_in.put_jobs(*hostile_jobs())
     await expect(page.locator('[data-id="id-hostile-0-Running"]')).to_be_visible()
     assert await page.evaluate("probes.overflow()") == []
     await page.get_by_role("button", name="dune-shoes", exact=True).click()
@@ -228,16 +228,16 @@ async def test_a_phone_needs_no_sideways_scrolling(phone: PageWorld) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_contrast_is_enough(world: PageWorld, dark_world: PageWorld, scheme: str) -> None:
-    chosen = world if scheme == "light" else dark_world
+async def test_contrast_is_enough(live: PageWorld, dark: PageWorld, scheme: str) -> None:
+    chosen = live if scheme == "light" else dark
     page = chosen.page
-    await page.goto(chosen.gateway.url)
+    await page.goto(chosen.stand_in.url)
     assert await page.evaluate("probes.contrast()") == []
     await chosen.sign_in()
-    chosen.gateway.put_jobs(job("gone", "Cancelled"), job("new", "Pending"))
+    chosen.stand_in.put_jobs(job("gone", "Cancelled"), job("new", "Pending"))
     await expect(chosen.row("gone")).to_be_visible()
     for level in ("healthy", "degraded", "critical", "overload", "unknown"):
-        chosen.gateway.put_queue(
+        chosen.stand_in.put_queue(
             queue(level=level, paused=level == "critical", paused_reason="store is down")
         )
         await expect(page.locator(".level")).to_have_attribute("data-level", level)
@@ -249,36 +249,36 @@ async def test_contrast_is_enough(world: PageWorld, dark_world: PageWorld, schem
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_axe_finds_nothing(browser: Browser, gateway: StandIn, scheme: str) -> None:
+async def test_axe_finds_nothing(browser: Browser, stand_in: StandIn, scheme: str) -> None:
     # axe is put into the page from outside, which the page's own policy rightly forbids.
-    world = await PageWorld.open(browser, gateway, color_scheme=scheme, bypass_csp=True)
-    await world.page.goto(gateway.url)
-    await expect(world.page.get_by_label("Token")).to_be_visible()
-    found = await _axe(world)
-    await world.sign_in()
-    await expect(world.row("dune-shoes")).to_be_visible()
-    found += await _axe(world)
-    await world.page.get_by_role("button", name="dune-shoes", exact=True).click()
-    found += await _axe(world)
-    await world.page.keyboard.press("Escape")
-    await world.page.get_by_role("button", name="Pause dispatch").click()
-    found += await _axe(world)
-    await world.close()
+    live = await PageWorld.open(browser, stand_in, color_scheme=scheme, bypass_csp=True)
+    await live.page.goto(stand_in.url)
+    await expect(live.page.get_by_label("Token")).to_be_visible()
+    found = await _axe(live)
+    await live.sign_in()
+    await expect(live.row("dune-shoes")).to_be_visible()
+    found += await _axe(live)
+    await live.page.get_by_role("button", name="dune-shoes", exact=True).click()
+    found += await _axe(live)
+    await live.page.keyboard.press("Escape")
+    await live.page.get_by_role("button", name="Pause dispatch").click()
+    found += await _axe(live)
+    await live.close()
     assert found == []
 
 
-async def _axe(world: PageWorld) -> list[str]:
-    results = await Axe().run(world.page)
+async def _axe(live: PageWorld) -> list[str]:
+    results = await Axe().run(live.page)
     return [
         f"{violation['id']}: {json.dumps(violation['nodes'][0]['target'])} {violation['help']}"
         for violation in results.response["violations"]
     ]
 
 
-async def test_who_wants_no_motion_gets_none(browser: Browser, gateway: StandIn) -> None:
-    world = await PageWorld.open(browser, gateway, reduced_motion="reduce")
-    await world.sign_in()
-    gateway.put_jobs(job("reading", progress={}))
-    await expect(world.row("reading")).to_be_visible()
-    assert await world.page.evaluate("document.getAnimations().length") == 0
-    await world.close()
+async def test_who_wants_no_motion_gets_none(browser: Browser, stand_in: StandIn) -> None:
+    live = await PageWorld.open(browser, stand_in, reduced_motion="reduce")
+    await live.sign_in()
+    stand_in.put_jobs(job("reading", progress={}))
+    await expect(live.row("reading")).to_be_visible()
+    assert await live.page.evaluate("document.getAnimations().length") == 0
+    await live.close()

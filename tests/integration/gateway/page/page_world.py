@@ -25,21 +25,21 @@ PROBES = Path(__file__).with_name("probes.js")
 class PageWorld:
     """A page, its gateway, and what the browser complained of."""
 
-    def __init__(self, context: BrowserContext, page: Page, gateway: StandIn) -> None:
+    def __init__(self, context: BrowserContext, page: Page, stand_in: StandIn) -> None:
         self.context = context
         self.page = page
-        self.gateway = gateway
+        self.stand_in = stand_in
         self.errors: list[str] = []
         self.violations: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     @classmethod
-    async def open(cls, browser: Browser, gateway: StandIn, **options: Any) -> "PageWorld":
+    async def open(cls, browser: Browser, stand_in: StandIn, **options: Any) -> "PageWorld":
         context = await browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         await context.add_init_script(path=PROBES)
         page = await context.new_page()
         page.set_default_timeout(15_000)
-        return cls(context, page, gateway)
+        return cls(context, page, stand_in)
 
     async def close(self) -> None:
         self.violations += await self.page.evaluate("window.probes?.violations ?? []")
@@ -48,8 +48,8 @@ class PageWorld:
     async def sign_in(self, *, scene: bool = True) -> None:
         """Open the page with a scene, and sign in as a person does."""
         if scene:
-            start_scene(self.gateway)
-        await self.page.goto(self.gateway.url)
+            start_scene(self.stand_in)
+        await self.page.goto(self.stand_in.url)
         await self.page.get_by_label("Token").fill(TOKEN)
         await self.page.get_by_role("button", name="Sign in").click()
         await expect(self.page.locator("#live-text")).to_have_text("Live")

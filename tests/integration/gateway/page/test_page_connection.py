@@ -7,49 +7,49 @@ from scenes import job
 MANY = 1_000
 
 
-async def test_a_gateway_that_restarts_is_noticed_and_found_again(world: PageWorld) -> None:
-    await world.sign_in()
-    page, gateway = world.page, world.gateway
-    await expect(world.row("acme-autumn")).to_be_visible()
-    await gateway.stop()
+async def test_a_gateway_that_restarts_is_noticed_and_found_again(live: PageWorld) -> None:
+    await live.sign_in()
+    page, stand_in = live.page, live.stand_in
+    await expect(live.row("acme-autumn")).to_be_visible()
+    await stand_in.stop()
     await expect(page.locator("#live-text")).to_have_text("Connection lost")
     await expect(page.locator("#lost")).to_contain_text("what you see may be old")
-    await expect(world.row("acme-autumn")).to_be_visible()
-    gateway.put_jobs(job("acme-autumn", "Succeeded"), job("while-away"))
-    await gateway.start()
+    await expect(live.row("acme-autumn")).to_be_visible()
+    stand_in.put_jobs(job("acme-autumn", "Succeeded"), job("while-away"))
+    await stand_in.start()
     await expect(page.locator("#live-text")).to_have_text("Live")
     await expect(page.locator("#lost")).to_be_hidden()
-    await expect(world.group("finished").locator('[data-id="id-acme-autumn"]')).to_be_visible()
-    await expect(world.row("while-away")).to_be_visible()
-    assert gateway.calls.streams[0] is None
-    assert gateway.calls.streams[-1]
-    gateway.put_jobs(job("afterwards"))
-    await expect(world.row("afterwards")).to_be_visible()
+    await expect(live.group("finished").locator('[data-id="id-acme-autumn"]')).to_be_visible()
+    await expect(live.row("while-away")).to_be_visible()
+    assert stand_in.calls.streams[0] is None
+    assert stand_in.calls.streams[-1]
+    stand_in.put_jobs(job("afterwards"))
+    await expect(live.row("afterwards")).to_be_visible()
 
 
-async def test_an_action_while_the_gateway_is_away_says_so(world: PageWorld) -> None:
-    await world.sign_in()
-    await world.gateway.stop()
-    await world.page.get_by_role("button", name="Retry dune-shoes").click()
-    await expect(world.page.get_by_role("alert").filter(has_text="Could not retry")).to_contain_text(
+async def test_an_action_while_the_gateway_is_away_says_so(live: PageWorld) -> None:
+    await live.sign_in()
+    await live.stand_in.stop()
+    await live.page.get_by_role("button", name="Retry dune-shoes").click()
+    await expect(live.page.get_by_role("alert").filter(has_text="Could not retry")).to_contain_text(
         "Could not retry dune-shoes. The gateway can’t be reached."
     )
-    await world.gateway.start()
+    await live.stand_in.start()
 
 
-async def test_a_session_that_ends_asks_for_a_new_one(world: PageWorld) -> None:
-    await world.sign_in()
-    await world.context.clear_cookies()
-    await world.gateway.stop()
-    await world.gateway.start()
-    await expect(world.page.get_by_role("heading", name="Sign in")).to_be_visible()
-    await expect(world.page.get_by_role("alert")).to_contain_text("Your session has ended. Sign in again.")
-    await expect(world.page.locator("#dashboard")).to_be_hidden()
+async def test_a_session_that_ends_asks_for_a_new_one(live: PageWorld) -> None:
+    await live.sign_in()
+    await live.context.clear_cookies()
+    await live.stand_in.stop()
+    await live.stand_in.start()
+    await expect(live.page.get_by_role("heading", name="Sign in")).to_be_visible()
+    await expect(live.page.get_by_role("alert")).to_contain_text("Your session has ended. Sign in again.")
+    await expect(live.page.locator("#dashboard")).to_be_hidden()
 
 
-async def test_an_event_in_many_pieces_and_one_that_is_not_ours_do_no_harm(world: PageWorld) -> None:
-    await world.page.goto(world.gateway.url)
-    found = await world.page.evaluate(
+async def test_an_event_in_many_pieces_and_one_that_is_not_ours_do_no_harm(live: PageWorld) -> None:
+    await live.page.goto(live.stand_in.url)
+    found = await live.page.evaluate(
         """async (text) => {
             const { EventParser } = await import("/page/stream.js");
             const all = [];
@@ -70,18 +70,18 @@ async def test_an_event_in_many_pieces_and_one_that_is_not_ours_do_no_harm(world
     ]
 
 
-async def test_a_thousand_jobs_that_all_change_leave_the_page_usable(world: PageWorld) -> None:
-    await world.sign_in(scene=False)
-    page, gateway = world.page, world.gateway
-    gateway.put_jobs(*(job(f"many-{number:04}", startedAt="2026-01-01T00:00:00Z") for number in range(MANY)))
-    running = world.group("running")
+async def test_a_thousand_jobs_that_all_change_leave_the_page_usable(live: PageWorld) -> None:
+    await live.sign_in(scene=False)
+    page, stand_in = live.page, live.stand_in
+    stand_in.put_jobs(*(job(f"many-{number:04}", startedAt="2026-01-01T00:00:00Z") for number in range(MANY)))
+    running = live.group("running")
     await expect(running.locator(".count")).to_have_text("1,000")
     shown = await running.locator(".job").count()
     assert shown < 100
     await page.evaluate("probes.countWrites('.job-percent')")
     for percent in range(1, 41):
         progress = {"productsTotal": 100, "productsDone": percent, "percent": percent}
-        gateway.put_jobs(
+        stand_in.put_jobs(
             *(
                 job(f"many-{number:04}", startedAt="2026-01-01T00:00:00Z", progress=progress)
                 for number in range(MANY)

@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/how-to/live-page.md: `python tests/integration/gateway_page/pictures.py`."""
+"""Makes the pictures of docs/how-to/live-page.md: `python tests/integration/gateway/page/pictures.py`."""
 
 import asyncio
 import random
@@ -14,23 +14,23 @@ from scenes import job, queue, when, worker
 from stand_in import StandIn
 
 Json = dict[str, Any]
-FOLDER = Path(__file__).parents[3] / "docs" / "pictures"
+FOLDER = Path(__file__).parents[4] / "docs" / "pictures"
 COMPANIES = ("acme", "bolt", "cafe-nord", "dune", "echo", "fjord", "gable", "harbor", "iris", "juno")
 SEASONS = ("autumn", "full", "menu", "spring", "outlet", "shoes")
 
 
-def busy_scene(gateway: StandIn) -> None:
+def busy_scene(stand_in: StandIn) -> None:
     """An ordinary afternoon: eight running, many waiting, two failed."""
     draw = random.Random(7)
     thresholds = {"degradedAbove": 1000, "criticalAbove": 5000, "overloadAbove": 10000}
     extras = {"thresholds": thresholds, "intakeOpen": True, "workersDesired": 8}
-    known = {key: value for key, value in extras.items() if key in gateway.queue_fields}
-    gateway.put_queue(queue(level="degraded", depth=1_284, due=1_252, running=32, **known))
-    gateway.put_workers(*(worker(number, jobs=(5, 5, 4, 5, 3, 5, 5, 0)[number]) for number in range(8)))
-    gateway.put_jobs(*(_running(number, draw) for number in range(8)))
-    gateway.put_jobs(*(_waiting(number) for number in range(6)))
-    gateway.put_jobs(*FAILED, *(_finished(number, draw) for number in range(5)))
-    gateway.errors["dune-shoes"] = ERRORS
+    known = {key: value for key, value in extras.items() if key in stand_in.queue_fields}
+    stand_in.put_queue(queue(level="degraded", depth=1_284, due=1_252, running=32, **known))
+    stand_in.put_workers(*(worker(number, jobs=(5, 5, 4, 5, 3, 5, 5, 0)[number]) for number in range(8)))
+    stand_in.put_jobs(*(_running(number, draw) for number in range(8)))
+    stand_in.put_jobs(*(_waiting(number) for number in range(6)))
+    stand_in.put_jobs(*FAILED, *(_finished(number, draw) for number in range(5)))
+    stand_in.errors["dune-shoes"] = ERRORS
 
 
 def _running(number: int, draw: random.Random) -> Json:
@@ -163,10 +163,10 @@ ERRORS = {
 
 async def take(browser: Browser, name: str, options: Mapping[str, Any], *, details: bool = False) -> None:
     """One picture of the page with the busy scene."""
-    gateway = StandIn()
-    await gateway.start()
-    busy_scene(gateway)
-    world = await PageWorld.open(browser, gateway, reduced_motion="reduce", **options)
+    stand_in = StandIn()
+    await stand_in.start()
+    busy_scene(stand_in)
+    world = await PageWorld.open(browser, stand_in, reduced_motion="reduce", **options)
     await world.sign_in(scene=False)
     await world.row("dune-shoes").wait_for()
     if details:
@@ -174,7 +174,7 @@ async def take(browser: Browser, name: str, options: Mapping[str, Any], *, detai
         await world.page.locator(".errors li").first.wait_for()
     await world.page.screenshot(path=FOLDER / name)
     await world.close()
-    await gateway.stop()
+    await stand_in.stop()
 
 
 async def main() -> None:

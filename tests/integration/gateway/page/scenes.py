@@ -54,11 +54,11 @@ def worker(number: int, jobs: int = 4, state: str = "ready") -> Json:
     }
 
 
-def start_scene(gateway: StandIn) -> None:
+def start_scene(stand_in: StandIn) -> None:
     """Two running jobs, one waiting, one failed, one finished; two workers."""
-    gateway.put_queue(queue())
-    gateway.put_workers(worker(1), worker(2, jobs=0))
-    gateway.put_jobs(
+    stand_in.put_queue(queue())
+    stand_in.put_workers(worker(1), worker(2, jobs=0))
+    stand_in.put_jobs(
         job("acme-autumn", estimate={"secondsUntilDone": 130.0}),
         job("bolt-spring", companyId="bolt", provider="bolt-roastify"),
         job(

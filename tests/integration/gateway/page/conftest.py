@@ -23,7 +23,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def gateway() -> AsyncIterator[StandIn]:
+async def stand_in() -> AsyncIterator[StandIn]:
     """A gateway with nothing in it."""
     stand_in = StandIn()
     await stand_in.start()
@@ -32,10 +32,10 @@ async def gateway() -> AsyncIterator[StandIn]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def world(browser: Browser, gateway: StandIn) -> AsyncIterator[PageWorld]:
+async def live(browser: Browser, stand_in: StandIn) -> AsyncIterator[PageWorld]:
     """A page in a context of its own; the test fails when the browser noted an error or a CSP violation."""
-    world = await PageWorld.open(browser, gateway)
-    yield world
-    await world.close()
-    assert world.violations == []
-    assert world.errors == []
+    live = await PageWorld.open(browser, stand_in)
+    yield live
+    await live.close()
+    assert live.violations == []
+    assert live.errors == []
