@@ -6,8 +6,8 @@ import { notify } from "./notices.js";
 import { isFinal, sentence } from "./words.js";
 
 export function offered(job, may) {
-  if (!job.hasObject) return { retry: false, cancel: false };
-  return { retry: may.retry && isFinal(job), cancel: may.cancel && !isFinal(job) };
+  const again = may.retry && isFinal(job);
+  return { retry: again, "retry-items": again && job.failed + job.imagesFailed > 0, cancel: may.cancel && !isFinal(job) };
 }
 
 export class Actions {
@@ -38,6 +38,15 @@ export class Actions {
       if (!yes) return;
     }
     await this.#act(`retry ${job.id}`, () => api.retry(job), `${job.name} will run again`, `Could not retry ${job.name}`);
+  }
+
+  async retryItems(job) {
+    await this.#act(
+      `retry ${job.id}`,
+      () => api.retry(job, { itemsOnly: true }),
+      `The failed items of ${job.name} will be imported again`,
+      `Could not retry the failed items of ${job.name}`,
+    );
   }
 
   async pause(queue) {

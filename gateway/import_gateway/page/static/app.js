@@ -5,6 +5,7 @@ import { Problem, api } from "./api.js";
 import { toMe, toOverview } from "./contract.js";
 import { Details } from "./details.js";
 import { byId, setAttribute, setHidden, setText } from "./drawing.js";
+import { Estimates } from "./estimates.js";
 import { JobList } from "./jobs.js";
 import { announceChange, notify } from "./notices.js";
 import { Overview } from "./overview.js";
@@ -20,6 +21,7 @@ const store = new Store(draw, announceChange);
 const actions = new Actions();
 const details = new Details(store, act);
 const list = new JobList(store, act);
+const estimates = new Estimates(store, () => [...list.waitingShown(), ...details.shown()]);
 const overview = new Overview(store, (action, queue) => (action === "pause" ? actions.pause(queue) : actions.resume(queue)));
 const stream = new Stream("/v1/events", { onOpen: opened, onEvent: received, onLost: lost, onRefused: ended });
 
@@ -34,6 +36,7 @@ function act(action, job) {
   if (action === "open") details.open(job);
   if (action === "cancel") actions.cancel(job);
   if (action === "retry") actions.retry(job);
+  if (action === "retry-items") actions.retryItems(job);
 }
 
 function opened() {
@@ -129,4 +132,5 @@ byId("sign-out").addEventListener("click", async () => {
 wireFilters();
 wireSignIn(enter);
 setInterval(() => store.touch(), CLOCK_MILLISECONDS);
+estimates.start();
 enter();

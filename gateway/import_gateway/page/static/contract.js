@@ -20,7 +20,6 @@ export function toJob(value) {
     id: text(value.id),
     namespace: text(value.namespace),
     name: text(value.name),
-    hasObject: text(value.name) !== text(value.id),
     company: text(value.companyId),
     provider: text(value.provider),
     phase: text(value.phase) || "Pending",
@@ -105,10 +104,6 @@ export function toOverview(value) {
     workers: (value.workers ?? []).map(toWorker),
     gone,
   };
-}
-
-export function toJobs(value) {
-  return { items: (value.items ?? []).map(toJob), next: text(value.next) };
 }
 
 export function toErrors(value) {

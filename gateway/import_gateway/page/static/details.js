@@ -6,6 +6,8 @@ import { toErrors } from "./contract.js";
 import { byId, drawProgress, fromTemplate, setAttribute, setHidden, setText } from "./drawing.js";
 import { clock, count, note, plural } from "./words.js";
 
+const LABELS = { retry: "Retry", "retry-items": "Retry failed items only", cancel: "Cancel the import" };
+
 export class Details {
   #store;
   #onAction;
@@ -23,14 +25,14 @@ export class Details {
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
     dialog.addEventListener("close", () => this.#closed());
     byId("errors-more").addEventListener("click", () => this.#load(true));
-    for (const action of ["retry", "cancel"]) byId("details-actions").append(this.#button(action));
+    for (const action of ["retry", "retry-items", "cancel"]) byId("details-actions").append(this.#button(action));
   }
 
   #button(action) {
     const button = document.createElement("button");
     button.type = "button";
     button.dataset.action = action;
-    button.textContent = action === "retry" ? "Retry" : "Cancel the import";
+    button.textContent = LABELS[action];
     button.addEventListener("click", () => this.#onAction(action, this.#store.jobs.get(this.#key) ?? this.#drawn));
     return button;
   }
@@ -64,7 +66,7 @@ export class Details {
       setText(byId("details-note"), "It is gone.");
       return;
     }
-    setText(byId("details-note"), job.phase === "Failed" ? "" : note(job));
+    setText(byId("details-note"), job.phase === "Failed" ? "" : note(this.#store.shown(job)));
     if (job === this.#drawn) return;
     this.#drawn = job;
     this.#fill(job);
@@ -73,6 +75,12 @@ export class Details {
       this.#errorsAt = errors;
       this.#load(false);
     }
+  }
+
+  // The job that is shown, if any.
+  shown() {
+    const job = this.#store.jobs.get(this.#key);
+    return job ? [job] : [];
   }
 
   #fill(job) {
@@ -98,7 +106,7 @@ export class Details {
     byId("details-counters").replaceChildren(...rows.map(counter));
     const may = offered(job, this.#store.me.may);
     for (const button of byId("details-actions").children) setHidden(button, !may[button.dataset.action]);
-    setHidden(byId("details-actions"), !may.retry && !may.cancel);
+    setHidden(byId("details-actions"), !Object.values(may).some(Boolean));
   }
 
   async #load(more) {

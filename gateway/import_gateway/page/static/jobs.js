@@ -11,7 +11,7 @@ const NO_BADGE = ["Running", "Queued", "Failed"];
 
 const ORDERS = {
   running: (a, b) => compare(a.startedAt, b.startedAt),
-  waiting: (a, b) => (a.place ?? 1e9) - (b.place ?? 1e9) || compare(a.queuedAt, b.queuedAt),
+  waiting: (a, b) => compare(a.queuedAt, b.queuedAt),
   failed: (a, b) => compare(b.completedAt, a.completedAt),
   finished: (a, b) => compare(b.completedAt, a.completedAt),
 };
@@ -98,6 +98,11 @@ export class JobList {
     setText(more, `Show ${Math.min(STEP, rest)} more of ${count(jobs.length)}`);
   }
 
+  // The waiting jobs whose rows are in sight of somebody.
+  waitingShown() {
+    return [...this.#groups.get("waiting").list.children].map((row) => this.#store.jobs.get(row.dataset.id)).filter(Boolean);
+  }
+
   #drawCounts(sorted) {
     let all = 0;
     for (const [id, jobs] of sorted) {
@@ -114,7 +119,7 @@ export class JobList {
       row.dataset.id = job.id;
       this.#rows.set(job.id, row);
     }
-    setText(row.querySelector(".job-note"), note(job, now));
+    setText(row.querySelector(".job-note"), note(this.#store.shown(job), now));
     if (this.#drawnBy.get(row) !== job) this.#fill(row, job);
     this.#drawnBy.set(row, job);
     return row;

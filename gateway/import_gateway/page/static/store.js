@@ -8,6 +8,7 @@ export class Store {
   jobs = new Map();
   queues = new Map();
   workers = new Map();
+  estimates = new Map();
   me = null;
   known = false;
   #draw;
@@ -33,16 +34,32 @@ export class Store {
     for (const [id, job] of this.#compared(jobs)) this.jobs.set(id, job);
     for (const queue of queues) this.queues.set(queue.id, queue);
     for (const worker of workers) this.workers.set(worker.id, worker);
-    for (const id of gone.job) this.jobs.delete(id);
+    for (const id of gone.job) {
+      this.jobs.delete(id);
+      this.estimates.delete(id);
+    }
     for (const id of gone.queue) this.queues.delete(id);
     for (const id of gone.worker) this.workers.delete(id);
     this.touch();
+  }
+
+  setEstimate(id, estimate) {
+    if (estimate && this.jobs.has(id)) this.estimates.set(id, estimate);
+    else this.estimates.delete(id);
+    this.touch();
+  }
+
+  // A job as it is shown: with the last estimate where its own state has none.
+  shown(job) {
+    const estimate = this.estimates.get(job.id);
+    return estimate && job.place === null && job.untilDone === null ? { ...job, ...estimate } : job;
   }
 
   clear() {
     this.jobs = new Map();
     this.queues = new Map();
     this.workers = new Map();
+    this.estimates = new Map();
     this.me = null;
     this.known = false;
   }

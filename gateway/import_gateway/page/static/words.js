@@ -91,10 +91,17 @@ export function note(job, now = Date.now()) {
 
 function runningNote(job, now) {
   const parts = [];
-  if (job.untilDone !== null) parts.push(`about ${duration(job.untilDone)} left`);
   const running = secondsSince(job.startedAt, now);
+  const left = job.untilDone ?? secondsLeft(job, running);
+  if (left !== null) parts.push(`about ${duration(left)} left`);
   if (running !== null) parts.push(`for ${duration(running)}`);
   return parts.join(" · ") || job.message;
+}
+
+// From the job's own pace; nothing before its first products.
+function secondsLeft(job, running) {
+  if (!job.total || job.done <= 0 || running === null) return null;
+  return (Math.max(0, running) / job.done) * Math.max(0, job.total - job.done);
 }
 
 function waitingNote(job) {
