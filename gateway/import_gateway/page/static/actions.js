@@ -18,8 +18,8 @@ export class Actions {
     const { yes } = await confirm({
       title: `Cancel ${job.name}?`,
       text: running
-        ? "Its worker stops at once. What is already imported stays; the job does not go on."
-        : "It leaves the queue and does not start.",
+        ? "Its ImportJob is deleted and its worker stops at once. Products that are already imported stay."
+        : "Its ImportJob is deleted; it leaves the queue and does not start.",
       yes: "Cancel the import",
       no: "Keep it",
     });

@@ -21,7 +21,7 @@ const store = new Store(draw, announceChange);
 const actions = new Actions();
 const details = new Details(store, act);
 const list = new JobList(store, act);
-const estimates = new Estimates(store, () => [...list.waitingShown(), ...details.shown()]);
+const estimates = new Estimates(store, () => [...details.shown(), ...list.waitingShown()]);
 const overview = new Overview(store, (action, queue) => (action === "pause" ? actions.pause(queue) : actions.resume(queue)));
 const stream = new Stream("/v1/events", { onOpen: opened, onEvent: received, onLost: lost, onRefused: ended });
 

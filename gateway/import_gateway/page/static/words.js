@@ -56,6 +56,12 @@ export function duration(seconds) {
   return plural(Math.floor(hours / 24), "day");
 }
 
+// An estimate, no more exact than it is.
+export function roughly(seconds) {
+  if (seconds < 55) return duration(Math.max(5, Math.round(seconds / 5) * 5));
+  return duration(Math.max(60, Math.round(seconds / 60) * 60));
+}
+
 export function secondsSince(time, now = Date.now()) {
   return time ? (now - Date.parse(time)) / 1000 : null;
 }
@@ -93,7 +99,7 @@ function runningNote(job, now) {
   const parts = [];
   const running = secondsSince(job.startedAt, now);
   const left = job.untilDone ?? secondsLeft(job, running);
-  if (left !== null) parts.push(`about ${duration(left)} left`);
+  if (left !== null) parts.push(`about ${roughly(left)} left`);
   if (running !== null) parts.push(`for ${duration(running)}`);
   return parts.join(" · ") || job.message;
 }
@@ -108,8 +114,8 @@ function waitingNote(job) {
   if (job.suspended) return "held back: suspended";
   const parts = [];
   if (job.place !== null) parts.push(job.place === 0 ? "next" : `${job.placeIsAtLeast ? "over " : ""}${count(job.place)} ahead`);
-  if (job.untilDue) parts.push(`due in ${duration(job.untilDue)}`);
-  else if (job.untilStart !== null) parts.push(`starts in about ${duration(job.untilStart)}`);
+  if (job.untilDue) parts.push(`due in ${roughly(job.untilDue)}`);
+  else if (job.untilStart !== null) parts.push(`starts in about ${roughly(job.untilStart)}`);
   const reason = WAITING[job.waitingReason] ?? job.waitingReason;
   if (reason) parts.push(reason);
   return parts.join(" · ") || job.message;

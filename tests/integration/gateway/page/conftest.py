@@ -34,8 +34,5 @@ async def stand_in() -> AsyncIterator[StandIn]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def live(browser: Browser, stand_in: StandIn) -> AsyncIterator[PageWorld]:
     """A page in a context of its own; the test fails when the browser noted an error or a CSP violation."""
-    live = await PageWorld.open(browser, stand_in)
-    yield live
-    await live.close()
-    assert live.violations == []
-    assert live.errors == []
+    async with PageWorld.open(browser, stand_in) as live:
+        yield live

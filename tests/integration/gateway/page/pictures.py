@@ -22,10 +22,9 @@ SEASONS = ("autumn", "full", "menu", "spring", "outlet", "shoes")
 def busy_scene(stand_in: StandIn) -> None:
     """An ordinary afternoon: eight running, many waiting, two failed."""
     draw = random.Random(7)
-    thresholds = {"degradedAbove": 1000, "criticalAbove": 5000, "overloadAbove": 10000}
-    extras = {"thresholds": thresholds, "intakeOpen": True, "workersDesired": 8}
-    known = {key: value for key, value in extras.items() if key in stand_in.queue_fields}
-    stand_in.put_queue(queue(level="degraded", depth=1_284, due=1_252, running=32, **known))
+    stand_in.put_queue(
+        queue(level="degraded", depth=1_284, due=1_252, running=32, intakeOpen=True, workersDesired=10)
+    )
     stand_in.put_workers(*(worker(number, jobs=(5, 5, 4, 5, 3, 5, 5, 0)[number]) for number in range(8)))
     stand_in.put_jobs(*(_running(number, draw) for number in range(8)))
     stand_in.put_jobs(*(_waiting(number) for number in range(6)))
@@ -42,8 +41,7 @@ def _running(number: int, draw: random.Random) -> Json:
         f"{company}-{SEASONS[number % len(SEASONS)]}",
         companyId=company,
         provider=f"{company}-{'shopify' if number % 3 else 'roastify'}",
-        startedAt=when(460 - 50 * number),
-        estimate={"secondsUntilDone": 40.0 + 37 * number},
+        startedAt=when(60 + 55 * number),
         progress={
             "productsTotal": total,
             "productsDone": done,
@@ -166,14 +164,14 @@ async def take(browser: Browser, name: str, options: Mapping[str, Any], *, detai
     stand_in = StandIn()
     await stand_in.start()
     busy_scene(stand_in)
-    world = await PageWorld.open(browser, stand_in, reduced_motion="reduce", **options)
-    await world.sign_in(scene=False)
-    await world.row("dune-shoes").wait_for()
-    if details:
-        await world.page.get_by_role("button", name="dune-shoes", exact=True).click()
-        await world.page.locator(".errors li").first.wait_for()
-    await world.page.screenshot(path=FOLDER / name)
-    await world.close()
+    async with PageWorld.open(browser, stand_in, reduced_motion="reduce", **options) as live:
+        await live.sign_in(scene=False)
+        await live.row("juno-shoes").get_by_text("starts in").wait_for()
+        if details:
+            await live.page.get_by_role("button", name="dune-shoes", exact=True).click()
+            await live.page.locator(".errors li").first.wait_for()
+        await live.page.mouse.move(1, 400)
+        await live.page.screenshot(path=FOLDER / name)
     await stand_in.stop()
 
 
@@ -182,8 +180,8 @@ async def main() -> None:
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         sys.exit(f"no browser on PATH: install one of {', '.join(BROWSERS)}")
-    desktop = {"viewport": {"width": 1280, "height": 860}}
-    phone = {"viewport": {"width": 360, "height": 780}, "device_scale_factor": 1.5, "is_mobile": True}
+    desktop = {"viewport": {"width": 1280, "height": 1000}}
+    phone = {"viewport": {"width": 360, "height": 800}, "device_scale_factor": 1.5, "is_mobile": True}
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         await take(browser, "live-page-light.png", {**desktop, "color_scheme": "light"})

@@ -39,7 +39,18 @@ def job(name: str, phase: str = "Running", **values: Any) -> Json:
 
 
 def queue(**values: Any) -> Json:
-    return {"queue": QUEUE, "level": "healthy", "depth": 42, "due": 38, "running": 4, **values}
+    """A healthy queue, where not said otherwise."""
+    thresholds = {"degradedAbove": 1_000, "criticalAbove": 5_000, "overloadAbove": 10_000}
+    return {
+        "queue": QUEUE,
+        "level": "healthy",
+        "depth": 42,
+        "due": 38,
+        "running": 4,
+        "thresholds": thresholds,
+        "workersDesired": 3,
+        **values,
+    }
 
 
 def worker(number: int, jobs: int = 4, state: str = "ready") -> Json:
@@ -59,7 +70,7 @@ def start_scene(stand_in: StandIn) -> None:
     stand_in.put_queue(queue())
     stand_in.put_workers(worker(1), worker(2, jobs=0))
     stand_in.put_jobs(
-        job("acme-autumn", estimate={"secondsUntilDone": 130.0}),
+        job("acme-autumn"),
         job("bolt-spring", companyId="bolt", provider="bolt-roastify"),
         job(
             "cafe-menu",

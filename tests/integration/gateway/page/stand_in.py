@@ -56,7 +56,6 @@ class StandIn:
         self.problem: Json | None = None
         self.problem_headers: dict[str, str] = {}
         self.port = 0
-        self.queue_fields = {field.alias for field in QueueHealth.model_fields.values()}
         self._listeners: set[asyncio.Queue[str | None]] = set()
         self._version = 0
         self._server: AppServer | None = None
@@ -73,7 +72,7 @@ class StandIn:
             Route("/v1/me", self._me),
             Route("/v1/events", self._events),
             Route("/v1/queue/{action}", self._queue, methods=["POST"]),
-            Route("/v1/imports", self._imports),
+            Route("/v1/imports/{namespace}/{name}", self._one),
             Route("/v1/imports/{namespace}/{name}/errors", self._errors),
             Route("/v1/imports/{namespace}/{name}/{action}", self._act, methods=["POST"]),
             *get_page_routes(namespace=NAMESPACE, audience="import-gateway"),
@@ -99,7 +98,7 @@ class StandIn:
 
     def put_queue(self, queue: Json) -> None:
         self.queues[queue["queue"]] = queue
-        self._send("change", OverviewChange(queues=[QueueHealth(**queue)]))
+        self._send("change", OverviewChange(queues=[_queue(queue)]))
 
     def put_workers(self, *workers: Json) -> None:
         for worker in workers:
@@ -165,7 +164,7 @@ class StandIn:
         try:
             whole = Overview(
                 jobs=[_import(job) for job in self.jobs.values()],
-                queues=[QueueHealth(**queue) for queue in self.queues.values()],
+                queues=[_queue(queue) for queue in self.queues.values()],
                 workers=[_worker(worker) for worker in self.workers.values()],
             )
             yield self._text("overview", whole)
@@ -181,10 +180,8 @@ class StandIn:
             return answer
         assert body.queue is not None
         paused = request.path_params["action"] == "pause"
-        who = {"paused_by": "on-call", "paused_reason": body.reason} if paused else {}
-        plain = {
-            key: value for key, value in self.queues[body.queue].items() if not key.startswith("paused_")
-        }
+        who = {"pausedBy": "on-call" if paused else None, "pausedReason": body.reason}
+        plain = self.queues[body.queue]
         self.put_queue({**plain, "paused": paused, **who})
         return JSONResponse({}, 200)
 
@@ -215,12 +212,25 @@ class StandIn:
             ItemErrorPage.model_validate_json(json.dumps(page)).model_dump(mode="json", by_alias=True)
         )
 
-    async def _imports(self, request: Request) -> Response:
-        return self._refusal(request) or JSONResponse({"items": [], "next": None})
+    async def _one(self, request: Request) -> Response:
+        """With an estimate, which the stream does not have."""
+        if refusal := self._refusal(request):
+            return refusal
+        name = request.path_params["name"]
+        job = next((job for job in self.jobs.values() if job["name"] == name), None)
+        if job is None:
+            return _problem(404, "Not found", f"There is no import {name}")
+        view = Import.model_validate_json(json.dumps(job))
+        return JSONResponse(view.model_dump(mode="json", by_alias=True))
 
 
 def _import(job: Json) -> Import:
-    return Import.model_validate_json(json.dumps(job))
+    """As the stream has it: without an estimate."""
+    return Import.model_validate_json(json.dumps({**job, "estimate": None}))
+
+
+def _queue(queue: Json) -> QueueHealth:
+    return QueueHealth.model_validate_json(json.dumps(queue))
 
 
 def _worker(worker: Json) -> Worker:

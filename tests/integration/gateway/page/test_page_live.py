@@ -40,7 +40,7 @@ async def test_progress_arrives_without_reload(live: PageWorld) -> None:
     row = live.row("acme-autumn")
     bar = row.get_by_role("progressbar", name="Progress of acme-autumn")
     await expect(bar).to_have_attribute("aria-valuenow", "25")
-    await expect(row).to_contain_text("about 2 min 10 s left")
+    await expect(row).to_contain_text("about 3 min left")
     await live.page.evaluate("window.loadedOnce = true")
     progress = {
         "productsTotal": 200,
@@ -65,7 +65,8 @@ async def test_progress_arrives_without_reload(live: PageWorld) -> None:
 async def test_waiting_jobs_say_where_they_stand_and_why(live: PageWorld) -> None:
     await live.sign_in()
     await expect(live.row("cafe-menu").locator(".job-note")).to_have_text(
-        "12 ahead · starts in about 40 s · all workers are busy"
+        "12 ahead · starts in about 40 s · all workers are busy",
+        timeout=15_000,
     )
 
 
@@ -76,6 +77,20 @@ async def test_queue_and_workers_are_shown_and_follow(live: PageWorld) -> None:
     await expect(page.locator(".level")).to_have_text("Healthy")
     await expect(page.locator("#workers-ready")).to_have_text("2")
     await expect(page.locator("#workers-busy")).to_have_text("1")
+    await expect(page.locator("#workers-desired")).to_have_text("3")
+    await expect(page.locator("#workers-note")).to_have_text("4 jobs in 10 slots, 1 on the way")
+    await expect(page.locator(".thresholds")).to_have_text(
+        "degraded above 1,000, critical 5,000, overload 10,000"
+    )
+    await expect(page.get_by_role("meter", name="Depth of the queue")).to_have_attribute(
+        "aria-valuenow", "42"
+    )
+    await expect(page.locator(".intake-line")).to_be_hidden()
+    live.stand_in.put_queue(
+        queue(level="overload", depth=12_000, intakeOpen=False, intakeReason="The queue is full")
+    )
+    await expect(page.locator(".intake")).to_have_text("Stopped")
+    await expect(page.locator(".flow-note")).to_have_text("The queue is full")
     live.stand_in.put_queue(queue(level="critical", depth=7_200))
     await expect(page.locator(".level")).to_have_text("Critical")
     await expect(page.locator(".queue-card .depth")).to_have_text("7,200")
@@ -158,6 +173,18 @@ async def test_errors_of_a_job_are_shown_with_reasons(live: PageWorld) -> None:
     await expect(drawer.locator(".errors li")).to_have_count(2)
     await expect(drawer.locator(".errors li").nth(0)).to_contain_text("price: “free” is no number")
     await expect(drawer.locator(".errors li").nth(1)).to_contain_text("https://cdn.example/a.jpg")
+
+
+async def test_failed_items_alone_can_be_retried(live: PageWorld) -> None:
+    await live.sign_in()
+    await live.page.get_by_role("button", name="dune-shoes", exact=True).click()
+    await live.page.get_by_role("button", name="Retry failed items only").click()
+    await expect(
+        live.page.get_by_role("status").filter(has_text="failed items of dune-shoes")
+    ).to_be_visible()
+    assert live.stand_in.calls.writes == [
+        ("POST", "/v1/imports/imports/dune-shoes/retry", {"itemsOnly": True})
+    ]
 
 
 async def test_who_may_only_look_is_told_so(live: PageWorld) -> None:
