@@ -51,6 +51,7 @@ export const api = {
   signIn: (token) => call("POST", "/session", { token }),
   signOut: () => call("DELETE", "/session"),
   errors: (job, cursor) => call("GET", `${jobPath(job)}/errors?${new URLSearchParams({ limit: "50", ...(cursor ? { cursor } : {}) })}`),
+  imports: (filter) => call("GET", `/v1/imports?${new URLSearchParams({ limit: "100", ...filter })}`),
   one: (job) => call("GET", jobPath(job)),
   retry: (job, how = {}) => call("POST", `${jobPath(job)}/retry`, how),
   cancel: (job) => call("POST", `${jobPath(job)}/cancel`),

@@ -8,6 +8,7 @@ import { byId, setAttribute, setHidden, setText } from "./drawing.js";
 import { Estimates } from "./estimates.js";
 import { JobList } from "./jobs.js";
 import { announceChange, notify } from "./notices.js";
+import { Older } from "./older.js";
 import { Overview } from "./overview.js";
 import { showSignIn, wireSignIn } from "./session.js";
 import { Store } from "./store.js";
@@ -22,6 +23,7 @@ const actions = new Actions();
 const details = new Details(store, act);
 const list = new JobList(store, act);
 const estimates = new Estimates(store, () => [...details.shown(), ...list.waitingShown()]);
+const older = new Older(store);
 const overview = new Overview(store, (action, queue) => (action === "pause" ? actions.pause(queue) : actions.resume(queue)));
 const stream = new Stream("/v1/events", { onOpen: opened, onEvent: received, onLost: lost, onRefused: ended });
 
@@ -60,6 +62,7 @@ function lost(seconds, problem) {
 function ended(problem) {
   stream.stop();
   store.clear();
+  older.reset();
   details.close();
   live("idle", "");
   showSignIn(problem?.status === 403 ? problem.message : "Your session has ended. Sign in again.");
@@ -105,6 +108,7 @@ function wireFilters() {
       company: byId("filter-company").value.trim().toLowerCase(),
       phase: data.get("phase") ?? "",
     };
+    older.setCompany(byId("filter-company").value.trim());
     list.draw();
   };
   byId("filters").addEventListener("input", read);
@@ -113,7 +117,7 @@ function wireFilters() {
 }
 
 function offerCompanies() {
-  const names = [...new Set([...store.jobs.values()].map((job) => job.company))].sort().slice(0, COMPANIES_OFFERED);
+  const names = [...new Set([...store.all()].map((job) => job.company))].sort().slice(0, COMPANIES_OFFERED);
   byId("companies").replaceChildren(...names.map((name) => new Option("", name)));
 }
 

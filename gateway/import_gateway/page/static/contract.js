@@ -106,6 +106,10 @@ export function toOverview(value) {
   };
 }
 
+export function toJobs(value) {
+  return { items: (value.items ?? []).map(toJob), next: text(value.next) };
+}
+
 export function toErrors(value) {
   return {
     total: number(value.total),

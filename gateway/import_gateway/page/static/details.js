@@ -33,7 +33,7 @@ export class Details {
     button.type = "button";
     button.dataset.action = action;
     button.textContent = LABELS[action];
-    button.addEventListener("click", () => this.#onAction(action, this.#store.jobs.get(this.#key) ?? this.#drawn));
+    button.addEventListener("click", () => this.#onAction(action, this.#store.find(this.#key) ?? this.#drawn));
     return button;
   }
 
@@ -61,7 +61,7 @@ export class Details {
 
   draw() {
     if (this.#key === null) return;
-    const job = this.#store.jobs.get(this.#key);
+    const job = this.#store.find(this.#key);
     if (!job) {
       setText(byId("details-note"), "It is gone.");
       return;
@@ -79,7 +79,7 @@ export class Details {
 
   // The job that is shown, if any.
   shown() {
-    const job = this.#store.jobs.get(this.#key);
+    const job = this.#store.find(this.#key);
     return job ? [job] : [];
   }
 
@@ -111,7 +111,7 @@ export class Details {
 
   async #load(more) {
     const key = this.#key;
-    const job = this.#store.jobs.get(key);
+    const job = this.#store.find(key);
     if (!job) return;
     let page;
     try {

@@ -34,7 +34,7 @@ export class JobList {
       const button = event.target.closest("button[data-action]");
       if (!button) return;
       if (button.dataset.action === "more") this.#more(button.closest(".group").dataset.group);
-      else onAction(button.dataset.action, this.#store.jobs.get(button.closest(".job").dataset.id));
+      else onAction(button.dataset.action, this.#store.find(button.closest(".job").dataset.id));
     });
   }
 
@@ -61,7 +61,7 @@ export class JobList {
   draw() {
     const now = Date.now();
     const sorted = new Map(GROUPS.map(({ id }) => [id, []]));
-    for (const job of this.#store.jobs.values()) if (this.#matches(job)) sorted.get(groupOf(job)).push(job);
+    for (const job of this.#store.all()) if (this.#matches(job)) sorted.get(groupOf(job)).push(job);
     const kept = new Set();
     for (const [id, jobs] of sorted) this.#drawGroup(id, jobs.sort(ORDERS[id]), kept, now);
     this.#drawCounts(sorted);
@@ -138,7 +138,7 @@ export class JobList {
     setText(part(".job-products"), job.total === null ? (job.done ? plural(job.done, "product") : "") : `${count(job.done)} / ${count(job.total)} products`);
     setText(part(".job-images"), job.imagesTotal ? plural(job.images, "image") : "");
     setText(part(".job-failed"), job.failed + job.imagesFailed ? `${count(job.failed + job.imagesFailed)} failed` : "");
-    setHidden(part(".job-progress"), job.phase === "Queued" && job.done === 0);
+    setHidden(part(".job-progress"), job.phase !== "Running" && job.total === null && job.done === 0);
     const may = offered(job, this.#store.me.may);
     for (const action of ["retry", "cancel"]) {
       const button = part(`[data-action="${action}"]`);

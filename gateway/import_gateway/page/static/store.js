@@ -9,6 +9,7 @@ export class Store {
   queues = new Map();
   workers = new Map();
   estimates = new Map();
+  #older = new Map();
   me = null;
   known = false;
   #draw;
@@ -49,6 +50,30 @@ export class Store {
     this.touch();
   }
 
+  // Every job that is known, each once: what the stream says counts.
+  *all() {
+    yield* this.jobs.values();
+    for (const [id, job] of this.#older) if (!this.jobs.has(id)) yield job;
+  }
+
+  find(id) {
+    return this.jobs.get(id) ?? this.#older.get(id);
+  }
+
+  // Returns how many of them were not known before.
+  addOlder(jobs) {
+    const added = jobs.filter((job) => !this.find(job.id));
+    for (const job of added) this.#older.set(job.id, job);
+    this.touch();
+    return added.length;
+  }
+
+  clearOlder() {
+    if (this.#older.size === 0) return;
+    this.#older = new Map();
+    this.touch();
+  }
+
   // A job as it is shown: with the last estimate where its own state has none.
   shown(job) {
     const estimate = this.estimates.get(job.id);
@@ -56,6 +81,7 @@ export class Store {
   }
 
   clear() {
+    this.#older = new Map();
     this.jobs = new Map();
     this.queues = new Map();
     this.workers = new Map();

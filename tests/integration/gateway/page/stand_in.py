@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from import_gateway.api.models import (
     Import,
+    ImportPage,
     ItemErrorPage,
     Overview,
     OverviewChange,
@@ -41,6 +42,8 @@ class Calls:
     writes: list[tuple[str, str, Any]] = field(default_factory=list)
     streams: list[str | None] = field(default_factory=list)
     """Last-Event-ID of each stream that was opened."""
+    lists: list[dict[str, str]] = field(default_factory=list)
+    """Parameters of each page of the list that was asked for."""
 
 
 class StandIn:
@@ -53,6 +56,8 @@ class StandIn:
         self.queues: dict[str, Json] = {}
         self.workers: dict[str, Json] = {}
         self.errors: dict[str, Json] = {}
+        self.history: list[list[Json]] = [[]]
+        """Pages of the list of imports."""
         self.problem: Json | None = None
         self.problem_headers: dict[str, str] = {}
         self.port = 0
@@ -72,6 +77,7 @@ class StandIn:
             Route("/v1/me", self._me),
             Route("/v1/events", self._events),
             Route("/v1/queue/{action}", self._queue, methods=["POST"]),
+            Route("/v1/imports", self._list),
             Route("/v1/imports/{namespace}/{name}", self._one),
             Route("/v1/imports/{namespace}/{name}/errors", self._errors),
             Route("/v1/imports/{namespace}/{name}/{action}", self._act, methods=["POST"]),
@@ -211,6 +217,16 @@ class StandIn:
         return JSONResponse(
             ItemErrorPage.model_validate_json(json.dumps(page)).model_dump(mode="json", by_alias=True)
         )
+
+    async def _list(self, request: Request) -> Response:
+        """One page; `cursor` is the page's number."""
+        if refusal := self._refusal(request):
+            return refusal
+        self.calls.lists.append(dict(request.query_params))
+        number = int(request.query_params.get("cursor", "0"))
+        following = str(number + 1) if number + 1 < len(self.history) else None
+        page = ImportPage(items=[_import(job) for job in self.history[number]], next=following)
+        return JSONResponse(page.model_dump(mode="json", by_alias=True))
 
     async def _one(self, request: Request) -> Response:
         """With an estimate, which the stream does not have."""

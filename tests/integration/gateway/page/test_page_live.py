@@ -2,7 +2,7 @@
 
 from page_world import PageWorld
 from playwright.async_api import expect
-from scenes import job, queue
+from scenes import job, queue, when
 from stand_in import TOKEN
 
 
@@ -210,3 +210,28 @@ async def test_jobs_are_filtered_by_company_phase_and_name(live: PageWorld) -> N
     await page.get_by_label("Name").fill("tea")
     await expect(page.locator(".job")).to_have_count(1)
     await expect(live.group("running")).to_contain_text("None matches the filter.")
+
+
+async def test_older_imports_are_read_when_somebody_asks(live: PageWorld) -> None:
+    old = [
+        job(f"old-{number}", "Succeeded", companyId="bolt", completedAt=when(90_000)) for number in range(4)
+    ]
+    live.stand_in.history = [
+        [job("echo-tea", "Succeeded"), old[0]],
+        [],
+        old[1:3],
+        [old[3], job("older-but-running")],
+    ]
+    await live.sign_in()
+    await live.page.get_by_label("Company").fill("bolt")
+    await live.page.get_by_role("button", name="Load older imports").click()
+    for number in range(4):
+        await expect(live.row(f"old-{number}")).to_be_visible()
+    await expect(live.row("older-but-running")).to_have_count(0)
+    await expect(live.page.get_by_role("button", name="These are all")).to_be_visible()
+    assert [(call.get("company"), call.get("cursor")) for call in live.stand_in.calls.lists] == [
+        ("bolt", cursor) for cursor in (None, "1", "2", "3")
+    ]
+    await live.page.get_by_label("Company").fill("echo")
+    await expect(live.row("old-0")).to_have_count(0)
+    await expect(live.page.get_by_role("button", name="Load older imports")).to_be_visible()
