@@ -31,12 +31,21 @@ HEADERS = {
 def get_routes(services: Services) -> list[BaseRoute]:
     """`/` and the files below `/page/`."""
     settings = services.settings
-    return get_page_routes(namespace=settings.namespace, audience=settings.token_audience)
+    return get_page_routes(
+        namespace=settings.namespace,
+        audience=settings.token_audience,
+        heartbeat_seconds=settings.heartbeat_seconds,
+    )
 
 
-def get_page_routes(*, namespace: str, audience: str) -> list[BaseRoute]:
-    """The routes of a page that tells people how to make a token for this namespace and audience."""
-    assets = load_assets({"namespace": namespace, "audience": audience})
+def get_page_routes(*, namespace: str, audience: str, heartbeat_seconds: float) -> list[BaseRoute]:
+    """The routes of a page that tells people how to make a token for this namespace and audience.
+
+    It takes a connection for dead after three times `heartbeat_seconds` of silence.
+    """
+    assets = load_assets(
+        {"namespace": namespace, "audience": audience, "heartbeat": f"{heartbeat_seconds:g}"}
+    )
 
     async def index(request: Request) -> Response:
         return _answer(assets[INDEX], request)

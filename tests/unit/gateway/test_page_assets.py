@@ -6,7 +6,7 @@ import pytest
 
 from import_gateway.page.assets import Asset, is_current, load_assets
 
-VALUES = {"namespace": "<b>&", "audience": '"x"'}
+VALUES = {"namespace": "<b>&", "audience": '"x"', "heartbeat": "15"}
 ASSETS = load_assets(VALUES)
 SCRIPTS = sorted(name for name in ASSETS if name.endswith(".js"))
 INDEX = ASSETS["index.html"].body.decode()

@@ -25,7 +25,7 @@ const list = new JobList(store, act);
 const estimates = new Estimates(store, () => [...details.shown(), ...list.waitingShown()]);
 const older = new Older(store);
 const overview = new Overview(store, (action, queue) => (action === "pause" ? actions.pause(queue) : actions.resume(queue)));
-const stream = new Stream("/v1/events", { onOpen: opened, onEvent: received, onLost: lost, onRefused: ended });
+const stream = new Stream("/v1/events", Number(document.documentElement.dataset.heartbeatSeconds), { onOpen: opened, onEvent: received, onLost: lost, onRefused: ended });
 
 function draw() {
   overview.draw();
@@ -81,6 +81,10 @@ async function enter() {
     if (problem.status === 401) showSignIn("");
     else if (problem.status === 403) showSignIn(problem.message);
     else startLater(problem);
+    return;
+  }
+  if (!me.may.list) {
+    showSignIn(`${accountName(me.name)} may not see imports: it needs the right to list importjobs.imports.avnz.io in ${me.namespace}.`);
     return;
   }
   store.me = me;

@@ -2,7 +2,8 @@
 
 import { Problem, problemOf } from "./api.js";
 
-const SILENCE_MILLISECONDS = 45_000;
+// Heartbeats that may be missing before the connection counts as dead, though nobody ended it.
+const HEARTBEATS_MISSED = 3;
 const FIRST_WAIT_MILLISECONDS = 500;
 const LONGEST_WAIT_MILLISECONDS = 15_000;
 const HIDDEN_MILLISECONDS = 60_000;
@@ -37,6 +38,7 @@ export class EventParser {
 // as browsers allow few to one host.
 export class Stream {
   #path;
+  #silence;
   #on;
   #abort = null;
   #stopped = true;
@@ -45,8 +47,9 @@ export class Stream {
   #timer = 0;
   #hidden = 0;
 
-  constructor(path, handlers) {
+  constructor(path, heartbeatSeconds, handlers) {
     this.#path = path;
+    this.#silence = heartbeatSeconds * 1000 * HEARTBEATS_MISSED;
     this.#on = handlers;
     document.addEventListener("visibilitychange", () => this.#visibility());
     window.addEventListener("online", () => this.#hurry());
@@ -93,7 +96,7 @@ export class Stream {
   }
 
   async #read(abort) {
-    let silence = setTimeout(() => abort.abort(), SILENCE_MILLISECONDS);
+    let silence = setTimeout(() => abort.abort(), this.#silence);
     try {
       const headers = { Accept: "text/event-stream" };
       if (this.#lastId) headers["Last-Event-ID"] = this.#lastId;
@@ -108,7 +111,7 @@ export class Stream {
         const { value, done } = await reader.read();
         if (done) return;
         clearTimeout(silence);
-        silence = setTimeout(() => abort.abort(), SILENCE_MILLISECONDS);
+        silence = setTimeout(() => abort.abort(), this.#silence);
         for (const event of parser.feed(value)) this.#tell(event);
         this.#lastId = parser.lastId;
       }

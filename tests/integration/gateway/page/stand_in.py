@@ -49,7 +49,8 @@ class Calls:
 class StandIn:
     """A gateway on a loopback port that can go away and come back on the same port."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, heartbeat_seconds: float = 600.0) -> None:
+        self._heartbeat_seconds = heartbeat_seconds
         self.calls = Calls()
         self.may = {"list": True, "submit": True, "retry": True, "cancel": True, "pause": True}
         self.jobs: dict[str, Json] = {}
@@ -81,7 +82,9 @@ class StandIn:
             Route("/v1/imports/{namespace}/{name}", self._one),
             Route("/v1/imports/{namespace}/{name}/errors", self._errors),
             Route("/v1/imports/{namespace}/{name}/{action}", self._act, methods=["POST"]),
-            *get_page_routes(namespace=NAMESPACE, audience="import-gateway"),
+            *get_page_routes(
+                namespace=NAMESPACE, audience="import-gateway", heartbeat_seconds=self._heartbeat_seconds
+            ),
         ]
         self._server = AppServer(Starlette(routes=routes), "127.0.0.1", self.port, close_seconds=1)
         self.port = self._server.port

@@ -1,8 +1,9 @@
 """The page's own resilience: connections that end, sessions that end, and many jobs at once."""
 
 from page_world import PageWorld
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 from scenes import job
+from stand_in import StandIn
 
 MANY = 1_000
 
@@ -25,6 +26,17 @@ async def test_a_gateway_that_restarts_is_noticed_and_found_again(live: PageWorl
     assert stand_in.calls.streams[-1]
     stand_in.put_jobs(job("afterwards"))
     await expect(live.row("afterwards")).to_be_visible()
+
+
+async def test_a_connection_that_went_silent_is_made_anew(browser: Browser) -> None:
+    stand_in = StandIn(heartbeat_seconds=0.2)  # it says so, and sends one only at the start
+    await stand_in.start()
+    async with PageWorld.open(browser, stand_in) as live:
+        await live.sign_in()
+        await live.page.wait_for_function("document.querySelector('#live').dataset.state === 'off'")
+        await expect(live.page.locator("#live-text")).to_have_text("Live")
+        assert len(stand_in.calls.streams) > 1
+    await stand_in.stop()
 
 
 async def test_an_action_while_the_gateway_is_away_says_so(live: PageWorld) -> None:

@@ -92,7 +92,9 @@ async def test_who_may_only_look_gets_no_buttons_and_who_may_nothing_is_told(
         await opened.page.goto(gateway.url + "/")
         await opened.page.get_by_label("Token").fill(gateway.cluster.tokens["nobody"])
         await opened.page.get_by_role("button", name="Sign in").click()
-        await expect(opened.page.locator("#sign-in-error")).to_contain_text("list importjobs.imports.avnz.io")
+        await expect(opened.page.locator("#sign-in-error")).to_contain_text(
+            "may not see imports: it needs the right to list importjobs.imports.avnz.io"
+        )
         await expect(opened.page.locator("#dashboard")).to_be_hidden()
 
 
