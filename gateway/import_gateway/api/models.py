@@ -190,6 +190,17 @@ class ItemErrorPage(ApiModel):
     """Value of `cursor` for the next page; null when there is none."""
 
 
+class QueueThresholds(ApiModel):
+    """From which depth on a queue counts as unhealthy."""
+
+    degraded_above: Count
+    """Above this depth it is degraded."""
+    critical_above: Count
+    """Above this depth it is critical."""
+    overload_above: Count
+    """Above this depth it is overloaded."""
+
+
 class QueueHealth(ApiModel):
     """How a queue is."""
 
@@ -205,6 +216,14 @@ class QueueHealth(ApiModel):
     """Jobs that wait for a worker."""
     running: Count | None = None
     """Jobs that workers have."""
+    thresholds: QueueThresholds | None = None
+    """What the level is measured by."""
+    workers_desired: Count | None = None
+    """Workers that there should be, over all pools that serve the queue; null where no pool says so."""
+    intake_open: bool | None = None
+    """Whether new imports are taken; null where nobody decides that."""
+    intake_reason: str | None = None
+    """Why new imports are not taken."""
     paused: bool = False
     """Whether the queue hands out nothing."""
     paused_by: str | None = None

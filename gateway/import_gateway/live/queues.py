@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, Literal
 
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import WORKER_POOL
@@ -14,11 +16,19 @@ from import_core.adapters.postgres.queue_state import QueueState, QueueStateStor
 from import_core.domain.errors import KubernetesUnavailableError
 from import_core.domain.jobs import DEFAULT_QUEUE
 from import_gateway.access.brief_cache import BriefCache
-from import_gateway.api.models import QueueHealth, QueueReport
+from import_gateway.api.models import QueueHealth, QueueReport, QueueThresholds
 
 REPORT_SECONDS = 10.0
-POOLS_SECONDS = 30.0
-LEVELS = ((1_000, "healthy"), (5_000, "degraded"), (10_000, "critical"))
+POOLS_SECONDS = 5.0
+THRESHOLDS = QueueThresholds(degraded_above=1_000, critical_above=5_000, overload_above=10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A queue that worker pools serve; `desired` workers there should be, where a pool says so."""
+
+    queue: str
+    desired: int | None = None
 
 
 class QueueReports:
@@ -35,22 +45,24 @@ class QueueReports:
         self._kube = kube
         self._namespace = namespace
         self._jobs = JobStore(database)
-        self._last_served = [DEFAULT_QUEUE]
+        self._last_served = [Served(DEFAULT_QUEUE)]
         self.states = QueueStateStore(database)
         self._report: BriefCache[QueueReport] = BriefCache(
             seconds=lambda _: REPORT_SECONDS, most=1, clock=clock
         )
-        self._served: BriefCache[list[str]] = BriefCache(seconds=lambda _: POOLS_SECONDS, most=1, clock=clock)
+        self._served: BriefCache[list[Served]] = BriefCache(
+            seconds=lambda _: POOLS_SECONDS, most=1, clock=clock
+        )
 
     async def served(self) -> list[str]:
         """The queues that the namespace's pools serve; without a pool, the default one."""
+        return [served.queue for served in await self._pools()]
 
-        async def ask() -> list[str]:
-            found = {
-                str((body.get("spec") or {}).get("queue") or DEFAULT_QUEUE)
-                async for body in self._kube.list(WORKER_POOL, self._namespace)
-            }
-            self._last_served = sorted(found) or [DEFAULT_QUEUE]
+    async def _pools(self) -> list[Served]:
+        async def ask() -> list[Served]:
+            self._last_served = served_queues(
+                [body async for body in self._kube.list(WORKER_POOL, self._namespace)]
+            )
             return self._last_served
 
         try:
@@ -65,24 +77,45 @@ class QueueReports:
 
     async def measure(self) -> QueueReport:
         """The queues as they are now."""
-        queues = await self.served()
+        served = await self._pools()
+        queues = [each.queue for each in served]
         depths = await self._jobs.depth(queues)
         states = await self.states.read(queues)
         return QueueReport(
-            queues=[_health(queue, depths[queue], states[queue]) for queue in queues],
+            queues=[_health(each, depths[each.queue], states[each.queue]) for each in served],
             measured_at=datetime.now(UTC),
         )
 
 
-def _health(queue: str, depth: Depth, state: QueueState) -> QueueHealth:
-    level = next((name for most, name in LEVELS if depth.total <= most), "overload")
+def served_queues(pools: Iterable[Mapping[str, Any]]) -> list[Served]:
+    """The queues of WorkerPool objects with the workers that their status asks for; without a pool the default one."""
+    desired: dict[str, int | None] = {}
+    for body in pools:
+        queue = str((body.get("spec") or {}).get("queue") or DEFAULT_QUEUE)
+        wanted = (body.get("status") or {}).get("desiredReplicas")
+        known = desired.get(queue)
+        desired[queue] = known if wanted is None else (known or 0) + int(wanted)
+    return [Served(queue, desired[queue]) for queue in sorted(desired)] or [Served(DEFAULT_QUEUE)]
+
+
+def _level(depth: int) -> Literal["healthy", "degraded", "critical", "overload"]:
+    if depth > THRESHOLDS.overload_above:
+        return "overload"
+    if depth > THRESHOLDS.critical_above:
+        return "critical"
+    return "degraded" if depth > THRESHOLDS.degraded_above else "healthy"
+
+
+def _health(served: Served, depth: Depth, state: QueueState) -> QueueHealth:
     return QueueHealth(
-        queue=queue,
-        level=level,  # type: ignore[arg-type]
+        queue=served.queue,
+        level=_level(depth.total),
         depth=depth.total,
         depth_is_at_least=depth.due >= DEPTH_CAP,
         due=depth.due,
         running=depth.claimed,
+        thresholds=THRESHOLDS,
+        workers_desired=served.desired,
         paused=state.paused,
         paused_by=state.changed_by if state.paused else None,
         paused_since=state.changed_at if state.paused else None,
