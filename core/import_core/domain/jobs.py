@@ -39,6 +39,11 @@ class Tier(StrEnum):
     ENTERPRISE = "ENTERPRISE"
 
 
+def known_tier(word: object) -> Tier:
+    """The tier that "Company" names; what we don't know counts as BASIC."""
+    return Tier(word) if word in set(Tier) else Tier.BASIC
+
+
 class WaitingReason(StrEnum):
     """Why a queued job does not run yet (`status.waitingReason`)."""
 

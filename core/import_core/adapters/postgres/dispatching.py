@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.queue_state import PAUSED
 from import_core.domain.dispatch import WINDOW_LIMIT, Candidate
-from import_core.domain.jobs import Message, Tier
+from import_core.domain.jobs import Message, known_tier
 
 DISPATCH_LOCK = 0x6469737061746368  # "dispatch"; two operators for a moment dispatch one after the other
 PAGE = 500
@@ -220,10 +220,9 @@ async def _count(connection: Connection, statement: str, queue: str) -> int:
 
 def _candidate(row: tuple[object, ...]) -> Candidate:
     job_id, company_id, queued_at, tier = row
-    known = {member.value for member in Tier}
     return Candidate(
         str(job_id),
         str(company_id),
-        Tier(tier) if tier in known else Tier.BASIC,
+        known_tier(tier),
         queued_at,  # type: ignore[arg-type]
     )
