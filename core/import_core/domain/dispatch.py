@@ -46,6 +46,14 @@ class ReadyWorkers:
 
 
 @dataclass(frozen=True, slots=True)
+class StartLimit:
+    """The queue limiter: at most `jobs` start within any `seconds`; more wait, none is dropped."""
+
+    jobs: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A due row."""
 
@@ -69,6 +77,15 @@ def window(*, concurrency: int, ready_workers: int, minimum_workers: int, starts
     by_workers = concurrency * max(ready_workers, minimum_workers)
     by_rate = int(WINDOW_SECONDS * starts_per_second + 0.999)
     return min(WINDOW_LIMIT, max(by_workers, by_rate))
+
+
+def may_start(*, jobs: int, started: int, unclaimed: int) -> int:
+    """How many more jobs may be handed over where at most `jobs` may start in a time.
+
+    What was handed over and is not claimed yet may start at any moment, so it counts as started: whatever
+    the workers do, no more than `jobs` start within any time of that length.
+    """
+    return max(0, jobs - started - unclaimed)
 
 
 def rank(candidate: Candidate, now: datetime) -> int:

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from import_core.domain import errors
+
 FINISHED_LOOKED_AT = 50
 """Finished jobs that the share of successes is taken of."""
+OF_ONE_COMPANY = FINISHED_LOOKED_AT // 2
+"""Of one company at most so many of them: its failures alone are never more than half."""
+TRIAL_JOBS = 5
+"""Finished jobs that decide a trial."""
+TRIAL_STARTS = 10
+"""Jobs that start during a trial at most."""
+OWN_FAILURES = frozenset(
+    {
+        "InvalidInput",
+        errors.CredentialsError.reason,
+        errors.ProviderRejectedError.reason,
+        errors.ProviderNotFoundError.reason,
+        errors.ProviderUnavailableError.reason,
+        errors.ProviderThrottledError.reason,
+        errors.CompanyMismatchError.reason,
+        errors.InvalidMappingError.reason,
+        errors.RemovalsNotConfirmedError.reason,
+        errors.CatalogueIncompleteError.reason,
+        errors.CatalogueTooLargeError.reason,
+        errors.DeadlineExceededError.reason,
+    }
+)
+"""Failures that lie with one company or its provider: the system does what it should."""
 
 
 class EmergencyPhase(StrEnum):
@@ -23,11 +48,9 @@ class EmergencyPolicy:
     """When dispatch pauses by itself, and how it goes on."""
 
     min_success_percent: int = 50
-    """Paused when fewer of the last FINISHED_LOOKED_AT jobs succeeded."""
+    """Paused when fewer of the last FINISHED_LOOKED_AT jobs succeeded; 0: never."""
     pause_seconds: float = 300.0
     """So long nothing starts; then a few jobs are tried."""
-    trial_jobs: int = 5
-    """Jobs under way at the same time during a trial, and successes that end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +73,10 @@ class Evidence:
     failed: int = 0
     down: str | None = None
     """Name of a part that every job needs and that does not answer."""
-    busy: bool = True
-    """Whether any job is due or under way: without one a trial can't succeed."""
+    waiting: bool = True
+    """Whether any job is due."""
+    running: bool = True
+    """Whether any job is under way."""
 
     @property
     def finished(self) -> int:
@@ -62,28 +87,35 @@ class Evidence:
 def next_emergency(emergency: Emergency, seen: Evidence, policy: EmergencyPolicy, now: datetime) -> Emergency:
     """Where the pause stands after a look.
 
-    A part that is down, or too few successes, pauses. After a while a few jobs are tried: as many successes
-    resume, as many failures (or a part that is down) pause again.
+    A part that is down, or too few successes, pauses. After a while a few jobs are tried: if they succeed,
+    dispatch goes on, and else it pauses again.
     """
     if emergency.phase is EmergencyPhase.NONE:
         reason = _reason(seen, policy, enough=FINISHED_LOOKED_AT)
         return emergency if reason is None else Emergency(EmergencyPhase.PAUSED, reason, now, now)
     waited = (now - (emergency.since or now)).total_seconds() >= policy.pause_seconds
-    if emergency.phase is EmergencyPhase.PAUSED:
-        if seen.down is not None or not waited:
-            return emergency
-        return Emergency(EmergencyPhase.TRYING, emergency.reason, now, now)
-    reason = _reason(seen, policy, enough=policy.trial_jobs)
+    if emergency.phase is EmergencyPhase.TRYING:
+        return _after_trial(emergency, seen, policy, now, waited=waited)
+    if seen.down is not None or not waited:
+        return emergency
+    return Emergency(EmergencyPhase.TRYING, emergency.reason, now, now)
+
+
+def _after_trial(
+    emergency: Emergency, seen: Evidence, policy: EmergencyPolicy, now: datetime, *, waited: bool
+) -> Emergency:
+    reason = _reason(seen, policy, enough=TRIAL_JOBS)
     if reason is not None:
         return Emergency(EmergencyPhase.PAUSED, reason, now, now)
-    if seen.succeeded >= policy.trial_jobs or (waited and not seen.busy):
+    if seen.succeeded >= TRIAL_JOBS:
         return Emergency(since=now, counted_from=now)
-    return emergency
-
-
-def resumed_by_hand(emergency: Emergency, now: datetime) -> Emergency:
-    """What a person's resume makes of it: earlier failures are no more evidence."""
-    return replace(emergency, phase=EmergencyPhase.NONE, reason=None, since=now, counted_from=now)
+    if not waited or seen.running:
+        return emergency
+    if not seen.waiting:
+        # Nothing left to try.
+        return Emergency(since=now, counted_from=now)
+    # Those that were tried wait for another try by now.
+    return Emergency(EmergencyPhase.PAUSED, "the jobs that were tried did not succeed", now, now)
 
 
 def _reason(seen: Evidence, policy: EmergencyPolicy, *, enough: int) -> str | None:

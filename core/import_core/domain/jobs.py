@@ -180,6 +180,11 @@ class JobRow:
     items_run: str | None = None
     """Tells one retry of failed items from the next: the value that asked for it."""
     queue_paused: bool = False
+    """Nothing of its queue is handed out: by a person's word, or in an emergency."""
+    connection_paused: bool = False
+    """Nothing of its company or of its provider connection is handed out."""
+    delayed_until: datetime | None = None
+    """While its queue is degraded: when a job of its company's tier is due."""
 
 
 @dataclass(frozen=True, slots=True)

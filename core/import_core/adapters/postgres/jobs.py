@@ -158,10 +158,13 @@ class JobStore:
                 cancelled += await cancel_batch(connection, batch, message=message)
         return cancelled
 
-    async def depth(self, queues: Sequence[str]) -> dict[str, Depth]:
-        """Depth of each queue, one statement for all; a queue without rows has depth zero."""
+    async def depth(self, queues: Sequence[str], *, cap: int = DEPTH_CAP) -> dict[str, Depth]:
+        """Depth of each queue, one statement for all; a queue without rows has depth zero.
+
+        Due rows are counted up to `cap`.
+        """
         async with self._database.connection() as connection:
-            cursor = await connection.execute(DEPTH, (DEPTH_CAP, list(queues)))
+            cursor = await connection.execute(DEPTH, (cap, list(queues)))
             return {
                 row[0]: Depth(due=row[1], claimed=row[2], busy_workers=row[3])
                 for row in await cursor.fetchall()

@@ -18,7 +18,6 @@ from import_core.domain.jobs import Tier, known_tier
 
 TEXT_LIMIT = 500
 
-PAUSED = "SELECT paused FROM imports.queue_state WHERE queue = %s"
 COLUMNS = """
     paused, reason, changed_by, changed_at, health_level, health_since, depth, measured_at, starts_per_minute,
     thresholds, intake_stopped, intake_by, intake_reason, intake_since, intake_improved_since,
@@ -98,6 +97,12 @@ class QueueState:
         return self.intake.health.level
 
     @property
+    def basic_delay_seconds(self) -> float:
+        """How much later jobs of BASIC companies are due at present."""
+        degraded = self.level.is_at_least(HealthLevel.DEGRADED)
+        return self.intake.thresholds.basic_delay_seconds if degraded else 0.0
+
+    @property
     def dispatch_paused(self) -> bool:
         """Whether nothing is handed out: by a person's word, or in an emergency."""
         return self.paused or self.emergency.phase is EmergencyPhase.PAUSED
@@ -129,9 +134,7 @@ class QueueStateStore:
     async def read(self, queues: Sequence[str]) -> dict[str, QueueState]:
         """The state of each of these queues."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(READ, (list(queues),))
-            known = {row[0]: _state(row[1:]) for row in await cursor.fetchall()}
-        return {queue: known.get(queue, QueueState()) for queue in queues}
+            return await read_states(connection, queues)
 
     async def health(self, queue: str) -> QueueState:
         """The state of one queue, for admission: `decide_intake(tier, state.intake, …)`."""
@@ -224,6 +227,13 @@ class LockedState:
         await self.connection.execute(SAVE, values)
         if tell:
             await self.connection.execute("SELECT pg_notify(%s, %s)", (QUEUE_CHANNEL, self.queue))
+
+
+async def read_states(connection: Connection, queues: Sequence[str]) -> dict[str, QueueState]:
+    """The state of each of these queues, on a connection that may be inside a transaction."""
+    cursor = await connection.execute(READ, (list(queues),))
+    known = {row[0]: _state(row[1:]) for row in await cursor.fetchall()}
+    return {queue: known.get(queue, QueueState()) for queue in queues}
 
 
 _THRESHOLDS = frozenset(each.name for each in fields(Thresholds))
