@@ -12,7 +12,7 @@ from import_core.domain.jobs import Tier
 
 BACKPRESSURE = "Backpressure"
 """The refusal's reason: the job is held until there is room, and recorded then by itself."""
-SOON_MESSAGE = "The import queue fills up right now"
+SOON_MESSAGE = "The import queue is filling up."
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,10 @@ def _waiting_message(row: JobRow) -> str:
         if row.attempt:
             return f"Try {row.attempt} of {TRIES} failed, another follows: {row.message}"
         return f"Waits to continue: {row.message}"
+    return _waiting_for(row)
+
+
+def _waiting_for(row: JobRow) -> str:
     if row.queue_paused:
         return "Waits until the queue goes on; it is paused"
     if row.connection_paused:
