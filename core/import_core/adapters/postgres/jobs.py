@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from psycopg.types.json import Jsonb
 
 from import_core.adapters.postgres.leftovers import forget_seen
-from import_core.adapters.postgres.notifications import CONTROL_CHANNEL, notify_in
+from import_core.adapters.postgres.notifications import CONTROL_CHANNEL, PROGRESS_CHANNEL, notify_in
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.rows import JOB_COLUMNS, JOB_TABLES, job_from_row
 from import_core.domain.jobs import JobRequest, JobRow
@@ -149,13 +149,19 @@ class JobStore:
                     found[job.id] = job
         return found
 
-    async def cancel(self, job_ids: Sequence[str], *, message: str) -> list[str]:
-        """Cancel waiting and running jobs; returns the ids that were not finished yet."""
+    async def cancel(self, job_ids: Sequence[str], *, message: str, tell: bool = False) -> list[str]:
+        """Cancel waiting and running jobs; returns the ids that were not finished yet.
+
+        `tell`: the operator, which then writes it into the objects' status; it knows of its own doing.
+        """
         cancelled: list[str] = []
         for start in range(0, len(job_ids), BATCH):
             batch = list(job_ids[start : start + BATCH])
             async with self._database.transaction() as connection:
-                cancelled += await cancel_batch(connection, batch, message=message)
+                done = await cancel_batch(connection, batch, message=message)
+                if tell:
+                    await notify_in(connection, PROGRESS_CHANNEL, done)
+                cancelled += done
         return cancelled
 
     async def depth(self, queues: Sequence[str], *, cap: int = DEPTH_CAP) -> dict[str, Depth]:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from psycopg.types.json import Jsonb
 
@@ -74,8 +74,9 @@ RETURNING pg_notify(%(channel)s, scope)
 """
 TIERS = 'SELECT id, tier::text FROM "Company" WHERE id = ANY(%s)'
 
-COMPANY = "company"
-PROVIDER = "provider"
+Scope = Literal["company", "provider"]
+COMPANY: Scope = "company"
+PROVIDER: Scope = "provider"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +113,7 @@ class QueueState:
 class Pause:
     """A company, or a connection of a namespace, whose jobs are not handed out."""
 
-    scope: str
-    """COMPANY or PROVIDER."""
+    scope: Scope
     namespace: str
     """Of the connection; empty for a company."""
     name: str
@@ -171,14 +171,14 @@ class QueueStateStore:
             await connection.execute(SET_INTAKE, values)
 
     async def pause(
-        self, scope: str, name: str, *, namespace: str = "", reason: str | None, changed_by: str
+        self, scope: Scope, name: str, *, namespace: str = "", reason: str | None, changed_by: str
     ) -> None:
         """Hand out no more jobs of a company, or of a connection of `namespace`."""
         values = {"scope": scope, "namespace": namespace, "name": name, **_words(reason, changed_by)}
         async with self._database.connection() as connection:
             await connection.execute(PAUSE, values)
 
-    async def resume(self, scope: str, name: str, *, namespace: str = "") -> bool:
+    async def resume(self, scope: Scope, name: str, *, namespace: str = "") -> bool:
         """Hand them out again; False where they were not paused."""
         values = {"scope": scope, "namespace": namespace, "name": name, "channel": QUEUE_CHANNEL}
         async with self._database.connection() as connection:
