@@ -45,6 +45,7 @@ QueueArgument = Annotated[
 ]
 
 
+QueueOption = Annotated[str | None, typer.Option("--queue", help="The same as the argument.")]
 CompanyOption = Annotated[str | None, typer.Option("--company", help="Id of a company, in place of a queue.")]
 ProviderOption = Annotated[
     str | None,
@@ -228,6 +229,7 @@ def drain(
 def pause(
     queue: QueueArgument = None,
     *,
+    queue_option: QueueOption = None,
     company: CompanyOption = None,
     provider: ProviderOption = None,
     reason: ReasonOption = None,
@@ -240,7 +242,7 @@ def pause(
         namespace,
         lambda sources, console: pause_commands.pause(
             *(sources, console),
-            what=pause_commands.What(queue, company, provider),
+            what=pause_commands.What(queue or queue_option, company, provider),
             reason=reason,
             dry_run=dry_run,
             as_json=output is Output.JSON,
@@ -255,6 +257,7 @@ def pause(
 def resume(
     queue: QueueArgument = None,
     *,
+    queue_option: QueueOption = None,
     company: CompanyOption = None,
     provider: ProviderOption = None,
     dry_run: DryRun = False,
@@ -266,7 +269,7 @@ def resume(
         namespace,
         lambda sources, console: pause_commands.resume(
             *(sources, console),
-            what=pause_commands.What(queue, company, provider),
+            what=pause_commands.What(queue or queue_option, company, provider),
             dry_run=dry_run,
             as_json=output is Output.JSON,
         ),

@@ -37,7 +37,7 @@ def choose_admitted(
     candidates = [
         Candidate(each.uid, each.company_id, each.tier, each.since) for each in held if rooms[each.tier] > 0
     ]
-    order = choose(candidates, in_flight={}, needed=limit, now=now).chosen
+    order = choose(candidates, shares={}, needed=limit, now=now).chosen
     admitted: list[str] = []
     for candidate in order:
         if len(admitted) < rooms[candidate.tier]:

@@ -72,6 +72,8 @@ class DispatchLoop:
         self._doubtful: set[str] = set()
         """Queues of which Redis may lack anything: it lost its data, or a write to it failed."""
         self._paused: set[str] = set()
+        self._turns: dict[str, int] = {}
+        """Places that several tiers had a claim on, counted by queue."""
         self._ends_seen: dict[str, int] = {}
         self._look_at: dict[str, float] = {}
         """When to look for messages that ended workers had fetched and not yet claimed."""
@@ -180,13 +182,15 @@ class DispatchLoop:
             needed = min(room - unclaimed, *await _limits(hand_over, name, queue, capacity, unclaimed))
             if needed <= 0:
                 return []
-            chosen = await choose_due(
+            chosen, turn = await choose_due(
                 hand_over,
                 name,
                 needed=needed,
                 now=datetime.now(UTC),
                 basic_delay_seconds=queue.basic_delay_seconds,
+                turn=self._turns.get(name, 0),
             )
+            self._turns[name] = turn
             messages = await hand_over.hand_over([candidate.job_id for candidate in chosen])
         self._rates[name] = rate.after_hand_over(len(messages))
         return messages
@@ -223,22 +227,26 @@ async def choose_due(
     needed: int,
     now: datetime,
     basic_delay_seconds: float = 0.0,
-) -> list[Candidate]:
-    """Choose up to `needed` due rows, reading only as many rows of each company as its share asks for."""
+    turn: int = 0,
+) -> tuple[list[Candidate], int]:
+    """Choose up to `needed` due rows, reading only as many rows of each company as its share asks for.
+
+    Returns them with the next `turn`.
+    """
     known: dict[str, list[Candidate]] = {
         candidate.company_id: [candidate]
         for candidate in await hand_over.heads(queue, basic_delay_seconds=basic_delay_seconds)
     }
     if not known:
-        return []
-    in_flight = await hand_over.in_flight(queue)
+        return [], turn
+    shares = await hand_over.shares(queue)
     complete: dict[str, bool] = {}
     limit = FIRST_ROWS_OF_A_COMPANY
     while True:
         candidates = [candidate for rows in known.values() for candidate in rows]
-        choice = choose(candidates, in_flight=in_flight, needed=needed, now=now, complete=complete)
+        choice = choose(candidates, shares=shares, needed=needed, now=now, complete=complete, turn=turn)
         if not choice.exhausted:
-            return list(choice.chosen)
+            return list(choice.chosen), choice.turn
         limit = min(limit, needed + 1)
         for company in choice.exhausted:
             known[company] = []

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.queue_state import QueueState, read_states
-from import_core.domain.dispatch import WINDOW_LIMIT, Candidate
+from import_core.domain.dispatch import RECENT_STARTS, WINDOW_LIMIT, Candidate
 from import_core.domain.jobs import Message, known_tier
 
 DISPATCH_LOCK = 0x6469737061746368  # "dispatch"; two operators for a moment dispatch one after the other
@@ -70,14 +70,18 @@ WITH RECURSIVE connection (company, namespace, provider) AS (
         ORDER BY coalesce(queue, 'product-imports'), {CONNECTION} LIMIT 1) next
 )
 {OF_EACH_COMPANY}"""
-# Jobs of a company that are under way already count against its share.
-IN_FLIGHT = """
+# Jobs of a company that are under way count against its share, and those among the last that were started:
+# else companies with long backlogs would take turns at few places, and a newcomer would wait for them all.
+SHARES = """
 SELECT "companyId", count(*) FROM (
     SELECT "companyId" FROM "ProductImportJob" WHERE status = 'IN_PROGRESS'
     UNION ALL
     SELECT "companyId" FROM "ProductImportJob"
-    WHERE coalesce(queue, 'product-imports') = %s AND status = 'PENDING' AND suspended IS NOT TRUE
-      AND "dispatchedAt" IS NOT NULL) f
+    WHERE coalesce(queue, 'product-imports') = %(queue)s AND status = 'PENDING' AND suspended IS NOT TRUE
+      AND "dispatchedAt" IS NOT NULL
+    UNION ALL
+    (SELECT company_id FROM imports.job_start WHERE queue = %(queue)s
+     ORDER BY started_at DESC LIMIT %(starts)s)) f
 GROUP BY "companyId"
 """
 # A row that the platform suspends by its own SQL keeps its hand-over, which nobody can claim: it takes no
@@ -252,9 +256,9 @@ class DispatchTransaction:
         """Rows handed over and not claimed yet."""
         return await _count(self.connection, UNCLAIMED, queue)
 
-    async def in_flight(self, queue: str) -> dict[str, int]:
-        """Jobs of each company that run or are handed over."""
-        cursor = await self.connection.execute(IN_FLIGHT, (queue,))
+    async def shares(self, queue: str) -> dict[str, int]:
+        """What each company has had: jobs that run or are handed over, and recent starts."""
+        cursor = await self.connection.execute(SHARES, {"queue": queue, "starts": RECENT_STARTS})
         return {row[0]: row[1] for row in await cursor.fetchall()}
 
     async def heads(self, queue: str, *, basic_delay_seconds: float = 0.0) -> list[Candidate]:

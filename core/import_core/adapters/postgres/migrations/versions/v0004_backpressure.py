@@ -44,11 +44,12 @@ COMMENT ON TABLE imports.pause IS
     'Companies, and connections (by namespace), whose jobs are not handed out; those under way go on.';
 CREATE TABLE imports.job_start (
     queue text NOT NULL,
+    company_id text NOT NULL,
     started_at timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX job_start_time ON imports.job_start (queue, started_at);
 COMMENT ON TABLE imports.job_start IS
-    'When workers claimed jobs, for the queue limiter and the measured pace; kept for an hour.';
+    'When workers claimed jobs, for the queue limiter, fair shares and the measured pace; kept for an hour.';
 """
 
 
