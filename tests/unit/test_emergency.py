@@ -11,6 +11,7 @@ from import_core.domain.emergency import (
     EmergencyPhase,
     EmergencyPolicy,
     Evidence,
+    Outage,
     next_emergency,
 )
 
@@ -40,7 +41,7 @@ def test_pauses_when_fewer_than_half_of_fifty_succeeded() -> None:
 
 
 def test_pauses_while_a_part_is_down() -> None:
-    assert look(Emergency(), 0, down="The object store").reason == "The object store does not answer"
+    assert look(Emergency(), 0, down="the object store").reason == "the object store does not answer"
     assert look(PAUSED, 500, down="The object store") == PAUSED
 
 
@@ -70,7 +71,16 @@ def test_resumes_when_nothing_is_left_to_try() -> None:
 
 def test_may_be_switched_off() -> None:
     off = EmergencyPolicy(min_success_percent=0)
-    assert next_emergency(Emergency(), Evidence(0, 50), off, NOON) == Emergency()
+    assert next_emergency(Emergency(), Evidence(0, 50, "the object store"), off, NOON) == Emergency()
+    assert next_emergency(PAUSED, Evidence(), off, NOON).phase is EmergencyPhase.NONE
+
+
+def test_an_outage_counts_when_it_lasts_and_nothing_succeeds() -> None:
+    outage = Outage().after_look(waiting=5, succeeded_lately=False, now=NOON)
+    assert outage.down(after(59)) is None
+    assert outage.after_look(waiting=9, succeeded_lately=False, now=after(60)).down(after(60))
+    assert not outage.after_look(waiting=9, succeeded_lately=True, now=after(60)).down(after(999))
+    assert not Outage().after_look(waiting=4, succeeded_lately=False, now=NOON).down(after(999))
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), st.booleans(), st.booleans()), max_size=60))

@@ -16,6 +16,10 @@ TRIAL_JOBS = 5
 """Finished jobs that decide a trial."""
 TRIAL_STARTS = 10
 """Jobs that start during a trial at most."""
+OUTAGE_JOBS = 5
+"""So many jobs must wait for the object store, and none succeed, …"""
+OUTAGE_SECONDS = 60.0
+"""… for so long, until it counts as down."""
 OWN_FAILURES = frozenset(
     {
         "InvalidInput",
@@ -48,7 +52,7 @@ class EmergencyPolicy:
     """When dispatch pauses by itself, and how it goes on."""
 
     min_success_percent: int = 50
-    """Paused when fewer of the last FINISHED_LOOKED_AT jobs succeeded; 0: never."""
+    """Paused when fewer of the last FINISHED_LOOKED_AT jobs succeeded; 0: never, for no reason."""
     pause_seconds: float = 300.0
     """So long nothing starts; then a few jobs are tried."""
 
@@ -63,6 +67,24 @@ class Emergency:
     """When this phase began."""
     counted_from: datetime | None = None
     """Jobs that finished before are no more evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """Since when jobs wait for the object store while none succeeds."""
+
+    since: datetime | None = None
+
+    def after_look(self, *, waiting: int, succeeded_lately: bool, now: datetime) -> Outage:
+        """Take in that `waiting` jobs were given back because of it."""
+        if waiting < OUTAGE_JOBS or succeeded_lately:
+            return Outage()
+        return Outage(self.since or now)
+
+    def down(self, now: datetime) -> str | None:
+        """The part that is down: a short outage or a failover is waited out without a pause."""
+        lasts = self.since is not None and (now - self.since).total_seconds() >= OUTAGE_SECONDS
+        return "the object store" if lasts else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +112,9 @@ def next_emergency(emergency: Emergency, seen: Evidence, policy: EmergencyPolicy
     A part that is down, or too few successes, pauses. After a while a few jobs are tried: if they succeed,
     dispatch goes on, and else it pauses again.
     """
+    if policy.min_success_percent == 0:
+        off = emergency.phase is EmergencyPhase.NONE
+        return emergency if off else Emergency(since=now, counted_from=now)
     if emergency.phase is EmergencyPhase.NONE:
         reason = _reason(seen, policy, enough=FINISHED_LOOKED_AT)
         return emergency if reason is None else Emergency(EmergencyPhase.PAUSED, reason, now, now)

@@ -53,6 +53,7 @@ class WaitingReason(StrEnum):
     BACKPRESSURE = "Backpressure"
     PAUSED = "Paused"
     RETRY = "Retry"
+    STORAGE = "StorageUnavailable"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from import_core.adapters.kube.resources import WORKER_POOL
 from import_core.adapters.postgres.evidence import EvidenceStore
 from import_core.adapters.postgres.queue_state import QueueState, QueueStateStore
 from import_core.domain.backpressure import IntakeState, next_health, next_intake
-from import_core.domain.emergency import EmergencyPhase, Evidence, next_emergency
+from import_core.domain.emergency import EmergencyPhase, Evidence, Outage, next_emergency
 from import_core.domain.jobs import DEFAULT_QUEUE
 from import_core.observability.logs import get_logger
 from import_operator import metrics
@@ -20,7 +20,7 @@ from import_operator.holding import Holding
 from import_operator.loops.runner import Loop
 from import_operator.loops.tell import TellLoop
 from import_operator.policies import QueuePolicy
-from import_operator.state import OperatorState
+from import_operator.state import OperatorState, SeenDepth
 
 log = get_logger(__name__)
 
@@ -29,6 +29,32 @@ PAUSE_SECONDS = 0.1
 FRESH_SECONDS = 5.0
 """A depth measured longer ago is unknown."""
 PRUNE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One look at a queue; None is unknown."""
+
+    depth: SeenDepth | None
+    starts_per_minute: float
+    evidence: Evidence | None
+
+
+def decide(before: QueueState, seen: Seen, policy: QueuePolicy, now: datetime) -> QueueState:
+    """The queue's state after a look; what could not be seen changes nothing."""
+    thresholds, depth = policy.thresholds, seen.depth
+    health = next_health(before.intake.health, depth.total if depth else None, thresholds, now)
+    if depth is not None:
+        health = replace(health, measured_at=depth.at)
+    emergency = before.emergency
+    if seen.evidence is not None:
+        emergency = next_emergency(emergency, seen.evidence, policy.emergency, now)
+    return replace(
+        before,
+        intake=IntakeState(health, next_intake(before.intake.intake, health, thresholds, now), thresholds),
+        starts_per_minute=seen.starts_per_minute,
+        emergency=emergency,
+    )
 
 
 class GuardLoop:
@@ -50,6 +76,7 @@ class GuardLoop:
         self._events = events
         self._holding = holding
         self._policies = policies
+        self._outages: dict[str, Outage] = {}
         self._pruned_at: dict[str, float] = {}
 
     def loop(self) -> Loop:
@@ -72,38 +99,42 @@ class GuardLoop:
             await self._prune(name)
 
     async def _look(self, name: str, policy: QueuePolicy) -> QueueState:
-        seen = self._state.depths.get(name)
-        fresh = seen is not None and (datetime.now(UTC) - seen.at).total_seconds() <= FRESH_SECONDS
-        pace = await self._evidence.starts_per_minute(name)
-        before = (await self._queues.read([name]))[name]
-        succeeded, failed = await self._evidence.finished(name, since=before.emergency.counted_from)
+        known = await self._queues.health(name)
+        seen = await self._see(name, since=known.emergency.counted_from)
         async with self._queues.locked(name) as locked:
             before = locked.state
-            now = datetime.now(UTC)
-            health = next_health(
-                before.intake.health, seen.total if seen and fresh else None, policy.thresholds, now
-            )
-            if seen and fresh:
-                health = replace(health, measured_at=seen.at)
-            intake = next_intake(before.intake.intake, health, policy.thresholds, now)
-            evidence = Evidence(
-                succeeded,
-                failed,
-                waiting=seen.due > 0 if seen and fresh else True,
-                running=seen.claimed > 0 if seen and fresh else True,
-            )
-            after = replace(
-                before,
-                intake=IntakeState(health, intake, policy.thresholds),
-                starts_per_minute=pace,
-                emergency=next_emergency(before.emergency, evidence, policy.emergency, now),
+            # Evidence from before a person's word that came meanwhile counts no more.
+            judged = before.emergency == known.emergency
+            after = decide(
+                before, seen if judged else replace(seen, evidence=None), policy, datetime.now(UTC)
             )
             words = words_of(before, after)
-            await locked.save(after, tell=bool(words) or after.emergency.phase is not before.emergency.phase)
+            await locked.save(after, tell=bool(words))
         self._show(name, after)
         if words:
             self._say(name, words)
         return after
+
+    async def _see(self, name: str, *, since: datetime | None) -> Seen:
+        now = datetime.now(UTC)
+        depth = self._state.depths.get(name)
+        if depth is not None and (now - depth.at).total_seconds() > FRESH_SECONDS:
+            depth = None
+        waiting, succeeded_lately = await self._evidence.storage_outage(name)
+        outage = self._outages.get(name, Outage()).after_look(
+            waiting=waiting, succeeded_lately=succeeded_lately, now=now
+        )
+        self._outages[name] = outage
+        succeeded, failed = await self._evidence.finished(name, since=since)
+        evidence = Evidence(
+            succeeded,
+            failed,
+            down=outage.down(now),
+            # Unknown is not zero.
+            waiting=depth is None or depth.due > 0,
+            running=depth is None or depth.claimed > 0,
+        )
+        return Seen(depth, await self._evidence.starts_per_minute(name), evidence)
 
     def _show(self, name: str, queue: QueueState) -> None:
         metrics.QUEUE_HEALTH.labels(name).set(queue.level.number)

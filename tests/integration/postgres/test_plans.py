@@ -93,6 +93,11 @@ CASES = {
         {"queue": QUEUE, "since": None, "seconds": 3600, "newest": 500, "own": [], "of_one": 25, "limit": 50},
         500,
     ),
+    "storage outage": Case(
+        evidence.STORAGE_OUTAGE,
+        {"queue": QUEUE, "newest": 500, "reason": "StorageUnavailable", "seconds": 60},
+        501,
+    ),
     "shares": Case(dispatching.SHARES, {"queue": QUEUE, "starts": 1000}, RUNNING + HANDED_OVER),
     "unclaimed": Case(dispatching.UNCLAIMED, (QUEUE,), HANDED_OVER),
     "hand over": Case(dispatching.HAND_OVER, (IDS,), 2 * len(IDS)),

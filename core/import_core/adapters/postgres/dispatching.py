@@ -129,7 +129,8 @@ ANY_PAUSE = "SELECT EXISTS (SELECT FROM imports.pause)"
 STARTED = """
 SELECT count(*) FROM (
     SELECT FROM imports.job_start
-    WHERE queue = %(queue)s AND started_at > coalesce(%(since)s, clock_timestamp() - %(seconds)s * interval '1 second')
+    WHERE queue = %(queue)s
+      AND started_at > coalesce(%(since)s::timestamptz, clock_timestamp() - %(seconds)s * interval '1 second')
     LIMIT %(limit)s) started
 """
 MOMENT = "SELECT clock_timestamp() - %s * interval '1 second'"

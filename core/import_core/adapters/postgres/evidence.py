@@ -5,7 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 
 from import_core.adapters.postgres.pool import Database
-from import_core.domain.emergency import FINISHED_LOOKED_AT, OF_ONE_COMPANY, OWN_FAILURES
+from import_core.domain.emergency import (
+    FINISHED_LOOKED_AT,
+    OF_ONE_COMPANY,
+    OUTAGE_SECONDS,
+    OWN_FAILURES,
+)
+from import_core.domain.jobs import WaitingReason
 
 EVIDENCE_SECONDS = 3600
 """Older ends say nothing about the system now."""
@@ -28,6 +34,21 @@ SELECT count(*) FILTER (WHERE status = 'COMPLETED'), count(*) FILTER (WHERE stat
             ORDER BY "completedAt" DESC LIMIT %(newest)s) newest
         WHERE status = 'COMPLETED' OR coalesce("failureReason", '') <> ALL(%(own)s)) counted
     WHERE place <= %(of_one)s ORDER BY "completedAt" DESC LIMIT %(limit)s) last
+"""
+# Of the rows that are due next, by index import_job_due: those that the object store's outage gave back. And
+# whether any job succeeded meanwhile, by index import_job_finished.
+STORAGE_OUTAGE = """
+SELECT
+    (SELECT count(*) FROM (
+        SELECT "waitingReason" FROM "ProductImportJob"
+        WHERE coalesce(queue, 'product-imports') = %(queue)s AND status = 'PENDING' AND suspended IS NOT TRUE
+          AND coalesce("notBefore", timestamptz '-infinity') > now()
+        ORDER BY coalesce("notBefore", timestamptz '-infinity') LIMIT %(newest)s) next
+     WHERE "waitingReason" = %(reason)s),
+    EXISTS (
+        SELECT FROM "ProductImportJob"
+        WHERE coalesce(queue, 'product-imports') = %(queue)s AND status = 'COMPLETED'
+          AND status IN ('COMPLETED', 'FAILED') AND "completedAt" > now() - %(seconds)s * interval '1 second')
 """
 STARTS_PER_MINUTE = """
 SELECT count(*) FROM imports.job_start
@@ -60,6 +81,18 @@ class EvidenceStore:
         async with self._database.connection() as connection:
             row = await (await connection.execute(FINISHED, values)).fetchone()
         return (int(row[0]), int(row[1])) if row else (0, 0)
+
+    async def storage_outage(self, queue: str) -> tuple[int, bool]:
+        """How many jobs wait because the object store did not answer, and whether any succeeded lately."""
+        values = {
+            "queue": queue,
+            "newest": NEWEST,
+            "reason": WaitingReason.STORAGE.value,
+            "seconds": OUTAGE_SECONDS,
+        }
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(STORAGE_OUTAGE, values)).fetchone()
+        return (int(row[0]), bool(row[1])) if row else (0, False)
 
     async def starts_per_minute(self, queue: str) -> float:
         """Jobs that workers have started within the last minute."""

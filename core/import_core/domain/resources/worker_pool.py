@@ -74,7 +74,7 @@ class Health(ResourceModel):
     """From degraded on, jobs of BASIC companies start no sooner than so many seconds after they were queued."""
     min_success_percent: Annotated[int, Field(ge=0, le=100)] = 50
     """No more jobs are started when fewer of the last 50 succeeded, failures that lie with a company or its
-    provider left out; 0: never."""
+    provider left out, or when the object store is down; 0: never."""
     emergency_pause_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
     """After so many seconds of such a pause a few jobs are tried; if they succeed, it ends."""
 
