@@ -48,6 +48,8 @@ class QueueRequest(ApiModel):
         Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None
     ) = None
     """The queue; may be absent where the namespace's worker pools serve one queue only."""
+    scope: Literal["dispatch", "intake"] = "dispatch"
+    """dispatch: whether the queue's jobs are handed to workers. intake: whether new imports are taken."""
     reason: Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = None
     """Why, for those who find the queue paused."""
 
@@ -207,7 +209,7 @@ class QueueHealth(ApiModel):
     queue: str
     """Name of the queue."""
     level: Literal["healthy", "degraded", "critical", "overload", "unknown"]
-    """By the depth: healthy up to 1,000; degraded up to 5,000; critical up to 10,000; overload above."""
+    """By the depth and the thresholds; it gets better only well below the threshold that made it worse."""
     depth: Count | None
     """Due and running jobs; null where it could not be measured, which is not zero."""
     depth_is_at_least: bool = False
@@ -221,13 +223,13 @@ class QueueHealth(ApiModel):
     workers_desired: Count | None = None
     """Workers that there should be, over all pools that serve the queue; null where no pool says so."""
     intake_open: bool | None = None
-    """Whether new imports are taken; null where nobody decides that."""
+    """Whether new imports are taken at all; null where that is not known."""
     intake_reason: str | None = None
     """Why new imports are not taken."""
     paused: bool = False
     """Whether the queue hands out nothing."""
     paused_by: str | None = None
-    """Who paused it."""
+    """Who paused it; null where the operator did, because the system itself fails."""
     paused_since: datetime | None = None
     """Since when it is paused."""
     paused_reason: str | None = None

@@ -17,12 +17,12 @@ async def get_queue_health(call: Call) -> Response:
 
 
 async def pause_queue(call: Call) -> Response:
-    """Hand out no more jobs of a queue; those under way go on."""
+    """Hand out no more jobs of a queue, or take no new ones; those under way go on."""
     return await _set_paused(call, paused=True)
 
 
 async def resume_queue(call: Call) -> Response:
-    """Hand out a queue's jobs again."""
+    """Hand out a queue's jobs again, an emergency included, or take new ones."""
     return await _set_paused(call, paused=False)
 
 
@@ -34,10 +34,9 @@ async def _set_paused(call: Call, *, paused: bool) -> Response:
         raise ProblemError(CONFLICT, f"The namespace has the queues {', '.join(served)}: name one of them")
     if wanted.queue is not None and wanted.queue not in served:
         raise ProblemError(INVALID, f"queue: no WorkerPool serves it; there is {', '.join(served)}")
-    await queues.states.set_paused(
-        wanted.queue or served[0],
-        paused,
-        reason=wanted.reason if paused else None,
-        changed_by=call.caller.username,
-    )
+    queue, by = wanted.queue or served[0], call.caller.username
+    if wanted.scope == "intake":
+        await queues.states.set_intake(queue, stopped=paused, reason=wanted.reason, changed_by=by)
+    else:
+        await queues.states.set_paused(queue, paused, reason=wanted.reason if paused else None, changed_by=by)
     return get_json_response(await queues.measure())

@@ -17,6 +17,7 @@ from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.notifications import (
     LIVE_CHANNEL,
     PROGRESS_CHANNEL,
+    QUEUE_CHANNEL,
     Notification,
     listen,
 )
@@ -227,7 +228,9 @@ class LiveHub:
     async def _listen(self) -> None:
         while True:
             try:
-                async for notification in listen(self._database, [PROGRESS_CHANNEL, LIVE_CHANNEL]):
+                async for notification in listen(
+                    self._database, [PROGRESS_CHANNEL, LIVE_CHANNEL, QUEUE_CHANNEL]
+                ):
                     self._take(notification)
             except DatabaseUnavailableError as error:
                 log.warning("live.not_listening", message=error.message)

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import WORKER_POOL
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.jobs import DEPTH_CAP, Depth, JobStore
 from import_core.adapters.postgres.queue_state import QueueState, QueueStateStore
+from import_core.domain.backpressure import next_health
 from import_core.domain.errors import KubernetesUnavailableError
 from import_core.domain.jobs import DEFAULT_QUEUE
 from import_gateway.access.brief_cache import BriefCache
@@ -20,7 +21,6 @@ from import_gateway.api.models import QueueHealth, QueueReport, QueueThresholds
 
 REPORT_SECONDS = 10.0
 POOLS_SECONDS = 5.0
-THRESHOLDS = QueueThresholds(degraded_above=1_000, critical_above=5_000, overload_above=10_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,26 +98,44 @@ def served_queues(pools: Iterable[Mapping[str, Any]]) -> list[Served]:
     return [Served(queue, desired[queue]) for queue in sorted(desired)] or [Served(DEFAULT_QUEUE)]
 
 
-def _level(depth: int) -> Literal["healthy", "degraded", "critical", "overload"]:
-    if depth > THRESHOLDS.overload_above:
-        return "overload"
-    if depth > THRESHOLDS.critical_above:
-        return "critical"
-    return "degraded" if depth > THRESHOLDS.degraded_above else "healthy"
-
-
 def _health(served: Served, depth: Depth, state: QueueState) -> QueueHealth:
+    known, intake = state.intake.health, state.intake.intake
+    if known.measured_at is None:
+        # No operator has looked yet: what this depth alone would say.
+        known = next_health(known, depth.total, state.intake.thresholds, datetime.now(UTC))
+    thresholds = state.intake.thresholds
     return QueueHealth(
         queue=served.queue,
-        level=_level(depth.total),
+        level=known.level.value.lower(),  # type: ignore[arg-type]
         depth=depth.total,
         depth_is_at_least=depth.due >= DEPTH_CAP,
         due=depth.due,
         running=depth.claimed,
-        thresholds=THRESHOLDS,
+        thresholds=QueueThresholds(
+            degraded_above=thresholds.degraded_above,
+            critical_above=thresholds.critical_above,
+            overload_above=thresholds.overload_above,
+        ),
         workers_desired=served.desired,
-        paused=state.paused,
-        paused_by=state.changed_by if state.paused else None,
-        paused_since=state.changed_at if state.paused else None,
-        paused_reason=state.reason if state.paused else None,
+        intake_open=not intake.stopped,
+        intake_reason=intake.reason if intake.stopped else None,
+        **_pause(state),
     )
+
+
+def _pause(state: QueueState) -> dict[str, Any]:
+    """Whether nothing is handed out, by a person's word or by the system's own."""
+    if state.paused:
+        return {
+            "paused": True,
+            "paused_by": state.changed_by,
+            "paused_since": state.changed_at,
+            "paused_reason": state.reason,
+        }
+    if state.dispatch_paused:
+        return {
+            "paused": True,
+            "paused_since": state.emergency.since,
+            "paused_reason": state.emergency.reason,
+        }
+    return {}

@@ -240,6 +240,15 @@ async def test_queue_is_paused_and_resumed_by_name(gateway: Gateway, world: Worl
     problem(await gateway.call("POST", "/v1/queue/pause", json={"queue": "none"}), 422, "invalid")
 
 
+async def test_intake_is_stopped_and_opened_by_hand(gateway: Gateway) -> None:
+    body = {"scope": "intake", "reason": "maintenance"}
+    stopped = (await gateway.call("POST", "/v1/queue/pause", json=body)).json()["queues"][0]
+    assert (stopped["intakeOpen"], stopped["intakeReason"]) == (False, "maintenance")
+    assert stopped["paused"] is False
+    opened = (await gateway.call("POST", "/v1/queue/resume", json={"scope": "intake"})).json()["queues"][0]
+    assert (opened["intakeOpen"], opened["intakeReason"]) == (True, None)
+
+
 async def test_queue_health_is_the_same_for_a_while(gateway: Gateway, world: World) -> None:
     await world.row("one")
     first = (await gateway.call("GET", "/health/queue")).json()
