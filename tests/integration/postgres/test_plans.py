@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from import_core.adapters.postgres import Database, claims, dispatching, evidence, jobs, repairs
+from import_core.adapters.postgres import Database, claims, dispatching, evidence, jobs, repairs, views
 from import_local.parts.postgres import PostgresServer
 
 QUEUE = "product-imports"
@@ -70,6 +70,9 @@ STALLED = {
     "delays": [5.0],
 }
 
+STATES = ["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED"]
+PAGE = {"before": NOW, "before_id": "", "examined": 500}
+
 CASES = {
     # Every due row up to the cap, and the 2,000 that are not due are not among them.
     "depth": Case(jobs.DEPTH, (jobs.DEPTH_CAP, [QUEUE]), jobs.DEPTH_CAP),
@@ -107,6 +110,16 @@ CASES = {
     "claims without job": Case(repairs.CLAIMS_WITHOUT_JOB, (500,), 2 * RUNNING),
     "jobs without claim": Case(repairs.JOBS_WITHOUT_CLAIM, (500,), 3 * RUNNING),
     "useful": Case(repairs.USEFUL, (IDS, [1] * len(IDS)), HANDED_OVER),
+    # What the gateway shows: pages of a list, and what the live page asks for each second.
+    "page of all states": Case(views.BY_STATE, {**PAGE, "states": STATES}, 3 * 600),
+    "page of a state": Case(views.BY_STATE, {**PAGE, "states": ["COMPLETED"]}, 600),
+    "page of a company": Case(views.BY_COMPANY, {**PAGE, "company": "company-0"}, 600),
+    "by name": Case(views.BY_NAME, ("imports", "acme-1"), 1),
+    "running": Case(views.RUNNING, {"namespace": "imports", "limit": 200}, 2 * RUNNING),
+    "newest": Case(
+        views.NEWEST, {"namespace": "imports", "state": "COMPLETED", "limit": 30, "examined": 500}, 501
+    ),
+    "places": Case(views.PLACES, {"queue": QUEUE, "cap": jobs.DEPTH_CAP, "ids": IDS}, jobs.DEPTH_CAP),
     "stalled": Case(repairs.STALLED, {"quiet": 1800.0, "limit": 500}, 2 * RUNNING),
     "end stalled": Case(repairs.END_STALLED, STALLED, 2 * RUNNING),
     "after death": Case(
