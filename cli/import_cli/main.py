@@ -10,9 +10,11 @@ from typing import Annotated
 import typer
 
 from import_cli import (
+    cancel_command,
     confirm_command,
     errors_command,
     orphans_command,
+    pause_commands,
     queue_commands,
     retry_command,
     retry_failed_command,
@@ -41,6 +43,15 @@ app = typer.Typer(
 QueueArgument = Annotated[
     str | None, typer.Argument(help="Name of the queue; not needed where the namespace's pools serve one.")
 ]
+
+
+QueueOption = Annotated[str | None, typer.Option("--queue", help="The same as the argument.")]
+CompanyOption = Annotated[str | None, typer.Option("--company", help="Id of a company, in place of a queue.")]
+ProviderOption = Annotated[
+    str | None,
+    typer.Option("--provider", help="Name of an ImportProvider of the namespace, in place of a queue."),
+]
+ReasonOption = Annotated[str | None, typer.Option("--reason", help="Shown to whoever asks.")]
 
 
 @app.callback()
@@ -211,18 +222,116 @@ def drain(
     )
 
 
-@app.command(epilog="Examples: kubectl imports resume; kubectl imports resume product-imports --dry-run")
-def resume(
+@app.command(
+    epilog="Examples: kubectl imports pause --company acme --reason 'floods the queue';"
+    " kubectl imports pause --provider acme-shopify; kubectl imports pause (the queue, as drain does)"
+)
+def pause(
     queue: QueueArgument = None,
+    *,
+    queue_option: QueueOption = None,
+    company: CompanyOption = None,
+    provider: ProviderOption = None,
+    reason: ReasonOption = None,
     dry_run: DryRun = False,
     namespace: Namespace = DEFAULT_NAMESPACE,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Let a paused queue hand out jobs again."""
+    """Start no more jobs of a queue, a company or a provider; jobs under way go on, nothing is lost."""
     run_command(
         namespace,
-        lambda sources, console: queue_commands.resume(
-            sources, console, queue=queue, dry_run=dry_run, as_json=output is Output.JSON
+        lambda sources, console: pause_commands.pause(
+            *(sources, console),
+            what=pause_commands.What(queue or queue_option, company, provider),
+            reason=reason,
+            dry_run=dry_run,
+            as_json=output is Output.JSON,
+        ),
+    )
+
+
+@app.command(
+    epilog="Examples: kubectl imports resume; kubectl imports resume product-imports --dry-run;"
+    " kubectl imports resume --company acme"
+)
+def resume(
+    queue: QueueArgument = None,
+    *,
+    queue_option: QueueOption = None,
+    company: CompanyOption = None,
+    provider: ProviderOption = None,
+    dry_run: DryRun = False,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Start jobs of a paused queue, company or provider again; also ends an emergency pause of the queue."""
+    run_command(
+        namespace,
+        lambda sources, console: pause_commands.resume(
+            *(sources, console),
+            what=pause_commands.What(queue or queue_option, company, provider),
+            dry_run=dry_run,
+            as_json=output is Output.JSON,
+        ),
+    )
+
+
+@app.command(name="stop-intake", epilog="Example: kubectl imports stop-intake --reason 'moving the database'")
+def stop_intake(
+    queue: QueueArgument = None,
+    *,
+    reason: ReasonOption = None,
+    dry_run: DryRun = False,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Take no new jobs until intake is resumed; the jobs that are there go on."""
+    _set_intake(queue, namespace, stopped=True, reason=reason, dry_run=dry_run, output=output)
+
+
+@app.command(name="resume-intake", epilog="Example: kubectl imports resume-intake")
+def resume_intake(
+    queue: QueueArgument = None,
+    *,
+    dry_run: DryRun = False,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Take new jobs again, also while the queue is too long."""
+    _set_intake(queue, namespace, stopped=False, reason=None, dry_run=dry_run, output=output)
+
+
+def _set_intake(
+    queue: str | None, namespace: str, *, stopped: bool, reason: str | None, dry_run: bool, output: Output
+) -> None:
+    run_command(
+        namespace,
+        lambda sources, console: pause_commands.set_intake(
+            *(sources, console),
+            queue=queue,
+            stopped=stopped,
+            reason=reason,
+            dry_run=dry_run,
+            as_json=output is Output.JSON,
+        ),
+    )
+
+
+@app.command(epilog="Examples: kubectl imports cancel acme-autumn --dry-run; kubectl imports cancel one two")
+def cancel(
+    jobs: Annotated[
+        list[str], typer.Argument(help="Names of ImportJobs, or ids of rows that have no object.")
+    ],
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Cancel waiting and running jobs; their objects stay and say so. Nothing takes it back."""
+    run_command(
+        namespace,
+        lambda sources, console: cancel_command.run(
+            sources, console, jobs=jobs, dry_run=dry_run, yes=yes, as_json=output is Output.JSON
         ),
     )
 

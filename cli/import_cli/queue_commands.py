@@ -16,6 +16,7 @@ from import_cli.sources import Sources, Stores, UsageError
 from import_core.adapters.postgres.jobs import DEPTH_CAP, Depth
 from import_core.adapters.postgres.queue_state import QueueState
 from import_core.adapters.postgres.reports import writable
+from import_core.domain.emergency import EmergencyPhase
 from import_core.domain.errors import DatabaseUnavailableError
 
 REFRESH_SECONDS = 1.0
@@ -86,25 +87,29 @@ async def resume(
     async with sources.needed_stores(WHY) as stores:
         # A queue whose pool is gone can stand paused, too.
         candidates = sorted({*served, queue}) if queue is not None else served
-        paused = [name for name, state in (await stores.queues.read(candidates)).items() if state.paused]
+        states = await stores.queues.read(candidates)
+        paused = [name for name, state in states.items() if _stands_still(state)]
         name = choose_queue(
             paused if queue is None and len(paused) == 1 else sorted({*served, *paused}),
             queue,
             namespace=sources.namespace,
         )
         load = await _load(stores, name)
-        if load.state.paused and not dry_run:
+        if _stands_still(load.state) and not dry_run:
             async with writable("to resume a queue"):
                 await stores.queues.set_paused(name, False, reason=None, changed_by=person(sources))
     if as_json:
         print_json(
             console, _document(name, load, paused=load.state.paused if dry_run else False, dry_run=dry_run)
         )
-    elif not load.state.paused:
+    elif not _stands_still(load.state):
         say(console, f"{name} is not paused: nothing to do")
     else:
         verb = "Would resume" if dry_run else "Resumed"
-        say(console, f"{verb} {name}, {paused_since(load.state)}: {_due(load.depth)}")
+        why = paused_since(load.state)
+        if not load.state.paused:
+            why = f"paused in an emergency ({load.state.emergency.reason})"
+        say(console, f"{verb} {name}, {why}: {_due(load.depth)}")
     return 0
 
 
@@ -149,6 +154,11 @@ async def _until_drained(sources: Sources, console: Console | None, queue: str) 
             said = text
             say(console, text)
         await asyncio.sleep(REFRESH_SECONDS)
+
+
+def _stands_still(state: QueueState) -> bool:
+    """Paused by a person, or in an emergency; a trial after one counts as well."""
+    return state.paused or state.emergency.phase is not EmergencyPhase.NONE
 
 
 def paused_since(state: QueueState) -> str:

@@ -13,9 +13,7 @@ from import_cli.sources import DEFAULT_NAMESPACE, NoDatabaseError, Sources, Stor
 from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.adapters.postgres.reports import writable
 from import_core.domain.errors import ObjectConflictError, ObjectNotFoundError
-from import_core.domain.projection import FINAL_PHASES
-from import_core.domain.reopening import RETRY_ANNOTATION, RETRY_ITEMS_ANNOTATION
-from import_core.domain.resources.import_job import JobPhase
+from import_core.domain.reopening import RETRY_ANNOTATION, RETRY_ITEMS_ANNOTATION, why_not_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +80,10 @@ async def _act(sources: Sources, stores: Stores | None, job: str, *, items_only:
 def check_reopenable(found: FoundJob) -> None:
     """Raise UsageError for a job that is not finished, was cancelled, or whose object is gone."""
     phase, _ = found.standing()
-    if found.body is None and found.row is not None and found.row.origin is not None:
-        raise UsageError(
-            f"The ImportJob of {found.name} is gone, and its row can't run without it:"
-            " apply the ImportJob again, under any name"
-        )
-    if phase == JobPhase.CANCELLED:
-        raise UsageError(f"{found.name} was cancelled, and is not run again: apply a job of another name")
-    if phase not in FINAL_PHASES:
-        raise UsageError(f"{found.name} is {phase}: only a finished job can run again")
+    object_gone = found.body is None and found.row is not None and found.row.origin is not None
+    why_not = why_not_again(found.name, phase=phase, object_gone=object_gone)
+    if why_not is not None:
+        raise UsageError(why_not)
 
 
 async def _annotate(sources: Sources, found: FoundJob, annotation: str, token: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from import_cli.confirm_command import withheld_since
+from import_cli.pause_commands import resume_words, since_words, standing_still
 from import_cli.printing import print_json, print_table, say
 from import_cli.queue_commands import paused_since
 from import_cli.sources import DEFAULT_NAMESPACE, Sources
@@ -24,7 +25,9 @@ from import_cli.status_report import (
     collect,
 )
 from import_core.adapters.postgres.jobs import DEPTH_CAP
+from import_core.adapters.postgres.queue_state import QueueState
 from import_core.adapters.postgres.reports import STATE_CAP
+from import_core.domain.backpressure import HealthLevel
 
 MANY_PROVIDERS = 20
 _ORDER = ("Pending", "Queued", "Running", "Succeeded", "Failed", "Cancelled")
@@ -46,6 +49,11 @@ def show(report: StatusReport, console: Console) -> None:
         say(console, f"Note: {note}", style="yellow")
     _show_held(report.jobs.held, console, report.namespace)
     say(console, f"Depth: {_depth(report.jobs.depth)}", style="bold")
+    for queue, state in report.jobs.held.queues.items():
+        if state.intake.health.measured_at is not None:
+            pace = f", {state.starts_per_minute:,.0f} starts a minute" if state.starts_per_minute else ""
+            style = "" if state.level is HealthLevel.HEALTHY else "yellow"
+            say(console, f"Health of {queue}: {state.level.value}{pace}", style=style)
     say(console, f"Jobs:  {_counts(report.jobs)}", style="bold")
     if report.pools:
         _section(
@@ -72,6 +80,17 @@ def _show_held(held: Held, console: Console, namespace: str) -> None:
         say(
             console,
             f"Queue {queue} is {paused_since(state)}: kubectl imports resume {queue}{where}",
+            style="red",
+        )
+    for queue, state in held.queues.items():
+        for line in standing_still(queue, state, where):
+            say(console, line, style="red")
+    for each in held.pauses:
+        say(
+            console,
+            f"Imports of {each.scope} {each.name} are paused"
+            f"{since_words(each.paused_at, each.paused_by, each.reason)}:"
+            f" {resume_words(each.scope, each.name, namespace)}",
             style="red",
         )
     if held.guard is not None:
@@ -149,10 +168,35 @@ def _document(report: StatusReport) -> dict[str, Any]:
         "providers": [_camel(asdict(provider)) for provider in report.providers],
         "lastErrors": [_camel(asdict(error)) for error in jobs.last_errors],
         "pausedQueues": [
-            {"queue": queue, **_camel(asdict(state))} for queue, state in jobs.held.paused.items()
+            {
+                "queue": queue,
+                "paused": True,
+                "reason": state.reason,
+                "changedBy": state.changed_by,
+                "changedAt": state.changed_at,
+            }
+            for queue, state in jobs.held.paused.items()
         ],
+        "queues": [_queue(queue, state) for queue, state in jobs.held.queues.items()],
+        "pauses": [_camel(asdict(each)) for each in jobs.held.pauses],
         "withheldCancellations": _camel(asdict(jobs.held.guard)) if jobs.held.guard is not None else None,
         "notes": report.notes,
+    }
+
+
+def _queue(queue: str, state: QueueState) -> dict[str, Any]:
+    health, intake = state.intake.health, state.intake.intake
+    return {
+        "queue": queue,
+        "health": health.level.value if health.measured_at else None,
+        "depth": health.depth,
+        "measuredAt": health.measured_at,
+        "startsPerMinute": state.starts_per_minute,
+        "intakeStopped": intake.stopped,
+        "intakeBy": intake.by,
+        "intakeReason": intake.reason,
+        "emergency": state.emergency.phase.value,
+        "emergencyReason": state.emergency.reason,
     }
 
 

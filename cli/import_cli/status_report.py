@@ -12,7 +12,7 @@ from typing import Any
 from import_cli.sources import NoDatabaseError, Sources, Stores
 from import_core.adapters.kube.resources import IMPORT_JOB, IMPORT_PROVIDER, WORKER_POOL
 from import_core.adapters.postgres.jobs import DEPTH_CAP
-from import_core.adapters.postgres.queue_state import QueueState
+from import_core.adapters.postgres.queue_state import Pause, QueueState
 from import_core.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 from import_core.domain.jobs import DEFAULT_QUEUE, JobState
 from import_core.domain.projection import PHASES
@@ -83,10 +83,16 @@ class LastError:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What waits for a person: paused queues by name, and the guard where it withholds cancellations."""
+    """What stands still or may: the queues by name, pauses, and the guard where it withholds cancellations."""
 
-    paused: dict[str, QueueState] = field(default_factory=dict)
+    queues: dict[str, QueueState] = field(default_factory=dict)
+    pauses: list[Pause] = field(default_factory=list)
     guard: Guard | None = None
+
+    @property
+    def paused(self) -> dict[str, QueueState]:
+        """Queues that a person has paused."""
+        return {queue: state for queue, state in self.queues.items() if state.paused}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +192,9 @@ async def _held(stores: Stores, namespace: str, queues: Sequence[str]) -> Held:
     states = await stores.queues.read(queues)
     guard = await stores.guards.read(namespace)
     return Held(
-        {queue: state for queue, state in states.items() if state.paused},
+        states,
+        # A company's pause holds everywhere, a connection's in its namespace.
+        [each for each in await stores.queues.pauses() if each.namespace in {"", namespace}],
         guard if guard is not None and guard.withheld else None,
     )
 

@@ -1,1 +1,1 @@
-"""The gateway: HTTP API, admission webhook and live page (not built yet)."""
+"""The gateway: HTTP API, admission webhook, live events and the live page."""

@@ -1,4 +1,4 @@
-"""Writes all generated files: import_core's, and the reference pages of settings and metrics.
+"""Writes all generated files: import_core's, and the reference pages of settings, metrics and the HTTP API.
 
 `python -m import_local.generate` writes; with `--check` it changes nothing, prints a diff and exits with 1
 where a file differs from its source. It is here because only this package may import every process.
@@ -17,6 +17,9 @@ from pydantic_settings import BaseSettings
 from import_core import generate
 from import_core.domain.resources.worker_pool import WorkerPool
 from import_core.observability.metrics import WorkerMetrics
+from import_gateway.metrics import GatewayMetrics
+from import_gateway.settings import GatewaySettings
+from import_local.http_api_page import http_api_page
 from import_operator import metrics as operator_metrics
 from import_operator.deployments import get_worker_deployment
 from import_operator.settings import OperatorSettings
@@ -41,6 +44,7 @@ def generated_files() -> dict[Path, str]:
         **generate.generated_files(),
         reference / "settings.md": settings_page(),
         reference / "metrics.md": metrics_page(),
+        reference / "http-api.md": http_api_page(),
     }
 
 
@@ -50,6 +54,7 @@ def settings_page() -> str:
     return (
         text.replace("@operator@", _settings_table(OperatorSettings))
         .replace("@worker@", _settings_table(WorkerSettings))
+        .replace("@gateway@", _settings_table(GatewaySettings))
         .replace("@injected@", _injected_table())
     )
 
@@ -59,7 +64,12 @@ def metrics_page() -> str:
     text = _METRICS_TEXT.read_text(encoding="utf-8")
     operator = (value for value in vars(operator_metrics).values() if isinstance(value, MetricWrapperBase))
     worker = (value for value in vars(WorkerMetrics()).values() if isinstance(value, MetricWrapperBase))
-    return text.replace("@operator@", _metrics_table(operator)).replace("@worker@", _metrics_table(worker))
+    gateway = (value for value in vars(GatewayMetrics()).values() if isinstance(value, MetricWrapperBase))
+    return (
+        text.replace("@operator@", _metrics_table(operator))
+        .replace("@worker@", _metrics_table(worker))
+        .replace("@gateway@", _metrics_table(gateway))
+    )
 
 
 def _settings_table(model: type[BaseSettings]) -> str:

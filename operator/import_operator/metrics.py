@@ -34,6 +34,16 @@ STATUS_PATCHES = Counter("imports_status_patches_total", "Status patches", ["kin
 STATUS_WAITING = Gauge("imports_status_patches_waiting", "ImportJobs whose status waits to be patched")
 QUEUE_DEPTH = Gauge("imports_queue_depth", "Due and running jobs", ["queue"])
 QUEUE_PAUSED = Gauge("imports_queue_paused", "1 while the queue hands out nothing", ["queue"])
+QUEUE_HEALTH = Gauge("imports_queue_health_level", "0 healthy, 1 degraded, 2 critical, 3 overload", ["queue"])
+INTAKE_STOPPED = Gauge("imports_intake_stopped", "1 while no new jobs are taken", ["queue"])
+DISPATCH_PAUSED = Gauge(
+    "imports_dispatch_paused", "1 while no jobs are started: by hand, or in an emergency", ["queue"]
+)
+EMERGENCY_PAUSED = Gauge(
+    "imports_emergency_pause", "1 from an emergency pause on until its trial has succeeded", ["queue"]
+)
+STARTS_PER_MINUTE = Gauge("imports_job_starts_per_minute", "Jobs started in the last minute", ["queue"])
+JOBS_HELD = Gauge("imports_jobs_held", "ImportJobs that wait to be recorded until there is room")
 WORKERS_DESIRED = Gauge("imports_workers_desired", "Workers there should be", ["pool"])
 SCALINGS = Counter("imports_scalings_total", "Changes of a pool's number of workers", ["pool", "direction"])
 SCALING_REACTION = Histogram(

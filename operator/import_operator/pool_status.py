@@ -8,6 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from import_core.adapters.postgres.jobs import Depth
+from import_core.adapters.postgres.queue_state import QueueState
+from import_core.domain.backpressure import HealthLevel
+from import_core.domain.emergency import EmergencyPhase
 from import_core.domain.resources.common import ConditionStatus, format_timestamp
 from import_core.domain.resources.conditions import (
     WorkerPoolCondition,
@@ -43,6 +46,7 @@ class PoolObservation:
     scaled_reason: str | None
     unenforced: tuple[str, ...] = ()
     problem: tuple[str, str] | None = None
+    queue: QueueState | None = None
 
 
 def get_pool_status(body: Mapping[str, Any], seen: PoolObservation, now: datetime) -> dict[str, Any] | None:
@@ -56,6 +60,8 @@ def get_pool_status(body: Mapping[str, Any], seen: PoolObservation, now: datetim
         "queueDepth": seen.depth.total if seen.depth else None,
         "observedGeneration": seen.generation,
     }
+    if seen.queue is not None:
+        wanted["queueHealth"] = seen.queue.level.value
     if seen.decision is not None:
         wanted["desiredReplicas"] = seen.decision.desired
     if seen.scaled_at is not None:
@@ -87,7 +93,44 @@ def _conditions(old: Mapping[str, Any], seen: PoolObservation, now: datetime) ->
         active: ConditionStatus = "False" if reason in _INACTIVE else "True"
         put(WorkerPoolCondition.SCALING_ACTIVE, active, reason.value, REASON_TEXTS[reason])
         put(WorkerPoolCondition.ROLLED_OUT, *_rollout(seen.deployment))
+    if seen.queue is not None:
+        put(WorkerPoolCondition.QUEUE_HEALTHY, *_health(seen.queue))
+        put(WorkerPoolCondition.INTAKE_OPEN, *_intake(seen.queue))
+        put(WorkerPoolCondition.DISPATCH_ACTIVE, *_dispatch(seen.queue))
     return set_not_yet_enforced(conditions, seen.unenforced, observed_generation=seen.generation, now=now)
+
+
+def _health(queue: QueueState) -> tuple[ConditionStatus, str, str]:
+    """No depth in the text: it would change at every look."""
+    level, thresholds = queue.level, queue.intake.thresholds
+    if level is HealthLevel.HEALTHY:
+        return "True", level.value, f"At most {thresholds.degraded_above:,} jobs wait or run"
+    return "False", level.value, f"More than {thresholds.above(level):,} jobs waited or ran"
+
+
+def _intake(queue: QueueState) -> tuple[ConditionStatus, str, str]:
+    intake = queue.intake.intake
+    if intake.stopped:
+        by = f" by {intake.by}" if intake.by else ""
+        why = f": {intake.reason}" if intake.reason else ""
+        return "False", "StoppedByHand" if intake.by else "Overload", f"No new jobs are taken{by}{why}"
+    if intake.opened_by_hand:
+        return "True", "OpenedByHand", f"All new jobs are taken, by the word of {intake.by}"
+    if queue.level.is_at_least(HealthLevel.CRITICAL):
+        return "True", "EnterpriseOnly", "New jobs of ENTERPRISE companies only are taken"
+    return "True", "Open", "New jobs are taken"
+
+
+def _dispatch(queue: QueueState) -> tuple[ConditionStatus, str, str]:
+    if queue.paused:
+        why = f": {queue.reason}" if queue.reason else ""
+        return "False", "Paused", f"No jobs are started by the word of {queue.changed_by or 'somebody'}{why}"
+    phase = queue.emergency.phase
+    if phase is EmergencyPhase.PAUSED:
+        return "False", "EmergencyPause", f"No jobs are started: {queue.emergency.reason}"
+    if phase is EmergencyPhase.TRYING:
+        return "True", "Trying", f"A few jobs are tried after an emergency pause: {queue.emergency.reason}"
+    return "True", "Dispatching", "Due jobs are started"
 
 
 def _rollout(deployment: Mapping[str, Any] | None) -> tuple[ConditionStatus, str, str]:

@@ -16,11 +16,13 @@ from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.claims import ClaimStore
 from import_core.adapters.postgres.connections import ConnectionStore
 from import_core.adapters.postgres.dispatching import DispatchStore
+from import_core.adapters.postgres.evidence import EvidenceStore
 from import_core.adapters.postgres.guard import GuardStore
 from import_core.adapters.postgres.history import HistoryStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.life import LifeSign
 from import_core.adapters.postgres.origins import OriginStore
+from import_core.adapters.postgres.queue_state import QueueStateStore
 from import_core.adapters.postgres.reopening import ReopeningStore
 from import_core.adapters.postgres.repairs import RepairStore
 from import_core.adapters.postgres.workers import WorkerStore
@@ -31,8 +33,10 @@ from import_core.domain.jobs import DEFAULT_QUEUE
 from import_core.observability.health import HealthServer
 from import_core.observability.logs import get_logger
 from import_core.observability.presence import NeighbourWatch
+from import_operator.holding import Holding
 from import_operator.inbox import Inbox
 from import_operator.loops.dispatch import DispatchLoop
+from import_operator.loops.guard import GuardLoop
 from import_operator.loops.history import HistoryLoop
 from import_operator.loops.lead import Leadership
 from import_operator.loops.listen import ListenLoop
@@ -142,6 +146,11 @@ class OperatorProcess:
         scale = ScaleLoop(state, jobs, kube, tell, settings=self._settings)
         dispatching, repairs = DispatchStore(database), RepairStore(database)
         dispatch = DispatchLoop(state, dispatching, queue=self.queue, capacities=scale.capacities)
+        queues = QueueStateStore(database)
+        holding = Holding(state, queues, OriginStore(database))
+        guard = GuardLoop(
+            state, queues, EvidenceStore(database), tell, holding=holding, policies=scale.policies
+        )
         repair = RepairLoop(
             state,
             repairs,
@@ -151,7 +160,8 @@ class OperatorProcess:
             settings=self._settings,
         )
         return [
-            RecordLoop(state, jobs).loop(),
+            RecordLoop(state, jobs, holding).loop(),
+            guard.loop(),
             ReopenLoop(state, reopening, tell).loop(),
             self._sweep_loop(reopening).loop(),
             HistoryLoop(

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from import_core.adapters.postgres.queue_state import QueueState
 from import_core.domain.admission import Verdict
+from import_core.domain.holding import Held
+from import_core.domain.projection import is_final
 from import_core.domain.reopening import requests_of
 from import_core.domain.sweeping import Finished, finished_of
 from import_core.domain.worker_ends import WorkerEnd
@@ -146,6 +151,20 @@ class KeySet:
         return taken
 
 
+@dataclass(frozen=True, slots=True)
+class SeenDepth:
+    """A depth, and when it was measured."""
+
+    due: int
+    claimed: int
+    at: datetime
+
+    @property
+    def total(self) -> int:
+        """The depth."""
+        return self.due + self.claimed
+
+
 class OperatorState:
     """Everything that handlers and loops share."""
 
@@ -175,9 +194,16 @@ class OperatorState:
         self.workers_ended = asyncio.Event()
         self.ends_seen = 0
         """How often worker processes were seen to end, for loops that have to look at what they left."""
+        self.held: dict[str, Held] = {}
+        """ImportJobs that may not be recorded before there is room, by uid."""
+        self.depths: dict[str, SeenDepth] = {}
+        """The last depth of each queue that could be measured."""
+        self.queues: dict[str, QueueState] = {}
+        """What the guard last saw of each queue."""
         self.dispatch_wanted = asyncio.Event()
         self.scale_wanted = asyncio.Event()
         self.reconcile_wanted = asyncio.Event()
+        self.guard_wanted = asyncio.Event()
 
     def keep_job(self, body: Body) -> bool:
         """Keep an ImportJob, its end and its requests; False where this or a later version is known already."""
@@ -192,11 +218,16 @@ class OperatorState:
             self.to_reopen.add(uid)
         return True
 
+    def project_waiting(self) -> None:
+        """Have every unfinished job's status looked at: what holds all of a queue has changed."""
+        self.to_project.update(uid_of(body) for body in self.jobs if not is_final(body))
+
     def forget_job(self, uid: str) -> None:
         """Drop all that is known of an ImportJob."""
         self.jobs.remove(uid)
         self.finished.pop(uid, None)
         self.to_reopen.discard(uid)
         self.verdicts.pop(uid, None)
+        self.held.pop(uid, None)
         self.to_record.discard(uid)
         self.to_project.discard(uid)

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from import_core.domain.dispatch import (
+    AGED_TURN,
     TIER_STEP_SECONDS,
     WINDOW_LIMIT,
     Candidate,
     ReadyWorkers,
     StartRate,
     choose,
-    rank,
     window,
 )
 from import_core.domain.jobs import Tier
@@ -28,7 +28,7 @@ def candidate(job_id: str, company: str = "acme", tier: Tier = Tier.BASIC, waite
 
 def chosen(candidates: list[Candidate], needed: int, in_flight: dict[str, int] | None = None) -> list[str]:
     complete = {item.company_id: True for item in candidates}
-    choice = choose(candidates, in_flight=in_flight or {}, needed=needed, now=NOW, complete=complete)
+    choice = choose(candidates, shares=in_flight or {}, needed=needed, now=NOW, complete=complete)
     return [item.job_id for item in choice.chosen]
 
 
@@ -42,13 +42,28 @@ def test_higher_tier_goes_first() -> None:
 
 
 def test_waiting_raises_the_tier() -> None:
-    assert rank(candidate("x", waited=TIER_STEP_SECONDS - 1), NOW) == 0
-    assert rank(candidate("x", waited=TIER_STEP_SECONDS), NOW) == 1
-    assert rank(candidate("x", waited=TIER_STEP_SECONDS * 50), NOW) == rank(
-        candidate("y", tier=Tier.ENTERPRISE), NOW
-    )
-    rows = [candidate("old", "a", Tier.BASIC, TIER_STEP_SECONDS * 2), candidate("new", "b", Tier.ENTERPRISE)]
-    assert chosen(rows, 1) == ["old"]
+    rows = [candidate(f"new-{n}", f"large-{n}", Tier.ENTERPRISE) for n in range(8)]
+    young = candidate("old", "a", Tier.BASIC, TIER_STEP_SECONDS * 2 - 1)
+    assert chosen([*rows, young], 8) == [f"new-{n}" for n in range(8)]
+    old = candidate("old", "a", Tier.BASIC, TIER_STEP_SECONDS * 2)
+    assert chosen([*rows, old], 9).index("old") == AGED_TURN - 1, "one of every few places, not all of them"
+
+
+def test_contested_places_are_counted_from_call_to_call() -> None:
+    rows = [candidate(f"new-{n}", f"large-{n}", Tier.ENTERPRISE) for n in range(8)]
+    old = candidate("old", "a", Tier.PRO, TIER_STEP_SECONDS)
+    turn, order = 0, []
+    for _ in range(AGED_TURN):
+        waiting = [row for row in [*rows, old] if row.job_id not in order]
+        choice = choose(waiting, shares={}, needed=1, now=NOW, turn=turn)
+        turn = choice.turn
+        order.append(choice.chosen[0].job_id)
+    assert order[-1] == "old"
+
+
+def test_age_does_not_put_one_company_of_a_tier_before_another() -> None:
+    rows = [candidate(f"aged-{n}", "big", waited=TIER_STEP_SECONDS * 9) for n in range(9)]
+    assert chosen([*rows, candidate("single", "small")], 2) == ["aged-0", "single"]
 
 
 def test_companies_take_turns() -> None:
@@ -63,7 +78,7 @@ def test_jobs_under_way_count_against_the_share() -> None:
 
 def test_company_whose_known_rows_are_used_up_is_reported() -> None:
     rows = [candidate("a-1", "a"), candidate("b-1", "b")]
-    choice = choose(rows, in_flight={}, needed=2, now=NOW, complete={"b": True})
+    choice = choose(rows, shares={}, needed=2, now=NOW, complete={"b": True})
     assert choice.exhausted == {"a"}
 
 
@@ -116,7 +131,7 @@ def test_nothing_starves(rows: list[Candidate], step: int) -> None:
     fresh = [
         Candidate(row.job_id, row.company_id, Tier.ENTERPRISE, NOW - timedelta(seconds=1)) for row in rows
     ]
-    assert "old" in chosen([*fresh, old], len({row.company_id for row in rows}) + step)
+    assert "old" in chosen([*fresh, old], AGED_TURN - 1 + step)
 
 
 def test_window_is_a_load_for_every_worker() -> None:

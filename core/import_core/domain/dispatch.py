@@ -12,12 +12,16 @@ from import_core.domain.jobs import Tier
 
 WINDOW_LIMIT = 2000
 WINDOW_SECONDS = 2.0
+RECENT_STARTS = 1000
+"""So many of the last starts count against the shares of their companies."""
 READY_SECONDS = 60.0
 """A worker that was ready this lately counts as ready for the window."""
 TIER_STEP_SECONDS = 600.0
-"""A row rises one tier for each of these it has waited, so BASIC never starves (docs/reference/lifecycle.md)."""
+"""A tier rises one step for each of these that its oldest row has waited (docs/reference/lifecycle.md)."""
+AGED_TURN = 4
+"""Of the places that a tier and a lower one that has risen to it both want, every so many-th is the latter's."""
+_Entry = tuple[int, datetime, str, str]
 _RANK = {Tier.BASIC: 0, Tier.PRO: 1, Tier.ENTERPRISE: 2}
-_TOP_RANK = max(_RANK.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,14 @@ class ReadyWorkers:
 
 
 @dataclass(frozen=True, slots=True)
+class StartLimit:
+    """The queue limiter: at most `jobs` start within any `seconds`; more wait, none is dropped."""
+
+    jobs: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A due row."""
 
@@ -62,6 +74,8 @@ class Choice:
 
     chosen: tuple[Candidate, ...]
     exhausted: frozenset[str]
+    turn: int = 0
+    """Where the next choice goes on to count."""
 
 
 def window(*, concurrency: int, ready_workers: int, minimum_workers: int, starts_per_second: float) -> int:
@@ -71,41 +85,85 @@ def window(*, concurrency: int, ready_workers: int, minimum_workers: int, starts
     return min(WINDOW_LIMIT, max(by_workers, by_rate))
 
 
-def rank(candidate: Candidate, now: datetime) -> int:
-    """The row's tier with its age counted in; never above ENTERPRISE."""
-    waited = max(0.0, (now - candidate.queued_at).total_seconds())
-    return min(_TOP_RANK, _RANK[candidate.tier] + int(waited // TIER_STEP_SECONDS))
+def may_start(*, jobs: int, started: int, unclaimed: int) -> int:
+    """How many more jobs may be handed over where at most `jobs` may start in a time.
+
+    What was handed over and is not claimed yet may start at any moment, so it counts as started: whatever
+    the workers do, no more than `jobs` start within any time of that length.
+    """
+    return max(0, jobs - started - unclaimed)
 
 
 def choose(
     candidates: Iterable[Candidate],
     *,
-    in_flight: Mapping[str, int],
+    shares: Mapping[str, int],
     needed: int,
     now: datetime,
     complete: Mapping[str, bool] | None = None,
+    turn: int = 0,
 ) -> Choice:
-    """Choose up to `needed` rows: by tier, then to the company with the fewest jobs under way, then by age.
+    """Choose up to `needed` rows: by tier, then to the company with the smallest share, then by age.
 
-    A company's rows are taken oldest first. `complete` tells for which companies every due row is among
-    the candidates; another company whose rows are used up is reported as exhausted, because its next row
-    might come before those chosen after it.
+    `shares`: jobs of each company that are under way or were started lately. A company's rows are taken oldest
+    first. A lower tier whose oldest row has waited TIER_STEP_SECONDS for
+    each step between gets every AGED_TURN-th place that the higher one wants as well: it never starves, and
+    the higher one does not wait for its backlog. Age alone never puts one company of a tier before another.
+    `turn` counts such places from call to call.
+
+    `complete` tells for which companies every due row is among the candidates; another company whose rows
+    are used up is reported as exhausted, because its next row might come before those chosen after it.
     """
     queues = _by_company(candidates)
-    heap = [_entry(queue, in_flight.get(company, 0), now) for company, queue in queues.items()]
-    heapq.heapify(heap)
+    lanes = _lanes(queues, shares, now)
     chosen: list[Candidate] = []
     exhausted: set[str] = set()
-    while heap and len(chosen) < needed:
-        entry = heapq.heappop(heap)
-        company, share = entry[4], entry[1]
+    while lanes and len(chosen) < needed:
+        lane, turn = _next_lane(lanes, turn)
+        share, _, _, company = heapq.heappop(lane.entries)
         queue = queues[company]
         chosen.append(queue.popleft())
         if queue:
-            heapq.heappush(heap, _entry(queue, share + 1, now))
+            heapq.heappush(lane.entries, _entry(queue, share + 1))
         elif not (complete or {}).get(company, False):
             exhausted.add(company)
-    return Choice(tuple(chosen), frozenset(exhausted))
+        if not lane.entries:
+            lanes.remove(lane)
+    return Choice(tuple(chosen), frozenset(exhausted), turn)
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The companies of one tier: a heap by share, then age. `reach`: the rank that its oldest row has risen to."""
+
+    rank: int
+    reach: int
+    oldest: datetime
+    entries: list[_Entry]
+
+
+def _lanes(queues: Mapping[str, deque[Candidate]], shares: Mapping[str, int], now: datetime) -> list[_Lane]:
+    """Highest tier first."""
+    by_tier: dict[Tier, list[_Entry]] = defaultdict(list)
+    for company, queue in queues.items():
+        by_tier[queue[0].tier].append(_entry(queue, shares.get(company, 0)))
+    lanes = []
+    for tier, entries in by_tier.items():
+        heapq.heapify(entries)
+        oldest = min(entry[1] for entry in entries)
+        waited = max(0.0, (now - oldest).total_seconds())
+        lanes.append(_Lane(_RANK[tier], _RANK[tier] + int(waited // TIER_STEP_SECONDS), oldest, entries))
+    return sorted(lanes, key=lambda lane: -lane.rank)
+
+
+def _next_lane(lanes: list[_Lane], turn: int) -> tuple[_Lane, int]:
+    """Whose the next place is, and the count of contested places after it."""
+    top, *lower = lanes
+    aged = [lane for lane in lower if lane.reach >= top.rank]
+    if not aged:
+        return top, turn
+    turn = (turn + 1) % AGED_TURN
+    return (top if turn else min(aged, key=lambda lane: lane.oldest)), turn
 
 
 def _by_company(candidates: Iterable[Candidate]) -> dict[str, deque[Candidate]]:
@@ -118,9 +176,9 @@ def _by_company(candidates: Iterable[Candidate]) -> dict[str, deque[Candidate]]:
     }
 
 
-def _entry(queue: deque[Candidate], share: int, now: datetime) -> tuple[int, int, datetime, str, str]:
+def _entry(queue: deque[Candidate], share: int) -> _Entry:
     head = queue[0]
-    return (-rank(head, now), share, head.queued_at, head.job_id, head.company_id)
+    return (share, head.queued_at, head.job_id, head.company_id)
 
 
 @dataclass(frozen=True, slots=True)

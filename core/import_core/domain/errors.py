@@ -117,6 +117,15 @@ class ObjectRefusedError(ImportOperatorError):
     """The Kubernetes API server refuses the object as invalid."""
 
 
+class IntakeRefusedError(ImportOperatorError):
+    """There is no room for new imports at the moment."""
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        """Seconds after which there may be room, where that was estimated."""
+        super().__init__(message)
+
+
 class CredentialsError(PermanentError):
     """The provider refused the credentials."""
 

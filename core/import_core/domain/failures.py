@@ -12,6 +12,7 @@ from import_core.domain.errors import (
     PermanentError,
     ProviderThrottledError,
     RetryableError,
+    StorageUnavailableError,
 )
 from import_core.domain.jobs import WaitingReason
 
@@ -72,7 +73,10 @@ def _hand_back(error: BaseException, message: str, spread: float) -> Retry | Non
     if isinstance(error, HandBackError):
         return Retry(error.retry_after, 0, error.waiting_reason or WaitingReason.RETRY, None)
     if isinstance(error, DependencyUnavailableError):
-        return Retry(_spread(DEPENDENCY_DELAY_SECONDS, spread), 0, WaitingReason.RETRY, message)
+        # Told apart, so that the guard sees an outage that it has no other sight of.
+        storage = isinstance(error, StorageUnavailableError)
+        reason = WaitingReason.STORAGE if storage else WaitingReason.RETRY
+        return Retry(_spread(DEPENDENCY_DELAY_SECONDS, spread), 0, reason, message)
     if isinstance(error, ProviderThrottledError):
         delay = max(error.retry_after or 0.0, _spread(THROTTLED_DELAY_SECONDS, spread))
         return Retry(delay, 0, WaitingReason.PROVIDER_LIMIT, message)

@@ -39,6 +39,11 @@ class Tier(StrEnum):
     ENTERPRISE = "ENTERPRISE"
 
 
+def known_tier(word: object) -> Tier:
+    """The tier that "Company" names; what we don't know counts as BASIC."""
+    return Tier(word) if word in set(Tier) else Tier.BASIC
+
+
 class WaitingReason(StrEnum):
     """Why a queued job does not run yet (`status.waitingReason`)."""
 
@@ -48,6 +53,7 @@ class WaitingReason(StrEnum):
     BACKPRESSURE = "Backpressure"
     PAUSED = "Paused"
     RETRY = "Retry"
+    STORAGE = "StorageUnavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +181,11 @@ class JobRow:
     items_run: str | None = None
     """Tells one retry of failed items from the next: the value that asked for it."""
     queue_paused: bool = False
+    """Nothing of its queue is handed out: by a person's word, or in an emergency."""
+    connection_paused: bool = False
+    """Nothing of its company or of its provider connection is handed out."""
+    delayed_until: datetime | None = None
+    """While its queue is degraded: when a job of its company's tier is due."""
 
 
 @dataclass(frozen=True, slots=True)

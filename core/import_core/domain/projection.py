@@ -121,14 +121,20 @@ def waiting_reason(row: JobRow, now: datetime) -> str | None:
     if row.state is not JobState.PENDING:
         return None
     due = row.not_before is None or row.not_before <= now
-    if row.queue_paused and due and not row.suspended:
+    if (row.queue_paused or row.connection_paused) and due and not row.suspended:
         return WaitingReason.PAUSED.value
+    if _is_delayed(row, now) and due and not row.suspended:
+        return WaitingReason.BACKPRESSURE.value
     if row.waiting_reason:
         return row.waiting_reason
     waiting = (now - row.queued_at).total_seconds()
     if due and row.dispatched_at is None and not row.suspended and waiting >= QUEUE_FULL_AFTER_SECONDS:
         return WaitingReason.QUEUE_FULL.value
     return None
+
+
+def _is_delayed(row: JobRow, now: datetime) -> bool:
+    return row.delayed_until is not None and row.dispatched_at is None and now < row.delayed_until
 
 
 def message(row: JobRow) -> str:
@@ -153,7 +159,17 @@ def _waiting_message(row: JobRow) -> str:
         if row.attempt:
             return f"Try {row.attempt} of {TRIES} failed, another follows: {row.message}"
         return f"Waits to continue: {row.message}"
-    return "Waits until the queue goes on; it is paused" if row.queue_paused else "Waits for a worker"
+    return _waiting_for(row)
+
+
+def _waiting_for(row: JobRow) -> str:
+    if row.queue_paused:
+        return "Waits until the queue goes on; it is paused"
+    if row.connection_paused:
+        return "Waits until imports of this company or provider go on; they are paused"
+    if row.delayed_until is not None and row.dispatched_at is None:
+        return f"Waits until {_time(row.delayed_until)} at least: the queue is long"
+    return "Waits for a worker"
 
 
 def _result_message(progress: Progress) -> str:

@@ -11,6 +11,7 @@ from import_core.domain.errors import RemovalsNotConfirmedError
 from import_core.domain.jobs import JobState
 from import_core.domain.removals import CONFIRM_ANNOTATION
 from import_core.domain.resources.common import GROUP
+from import_core.domain.resources.import_job import JobPhase
 
 RETRY_ANNOTATION = f"{GROUP}/retry"
 """Any new value: the finished job runs again from the start."""
@@ -20,6 +21,20 @@ ANNOTATIONS = (RETRY_ANNOTATION, RETRY_ITEMS_ANNOTATION, CONFIRM_ANNOTATION)
 MAX_TOKEN_LENGTH = 128
 SHOWN_LENGTH = 40
 """So much of an unusable value is quoted."""
+
+
+def why_not_again(name: str, *, phase: str, object_gone: bool) -> str | None:
+    """Why a person can't have the job run again; None: it can. `object_gone`: it came from one that is gone."""
+    if object_gone:
+        return (
+            f"The ImportJob of {name} is gone, and its row can't run without it:"
+            " apply the ImportJob again, under any name"
+        )
+    if phase == JobPhase.CANCELLED:
+        return f"{name} was cancelled, and is not run again: apply a job of another name"
+    if phase not in {JobPhase.SUCCEEDED, JobPhase.FAILED}:
+        return f"{name} is {phase}: only a finished job can run again"
+    return None
 
 
 class Action(StrEnum):

@@ -9,18 +9,27 @@ from datetime import UTC, datetime
 
 from import_core.adapters.hand_overs import OVERDUE_SECONDS
 from import_core.adapters.postgres.dispatching import DispatchStore, DispatchTransaction
+from import_core.adapters.postgres.queue_state import QueueState
 from import_core.adapters.redis.queue import JobQueue
-from import_core.domain.dispatch import Candidate, StartRate, choose, window
+from import_core.domain.dispatch import (
+    WINDOW_LIMIT,
+    Candidate,
+    StartLimit,
+    StartRate,
+    choose,
+    may_start,
+    window,
+)
+from import_core.domain.emergency import TRIAL_STARTS, EmergencyPhase
 from import_core.domain.errors import QueueUnavailableError
 from import_core.domain.jobs import Message
-from import_core.domain.projection import is_final
 from import_core.domain.repairs import RepairKind
 from import_core.fail_points import fail_point
 from import_core.observability.logs import get_logger
 from import_operator import metrics
 from import_operator.loops.runner import Loop
 from import_operator.recovering import recover_hand_overs
-from import_operator.state import OperatorState, uid_of
+from import_operator.state import OperatorState
 
 log = get_logger(__name__)
 
@@ -39,6 +48,8 @@ class Capacity:
     """What the workers of one queue can take: jobs at once, by ready workers or else by the minimum."""
 
     jobs: int
+    start_limit: StartLimit | None = None
+    """Never more starts than this, or no limit."""
 
 
 class DispatchLoop:
@@ -61,6 +72,8 @@ class DispatchLoop:
         self._doubtful: set[str] = set()
         """Queues of which Redis may lack anything: it lost its data, or a write to it failed."""
         self._paused: set[str] = set()
+        self._turns: dict[str, int] = {}
+        """Places that several tiers had a claim on, counted by queue."""
         self._ends_seen: dict[str, int] = {}
         self._look_at: dict[str, float] = {}
         """When to look for messages that ended workers had fetched and not yet claimed."""
@@ -150,10 +163,13 @@ class DispatchLoop:
         async with self._store.transaction() as hand_over:
             if not await hand_over.lock():
                 return []
-            if await self._is_paused(hand_over, name):
+            queue = await hand_over.state(name)
+            self._note_pause(name, queue)
+            if queue.dispatch_paused:
                 self._rates.pop(name, None)
                 await hand_over.take_back(name)
                 return []
+            await hand_over.take_back_paused(name)
             unclaimed = await hand_over.unclaimed(name)
             rate = rate.after_look(unclaimed=unclaimed, now=time.monotonic())
             self._rates[name] = rate
@@ -163,45 +179,80 @@ class DispatchLoop:
                 minimum_workers=0,
                 starts_per_second=rate.per_second,
             )
-            if unclaimed >= room:
+            needed = min(room - unclaimed, *await _limits(hand_over, name, queue, capacity, unclaimed))
+            if needed <= 0:
                 return []
-            chosen = await choose_due(hand_over, name, needed=room - unclaimed, now=datetime.now(UTC))
+            chosen, turn = await choose_due(
+                hand_over,
+                name,
+                needed=needed,
+                now=datetime.now(UTC),
+                basic_delay_seconds=queue.basic_delay_seconds,
+                turn=self._turns.get(name, 0),
+            )
+            self._turns[name] = turn
             messages = await hand_over.hand_over([candidate.job_id for candidate in chosen])
         self._rates[name] = rate.after_hand_over(len(messages))
         return messages
 
-    async def _is_paused(self, hand_over: DispatchTransaction, name: str) -> bool:
-        """Look whether the queue is paused; the objects of waiting jobs say so."""
-        paused = await hand_over.is_paused(name)
+    def _note_pause(self, name: str, queue: QueueState) -> None:
+        """The objects of waiting jobs say whether their queue is paused."""
+        metrics.QUEUE_PAUSED.labels(name).set(queue.paused)
+        paused = queue.dispatch_paused
         if paused != (name in self._paused):
             self._paused ^= {name}
-            metrics.QUEUE_PAUSED.labels(name).set(paused)
             log.warning("queue.paused" if paused else "queue.resumed", queue=name)
-            self._state.to_project.update(uid_of(body) for body in self._state.jobs if not is_final(body))
-        return paused
+            self._state.project_waiting()
+
+
+async def _limits(
+    hand_over: DispatchTransaction, name: str, queue: QueueState, capacity: Capacity, unclaimed: int
+) -> list[int]:
+    """How many jobs may be handed over by the queue limiter, and by a trial after an emergency pause."""
+    limits = [WINDOW_LIMIT]
+    if capacity.start_limit is not None:
+        jobs, seconds = capacity.start_limit.jobs, capacity.start_limit.seconds
+        started = await hand_over.started(name, seconds=seconds, limit=jobs)
+        limits.append(may_start(jobs=jobs, started=started, unclaimed=unclaimed))
+    if queue.emergency.phase is EmergencyPhase.TRYING:
+        started = await hand_over.started(name, since=queue.emergency.since, limit=TRIAL_STARTS)
+        limits.append(may_start(jobs=TRIAL_STARTS, started=started, unclaimed=unclaimed))
+    return limits
 
 
 async def choose_due(
-    hand_over: DispatchTransaction, queue: str, *, needed: int, now: datetime
-) -> list[Candidate]:
-    """Choose up to `needed` due rows, reading only as many rows of each company as its share asks for."""
+    hand_over: DispatchTransaction,
+    queue: str,
+    *,
+    needed: int,
+    now: datetime,
+    basic_delay_seconds: float = 0.0,
+    turn: int = 0,
+) -> tuple[list[Candidate], int]:
+    """Choose up to `needed` due rows, reading only as many rows of each company as its share asks for.
+
+    Returns them with the next `turn`.
+    """
     known: dict[str, list[Candidate]] = {
-        candidate.company_id: [candidate] for candidate in await hand_over.heads(queue)
+        candidate.company_id: [candidate]
+        for candidate in await hand_over.heads(queue, basic_delay_seconds=basic_delay_seconds)
     }
     if not known:
-        return []
-    in_flight = await hand_over.in_flight(queue)
+        return [], turn
+    shares = await hand_over.shares(queue)
     complete: dict[str, bool] = {}
     limit = FIRST_ROWS_OF_A_COMPANY
     while True:
         candidates = [candidate for rows in known.values() for candidate in rows]
-        choice = choose(candidates, in_flight=in_flight, needed=needed, now=now, complete=complete)
+        choice = choose(candidates, shares=shares, needed=needed, now=now, complete=complete, turn=turn)
         if not choice.exhausted:
-            return list(choice.chosen)
+            return list(choice.chosen), choice.turn
         limit = min(limit, needed + 1)
         for company in choice.exhausted:
             known[company] = []
-        for candidate in await hand_over.more(queue, sorted(choice.exhausted), limit=limit):
+        for candidate in await hand_over.more(
+            queue, sorted(choice.exhausted), limit=limit, basic_delay_seconds=basic_delay_seconds
+        ):
             known[candidate.company_id].append(candidate)
         for company in choice.exhausted:
             # More than needed can't be chosen of one company.

@@ -6,13 +6,14 @@ from import_core.adapters.postgres.notifications import (
     CONNECTION_CHANNEL,
     GUARD_CHANNEL,
     PROGRESS_CHANNEL,
+    QUEUE_CHANNEL,
     Notification,
     listen,
 )
 from import_core.adapters.postgres.pool import Database
-from import_core.domain.projection import is_final
+from import_core.adapters.postgres.queue_state import COMPANY, PROVIDER
 from import_operator.loops.runner import Loop
-from import_operator.state import OperatorState, name_of, uid_of
+from import_operator.state import OperatorState, name_of
 
 
 class ListenLoop:
@@ -29,7 +30,7 @@ class ListenLoop:
     async def round(self) -> None:
         """Listen until the connection breaks. Raises DatabaseUnavailableError."""
         async for notification in listen(
-            self._database, [PROGRESS_CHANNEL, CONNECTION_CHANNEL, GUARD_CHANNEL]
+            self._database, [PROGRESS_CHANNEL, CONNECTION_CHANNEL, GUARD_CHANNEL, QUEUE_CHANNEL]
         ):
             self.take(notification)
 
@@ -37,7 +38,7 @@ class ListenLoop:
         """Pass one hint on; after a new connection everything live is read again."""
         state = self._state
         if notification.channel is None:
-            state.to_project.update(uid_of(body) for body in state.jobs if not is_final(body))
+            state.project_waiting()
             state.to_check.update(name_of(body) for body in state.providers)
         elif notification.channel == PROGRESS_CHANNEL:
             state.to_project.update(
@@ -46,6 +47,11 @@ class ListenLoop:
         elif notification.channel == GUARD_CHANNEL:
             if notification.payload == state.namespace:
                 state.reconcile_wanted.set()
+        elif notification.channel == QUEUE_CHANNEL:
+            if notification.payload in (COMPANY, PROVIDER):
+                # Which jobs wait for that is in their rows.
+                state.project_waiting()
+            state.guard_wanted.set()
         else:
             for reference in notification.payload.split(","):
                 namespace, _, name = reference.partition("/")

@@ -20,6 +20,7 @@ from import_core.domain.repairs import RepairKind
 from import_core.fail_points import fail_point
 from import_core.observability.logs import get_logger
 from import_operator import metrics
+from import_operator.holding import Holding
 from import_operator.loops.runner import Loop
 from import_operator.repairing import tell_repairs
 from import_operator.state import Body, OperatorState, provider_name_of
@@ -36,9 +37,10 @@ DELETED_MESSAGE = "The ImportJob was deleted"
 class RecordLoop:
     """Takes what the handlers put into `state.to_record` and `state.to_cancel`."""
 
-    def __init__(self, state: OperatorState, jobs: JobStore) -> None:
+    def __init__(self, state: OperatorState, jobs: JobStore, holding: Holding) -> None:
         self._state = state
         self._jobs = jobs
+        self._holding = holding
 
     def loop(self) -> Loop:
         """Woken by handlers; a batch collects what comes within PAUSE_SECONDS."""
@@ -84,7 +86,32 @@ class RecordLoop:
             else:
                 accepted[uid] = admission
         if accepted:
-            await self._write(accepted)
+            await self._let_in(accepted)
+
+    async def _let_in(self, accepted: dict[str, Admission]) -> None:
+        """Record what there is room for; the rest is held and says so."""
+        try:
+            held = await self._holding.sort(accepted)
+        except DatabaseUnavailableError as error:
+            self._put_off(accepted, error)
+            raise
+        for uid, refusal in held.items():
+            body, verdict = self._state.jobs.get(uid), accepted[uid].verdict
+            if body is not None:
+                self._refuse(uid, body, Verdict(verdict.generation, refusal, verdict.unenforced))
+        room_for = {uid: admission for uid, admission in accepted.items() if uid not in held}
+        if room_for:
+            await self._write(room_for)
+
+    def _put_off(self, accepted: dict[str, Admission], error: DatabaseUnavailableError) -> None:
+        refusal = Refusal(DATABASE_UNAVAILABLE, f"{error.message}; the job is recorded once it is back")
+        for uid, admission in accepted.items():
+            before = self._state.verdicts.get(uid)
+            if before is None or before.refusal is not None:
+                verdict = admission.verdict
+                self._state.verdicts[uid] = Verdict(verdict.generation, refusal, verdict.unenforced)
+                self._state.to_project.add(uid)
+        self._state.to_record.update(accepted)
 
     async def _write(self, accepted: dict[str, Admission]) -> None:
         requests = [admission.request for admission in accepted.values() if admission.request is not None]
@@ -92,14 +119,7 @@ class RecordLoop:
             new = await self._jobs.record(requests)
             fail_point("record.committed")
         except DatabaseUnavailableError as error:
-            refusal = Refusal(DATABASE_UNAVAILABLE, f"{error.message}; the job is recorded once it is back")
-            for uid, admission in accepted.items():
-                before = self._state.verdicts.get(uid)
-                if before is None or before.refusal is not None:
-                    verdict = admission.verdict
-                    self._state.verdicts[uid] = Verdict(verdict.generation, refusal, verdict.unenforced)
-                    self._state.to_project.add(uid)
-            self._state.to_record.update(accepted)
+            self._put_off(accepted, error)
             raise
         except Exception as error:  # noqa: BLE001 - logged and counted there
             # Something about one of them; alone each of the others gets through.
@@ -110,6 +130,7 @@ class RecordLoop:
                     self._give_up(uid, error)
             return
         metrics.JOBS_RECORDED.inc(len(requests))
+        self._holding.recorded(len(new))
         tell_repairs(
             RepairKind.OBJECT_WITHOUT_ROW,
             filter(self._was_recorded, new),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import DEPLOYMENT, WORKER_POOL
-from import_core.adapters.postgres.jobs import Depth, JobStore
+from import_core.adapters.postgres.jobs import DEPTH_CAP, Depth, JobStore
 from import_core.domain.dispatch import ReadyWorkers
 from import_core.domain.errors import (
     DatabaseUnavailableError,
@@ -35,9 +35,10 @@ from import_operator.deployments import (
 from import_operator.loops.dispatch import Capacity
 from import_operator.loops.runner import Loop
 from import_operator.loops.tell import TellLoop
+from import_operator.policies import QueuePolicy, queue_policies
 from import_operator.pool_status import PoolObservation, get_pool_status
 from import_operator.settings import OperatorSettings
-from import_operator.state import Body, OperatorState, generation_of, name_of, uid_of
+from import_operator.state import Body, OperatorState, SeenDepth, generation_of, name_of, uid_of
 
 log = get_logger(__name__)
 
@@ -116,7 +117,13 @@ class ScaleLoop:
             ready = remembered.ready.count
             workers = max(ready, pool.spec.scaling.min_replicas if pool.spec.replicas is None else 0)
             jobs[pool.spec.queue] = jobs.get(pool.spec.queue, 0) + workers * pool.spec.concurrency
-        return {queue: Capacity(count) for queue, count in jobs.items()}
+        policies = self.policies()
+        return {queue: Capacity(count, policies[queue].start_limit) for queue, count in jobs.items()}
+
+    def policies(self) -> Mapping[str, QueuePolicy]:
+        """What the pools wish of their queues."""
+        parsed = (self._remembered(body).parsed for body in self._state.pools)
+        return queue_policies(pool for pool in parsed if pool is not None)
 
     async def round(self) -> None:
         """Look at every pool; a pool that fails does not keep the others from their turn."""
@@ -125,7 +132,10 @@ class ScaleLoop:
         live = {uid_of(body) for body in bodies}
         self._pools = {uid: pool for uid, pool in self._pools.items() if uid in live}
         pools = [(body, self._remembered(body)) for body in bodies]
-        queues = sorted({pool.parsed.spec.queue for _, pool in pools if pool.parsed is not None})
+        # The default queue takes jobs while no pool serves it, too.
+        queues = sorted(
+            {DEFAULT_QUEUE, *(pool.parsed.spec.queue for _, pool in pools if pool.parsed is not None)}
+        )
         seen_at = time.monotonic()
         depths, failure = await self._measure(queues)
         for body, pool in pools:
@@ -153,14 +163,15 @@ class ScaleLoop:
 
     async def _measure(self, queues: list[str]) -> tuple[Mapping[str, Depth], ImportOperatorError | None]:
         """Depths by queue; empty where they could not be measured, which is never read as zero."""
-        if not queues:
-            return {}, None
+        seen_at = datetime.now(UTC)
+        overload = max(policy.thresholds.overload_above for policy in self.policies().values())
         try:
-            depths = await self._jobs.depth(queues)
+            depths = await self._jobs.depth(queues, cap=max(DEPTH_CAP, overload + 1))
         except DatabaseUnavailableError as error:
             return {}, error
         for queue, depth in depths.items():
             metrics.QUEUE_DEPTH.labels(queue).set(depth.total)
+            self._state.depths[queue] = SeenDepth(depth.due, depth.claimed, seen_at)
         return depths, None
 
     async def _serve(self, body: Body, pool: _Pool, depths: Mapping[str, Depth], seen_at: float) -> None:
@@ -264,6 +275,7 @@ class ScaleLoop:
             scaled_at=pool.scaled_at,
             scaled_reason=pool.scaled_reason,
             unenforced=unenforced,
+            queue=self._state.queues.get(pool.parsed.spec.queue) if pool.parsed else None,
             problem=look.problem,
         )
         current = self._state.pools.get(uid_of(body)) or body

@@ -23,6 +23,9 @@ COMMANDS = {
     "requeue-orphans": "to hand jobs over again",
     "drain": "to pause a queue",
     "resume": "to resume a queue",
+    "pause": "to pause imports",
+    "stop-intake": "to stop or resume intake",
+    "cancel": "to cancel jobs",
     "confirm-cancellations": "to confirm cancellations",
 }
 
@@ -57,6 +60,7 @@ async def world_for_all(cli: CliWorld) -> dict[str, tuple[str, ...]]:
         await cli.finish(job_id, reason="ProviderUnavailable")
         await cli.item_error(job_id, "1")
     await cli.row("lost")
+    await cli.row("waits")
     await cli.sql("""UPDATE "ProductImportJob" SET dispatch = 1, "dispatchedAt" = now() - interval '1 minute'
         WHERE id = 'lost'""")
     await cli.pool("express", queue="express")
@@ -68,6 +72,7 @@ async def world_for_all(cli: CliWorld) -> dict[str, tuple[str, ...]]:
     arguments = {
         **{"retry": ("again",), "retry-items": ("items",)},
         **{"drain": (DEFAULT_QUEUE,), "resume": ("express",)},
+        **{"pause": ("--company", "acme"), "stop-intake": (DEFAULT_QUEUE,), "cancel": ("waits",)},
     }
     return {command: (command, *arguments.get(command, ())) for command in COMMANDS}
 

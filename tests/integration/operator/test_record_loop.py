@@ -6,9 +6,12 @@ import pytest
 
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.jobs import JobStore
+from import_core.adapters.postgres.origins import OriginStore
+from import_core.adapters.postgres.queue_state import QueueStateStore
 from import_core.domain.admission import DATABASE_UNAVAILABLE
 from import_core.domain.errors import DatabaseUnavailableError
 from import_core.domain.jobs import JobState
+from import_operator.holding import Holding
 from import_operator.loops import record
 from import_operator.loops.record import RecordLoop
 from import_operator.state import OperatorState
@@ -45,6 +48,11 @@ def state() -> OperatorState:
     return state
 
 
+def new_loop(state: OperatorState, database: Database) -> RecordLoop:
+    holding = Holding(state, QueueStateStore(database), OriginStore(database))
+    return RecordLoop(state, JobStore(database), holding)
+
+
 def submit(state: OperatorState, *bodies: dict[str, Any]) -> None:
     for body in bodies:
         state.jobs.put(body)
@@ -53,7 +61,7 @@ def submit(state: OperatorState, *bodies: dict[str, Any]) -> None:
 
 async def test_batch_is_recorded_and_told(state: OperatorState, database: Database) -> None:
     submit(state, *(job(f"job-{number:03}") for number in range(501)))
-    loop = RecordLoop(state, JobStore(database))
+    loop = new_loop(state, database)
     await loop.round()
     assert len(state.to_record) == 1, "one batch a round"
     await loop.round()
@@ -64,7 +72,7 @@ async def test_batch_is_recorded_and_told(state: OperatorState, database: Databa
 
 
 async def test_newer_spec_replaces_that_of_a_waiting_job(state: OperatorState, database: Database) -> None:
-    loop = RecordLoop(state, JobStore(database))
+    loop = new_loop(state, database)
     submit(state, job("a"))
     await loop.round()
     submit(state, job("a", generation=2, images={"enabled": False}))
@@ -85,7 +93,7 @@ async def test_object_that_breaks_the_code_is_left_out(
 
     monkeypatch.setattr(record, "admit", admit)
     submit(state, job("a"), job("bad"), job("b"))
-    await RecordLoop(state, JobStore(database)).round()
+    await new_loop(state, database).round()
     assert set(await JobStore(database).read(["a", "bad", "b"])) == {"a", "b"}
 
 
@@ -95,7 +103,7 @@ async def test_object_that_the_database_refuses_is_left_out(
     # As if admission had let it pass.
     monkeypatch.setattr("import_core.domain.admission._holds_nul", lambda _value: False)
     submit(state, job("a"), job("bad", fieldMapping={"title": "'x\0y'"}), job("b"))
-    await RecordLoop(state, JobStore(database)).round()
+    await new_loop(state, database).round()
     assert set(await JobStore(database).read(["a", "bad", "b"])) == {"a", "b"}
 
 
@@ -103,7 +111,7 @@ async def test_database_away_keeps_what_it_did_not_take(state: OperatorState) ->
     away = Database("postgresql://nobody@127.0.0.1:1/none", application="tests")
     submit(state, job("a"))
     state.to_cancel.add("gone")
-    loop = RecordLoop(state, JobStore(away))
+    loop = new_loop(state, away)
     with pytest.raises(DatabaseUnavailableError):
         await loop.round()
     assert state.to_cancel.take(9) == ["gone"]
@@ -120,12 +128,12 @@ async def test_deleted_before_it_was_recorded(state: OperatorState, database: Da
     submit(state, job("a"))
     state.forget_job("a")
     state.to_cancel.add("a")
-    await RecordLoop(state, JobStore(database)).round()
+    await new_loop(state, database).round()
     assert await JobStore(database).read(["a"]) == {}
 
 
 async def test_deleted_after_it_was_recorded(state: OperatorState, database: Database) -> None:
-    loop = RecordLoop(state, JobStore(database))
+    loop = new_loop(state, database)
     submit(state, job("a"))
     await loop.round()
     state.to_cancel.add("a")

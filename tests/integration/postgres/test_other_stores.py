@@ -54,7 +54,7 @@ async def test_what_the_platform_suspends_takes_no_room_and_is_not_repaired(
     assert [page async for page in store.overdue(QUEUE, older_than_seconds=-1)] == []
     assert await store.hand_over_again([message]) == []
     async with store.transaction() as hand_over:
-        assert await hand_over.in_flight(QUEUE) == {}
+        assert await hand_over.shares(QUEUE) == {}
     await execute(database, 'UPDATE "ProductImportJob" SET suspended = false')
     assert [page async for page in store.overdue(QUEUE, older_than_seconds=-1)] == [[message]]
 
@@ -98,7 +98,7 @@ async def test_heads_are_the_oldest_due_rows_with_their_tiers(database: Database
     async with DispatchStore(database).transaction() as hand_over:
         heads = {candidate.job_id: candidate.tier for candidate in await hand_over.heads(QUEUE)}
         more = [candidate.job_id for candidate in await hand_over.more(QUEUE, ["a", "b"], limit=5)]
-        assert await hand_over.in_flight(QUEUE) == {}
+        assert await hand_over.shares(QUEUE) == {}
     assert heads == {"a2": Tier.BASIC, "b1": Tier.ENTERPRISE, "c1": Tier.BASIC}
     assert sorted(more) == ["a2", "b1"]
 
@@ -110,7 +110,7 @@ async def test_a_hand_over_is_numbered_once_and_again_when_lost(database: Databa
         assert await hand_over.hand_over(["b", "a", "nobody"]) == [Message("b", 1), Message("a", 1)]
         assert await hand_over.hand_over(["a"]) == []
         assert await hand_over.unclaimed(QUEUE) == 2
-        assert await hand_over.in_flight(QUEUE) == {"acme": 2}
+        assert await hand_over.shares(QUEUE) == {"acme": 2}
     assert [page async for page in store.overdue(QUEUE, older_than_seconds=60)] == []
     pages = [page async for page in store.overdue(QUEUE, older_than_seconds=0, page=1)]
     assert {message.job_id for page in pages for message in page} == {"a", "b"}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from import_core.adapters.postgres import Database, claims, dispatching, jobs, repairs
+from import_core.adapters.postgres import Database, claims, dispatching, evidence, jobs, repairs, views
 from import_local.parts.postgres import PostgresServer
 
 QUEUE = "product-imports"
@@ -70,18 +70,38 @@ STALLED = {
     "delays": [5.0],
 }
 
+STATES = ["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED"]
+PAGE = {"before": NOW, "before_id": "", "examined": 500}
+
 CASES = {
     # Every due row up to the cap, and the 2,000 that are not due are not among them.
     "depth": Case(jobs.DEPTH, (jobs.DEPTH_CAP, [QUEUE]), jobs.DEPTH_CAP),
     # For each company: found by one probe, its oldest row by another. Rows that are not due are passed over
     # one by one; there are no more of them than were started within the longest delay.
-    "heads": Case(dispatching.HEADS, {"queue": QUEUE, "limit": 1}, 3 * COMPANIES + NOT_DUE),
+    "heads": Case(
+        dispatching.HEADS, {"queue": QUEUE, "limit": 1, "basic_delay": 0.0}, 3 * COMPANIES + NOT_DUE
+    ),
     "more": Case(
         dispatching.MORE,
-        {"queue": QUEUE, "companies": MANY_COMPANIES, "limit": 8},
-        9 * len(MANY_COMPANIES) + NOT_DUE,
+        {"queue": QUEUE, "companies": MANY_COMPANIES, "limit": 8, "basic_delay": 0.0},
+        10 * len(MANY_COMPANIES) + NOT_DUE,
     ),
-    "in flight": Case(dispatching.IN_FLIGHT, (QUEUE,), RUNNING + HANDED_OVER),
+    # Those of BASIC companies are all younger than the delay: nothing is read but each connection's probes.
+    "heads of a degraded queue": Case(
+        dispatching.HEADS, {"queue": QUEUE, "limit": 1, "basic_delay": 1e9}, 3 * COMPANIES + NOT_DUE
+    ),
+    "take back of paused connections": Case(dispatching.TAKE_BACK_PAUSED, (QUEUE, 2000), 4 * HANDED_OVER),
+    "finished": Case(
+        evidence.FINISHED,
+        {"queue": QUEUE, "since": None, "seconds": 3600, "newest": 500, "own": [], "of_one": 25, "limit": 50},
+        500,
+    ),
+    "storage outage": Case(
+        evidence.STORAGE_OUTAGE,
+        {"queue": QUEUE, "newest": 500, "reason": "StorageUnavailable", "seconds": 60},
+        501,
+    ),
+    "shares": Case(dispatching.SHARES, {"queue": QUEUE, "starts": 1000}, RUNNING + HANDED_OVER),
     "unclaimed": Case(dispatching.UNCLAIMED, (QUEUE,), HANDED_OVER),
     "hand over": Case(dispatching.HAND_OVER, (IDS,), 2 * len(IDS)),
     "hand over again": Case(dispatching.HAND_OVER_AGAIN, (IDS, [1] * len(IDS)), HANDED_OVER + len(IDS)),
@@ -90,6 +110,16 @@ CASES = {
     "claims without job": Case(repairs.CLAIMS_WITHOUT_JOB, (500,), 2 * RUNNING),
     "jobs without claim": Case(repairs.JOBS_WITHOUT_CLAIM, (500,), 3 * RUNNING),
     "useful": Case(repairs.USEFUL, (IDS, [1] * len(IDS)), HANDED_OVER),
+    # What the gateway shows: pages of a list, and what the live page asks for each second.
+    "page of all states": Case(views.BY_STATE, {**PAGE, "states": STATES}, 3 * 600),
+    "page of a state": Case(views.BY_STATE, {**PAGE, "states": ["COMPLETED"]}, 600),
+    "page of a company": Case(views.BY_COMPANY, {**PAGE, "company": "company-0"}, 600),
+    "by name": Case(views.BY_NAME, ("imports", "acme-1"), 1),
+    "running": Case(views.RUNNING, {"namespace": "imports", "limit": 200}, 2 * RUNNING),
+    "newest": Case(
+        views.NEWEST, {"namespace": "imports", "state": "COMPLETED", "limit": 30, "examined": 500}, 501
+    ),
+    "places": Case(views.PLACES, {"queue": QUEUE, "cap": jobs.DEPTH_CAP, "ids": IDS}, jobs.DEPTH_CAP),
     "stalled": Case(repairs.STALLED, {"quiet": 1800.0, "limit": 500}, 2 * RUNNING),
     "end stalled": Case(repairs.END_STALLED, STALLED, 2 * RUNNING),
     "after death": Case(

@@ -293,8 +293,8 @@ async def test_rows_tell_that_their_queue_is_paused(database: Database, dispatch
     rows = await JobStore(database).read(["here", "there"])
     assert {job_id: row.queue_paused for job_id, row in rows.items()} == {"here": True, "there": False}
     async with DispatchStore(database).transaction() as hand_over:
-        assert await hand_over.is_paused(QUEUE)
-        assert not await hand_over.is_paused("other")
+        assert (await hand_over.state(QUEUE)).dispatch_paused
+        assert not (await hand_over.state("other")).dispatch_paused
         assert await hand_over.take_back(QUEUE) == ["here"]
         assert await hand_over.take_back(QUEUE) == []
     assert await ClaimStore(database).claim(message, worker_id="w") is None

@@ -113,7 +113,15 @@ def test_defaults_of_a_pool() -> None:
         "queue": "product-imports",
         "paused": False,
         "concurrency": 5,
-        "health": {"degradedAbove": 1000, "criticalAbove": 5000, "overloadAbove": 10000},
+        "health": {
+            "degradedAbove": 1000,
+            "criticalAbove": 5000,
+            "overloadAbove": 10000,
+            "resumeAfterSeconds": 300,
+            "basicDelaySeconds": 300,
+            "minSuccessPercent": 50,
+            "emergencyPauseSeconds": 300,
+        },
         "scaling": {
             "policy": "QueueDepth",
             "minReplicas": 2,
@@ -191,10 +199,7 @@ def test_names_what_is_accepted_but_not_enforced() -> None:
     assert not_yet_enforced(job().spec) == ["enrich"]
     assert not_yet_enforced(parse_import_provider(Case("ImportProvider").body()).spec) == ["circuitBreaker"]
     pool = Case("WorkerPool")
-    limited = Case("WorkerPool", {"queueRateLimit": {}})
-    common = ["health", "scaling.cpuTargetPercent", "rollout"]
-    assert not_yet_enforced(parse_worker_pool(pool.body()).spec) == common
-    assert not_yet_enforced(parse_worker_pool(limited.body()).spec) == ["queueRateLimit", *common]
+    assert not_yet_enforced(parse_worker_pool(pool.body()).spec) == ["scaling.cpuTargetPercent", "rollout"]
 
 
 @pytest.mark.parametrize("folder", [EXAMPLES, ROOT / "deploy" / "samples"], ids=["shared", "samples"])

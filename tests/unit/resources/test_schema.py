@@ -66,7 +66,7 @@ def test_the_status_gets_no_defaults(definition: ResourceDefinition) -> None:
     [
         ("ImportJob", "ij", ["Phase", "Percent", "Provider", "Company", "Attempts", "Waiting", "Age"]),
         ("ImportProvider", "ipr", ["Type", "Company", "Reachable", "Credentials", "Breaker", "Age"]),
-        ("WorkerPool", "wp", ["Depth", "Desired", "Ready", "Busy", "Min", "Max", "Reason", "Age"]),
+        ("WorkerPool", "wp", ["Depth", "Health", "Desired", "Ready", "Busy", "Min", "Max", "Reason", "Age"]),
     ],
 )
 def test_face_of_each_kind(kind: str, short_name: str, columns: list[str]) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import base64
 import binascii
 import os
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import httpx2
@@ -21,6 +23,7 @@ from import_core.adapters.kube import resources
 from import_core.adapters.kube.resources import Kind
 from import_core.domain.errors import (
     ImportOperatorError,
+    IntakeRefusedError,
     KubernetesUnavailableError,
     ObjectConflictError,
     ObjectForbiddenError,
@@ -100,11 +103,17 @@ class KubeClient:
             return None
 
     async def list(
-        self, kind: Kind, namespace: str, *, labels: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        namespace: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
+        most: int | None = None,
     ) -> AsyncIterator[Json]:
         """All objects of a namespace, read in pages of LIST_PAGE from one version of the collection.
 
-        It ends normally only when the list is complete.
+        It ends normally only when the list is complete, or has `most` objects.
         """
         iterator = aiter(
             self._client.list(
@@ -112,9 +121,10 @@ class KubeClient:
                 namespace=namespace,
                 chunk_size=LIST_PAGE,
                 labels=dict(labels) if labels else None,
+                fields=dict(fields) if fields else None,
             )
         )
-        while True:
+        for _ in count() if most is None else range(most):
             async with _translated(f"the list of {kind.plural}"):
                 try:
                     item = await anext(iterator)
@@ -142,9 +152,18 @@ class KubeClient:
             yield None if change == "DELETED" else _plain(version)
 
     async def create(self, kind: Kind, namespace: str, body: Mapping[str, Any]) -> Json:
-        """Create an object. Raises ObjectConflictError when it exists, ObjectRefusedError when it is invalid."""
+        """Create an object.
+
+        Raises ObjectConflictError when it exists, ObjectRefusedError when it is invalid, IntakeRefusedError when
+        the admission webhook has no room for it.
+        """
         async with _translated(f"{kind.kind} {namespace}/{_name(body)}"):
             return _plain(await self._client.create(_object(kind, namespace, body)))
+
+    async def review(self, kind: Any, body: Mapping[str, Any]) -> Json:
+        """Ask a question of the cluster, such as a TokenReview; returns the object with its answer."""
+        async with _translated("a review"):
+            return _plain(await self._client.create(kind(dict(body))))
 
     async def replace(self, kind: Kind, namespace: str, body: Mapping[str, Any]) -> Json:
         """Replace an object at the resourceVersion in `body`.
@@ -199,6 +218,42 @@ class KubeClient:
         patch = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
         async with _translated(f"{kind.kind} {namespace}/{name}"):
             await self._client.patch(kind.main, name, patch, namespace=namespace, patch_type=PatchType.MERGE)
+
+    async def count(self, kind: Kind, namespace: str) -> int:
+        """How many objects a namespace holds; the server counts, one object is read."""
+        async with _translated(f"the number of {kind.plural}"):
+            client: Any = self._client._client
+            # lightkube's own `list` keeps the collection's metadata to itself.
+            request = client.prepare_request("list", kind.main, namespace=namespace, params={"limit": 1})
+            answer = await client.send(client.build_adapter_request(request))
+            answer.raise_for_status()
+            found = answer.json()
+        return len(found["items"]) + int(found["metadata"].get("remainingItemCount") or 0)
+
+    async def get_webhook_configuration(self, name: str) -> Json | None:
+        """The ValidatingWebhookConfiguration, or None where there is none."""
+        try:
+            async with _translated(f"ValidatingWebhookConfiguration {name}"):
+                return _plain(await self._client.get(resources.WEBHOOK_CONFIGURATION, name))
+        except ObjectNotFoundError:
+            return None
+
+    async def set_authorities(
+        self, configuration: str, webhook: str, authorities: bytes, *, resource_version: str
+    ) -> None:
+        """Have the API server trust these authorities (PEM) where it calls this webhook.
+
+        Raises ObjectConflictError when the configuration has changed since, ObjectNotFoundError.
+        """
+        bundle = base64.b64encode(authorities).decode()
+        patch = {
+            "metadata": {"resourceVersion": resource_version},
+            "webhooks": [{"name": webhook, "clientConfig": {"caBundle": bundle}}],
+        }
+        async with _translated(f"ValidatingWebhookConfiguration {configuration}"):
+            await self._client.patch(
+                resources.WEBHOOK_CONFIGURATION, configuration, patch, patch_type=PatchType.STRATEGIC
+            )
 
     async def namespace_uid(self, name: str) -> str:
         """The uid of a namespace, which tells one cluster from another. Raises ObjectNotFoundError."""
@@ -276,6 +331,9 @@ def _plain(value: Any) -> Json:
     return dict(value)
 
 
+_REFUSED_BY_WEBHOOK = re.compile(r"admission webhook \S+ denied the request: (.+)", re.DOTALL)
+"""How the API server words a webhook's answer 503; one of its own means that it is overloaded."""
+
 _BY_STATUS: dict[int, type[ImportOperatorError]] = {
     401: ObjectForbiddenError,
     403: ObjectForbiddenError,
@@ -286,6 +344,19 @@ _BY_STATUS: dict[int, type[ImportOperatorError]] = {
 }
 
 
+RETRY_AFTER_CAUSE = "RetryAfterSeconds"
+"""Reason of a cause in a webhook's answer whose message is a number of seconds. Not the field of that name:
+kubectl would silently wait and ask again."""
+
+
+def _retry_after(error: httpx2.HTTPStatusError) -> float | None:
+    details = error.status.details if isinstance(error, ApiError) else None
+    for cause in (details.causes if details else None) or []:
+        if cause.reason == RETRY_AFTER_CAUSE and cause.message and cause.message.isdigit():
+            return float(cause.message)
+    return None
+
+
 @asynccontextmanager
 async def _translated(subject: str) -> AsyncIterator[None]:
     try:
@@ -294,6 +365,8 @@ async def _translated(subject: str) -> AsyncIterator[None]:
     except httpx2.HTTPStatusError as error:
         code = error.response.status_code
         detail = error.status.message if isinstance(error, ApiError) else f"HTTP {code}"
+        if code == 503 and (refusal := _REFUSED_BY_WEBHOOK.fullmatch(detail or "")):
+            raise IntakeRefusedError(refusal[1], retry_after=_retry_after(error)) from error
         known = _BY_STATUS.get(code)
         if known is not None:
             raise known(f"{subject}: {detail}") from error

@@ -70,5 +70,32 @@ NAMESPACE: Any = type(
     {"_api_info": ApiInfo(ResourceDef("", "v1", "Namespace"), "namespaces", ["get"])},
 )
 """Not namespaced: only its identity is read."""
+WEBHOOK_CONFIGURATION: Any = type(
+    "ValidatingWebhookConfiguration",
+    (GlobalResource, Generic),
+    {
+        "_api_info": ApiInfo(
+            ResourceDef("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration"),
+            "validatingwebhookconfigurations",
+            ["get", "patch"],
+        )
+    },
+)
+"""Not namespaced: the gateway reads and patches its own."""
 NAMESPACE_REFERENCE = _kind("", "v1", "Namespace", "namespaces")
 """What an Event about a namespace refers to."""
+
+
+def _global_class(group: str, version: str, kind: str, plural: str) -> Any:
+    return type(
+        kind,
+        (GlobalResource, Generic),
+        {"_api_info": ApiInfo(ResourceDef(group, version, kind), plural, ["post"])},
+    )
+
+
+TOKEN_REVIEW: Any = _global_class("authentication.k8s.io", "v1", "TokenReview", "tokenreviews")
+SUBJECT_ACCESS_REVIEW: Any = _global_class(
+    "authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews"
+)
+"""Questions to the API server, not objects: only ever created, and never kept."""

@@ -50,7 +50,10 @@ WITH taken AS (
     ON CONFLICT (job_id) DO UPDATE SET claim_id = excluded.claim_id, worker_id = excluded.worker_id,
         queue = excluded.queue, dispatch = excluded.dispatch, suspected = false,
         claimed_at = clock_timestamp(), expires_at = excluded.expires_at, live_progress = NULL
-    RETURNING c.job_id, c.worker_id, c.live_progress
+    RETURNING c.job_id, c.worker_id, c.live_progress, c.queue
+), started AS (
+    INSERT INTO imports.job_start (queue, company_id)
+    SELECT c.queue, t."companyId" FROM claimed c JOIN taken t ON t.id = c.job_id
 ), first_job AS (
     UPDATE imports.worker SET first_job_at = clock_timestamp()
     WHERE worker_id = %(worker)s AND first_job_at IS NULL AND EXISTS (SELECT FROM taken)

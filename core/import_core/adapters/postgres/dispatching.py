@@ -3,50 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 
 from import_core.adapters.postgres.pool import Connection, Database
-from import_core.adapters.postgres.queue_state import PAUSED
-from import_core.domain.dispatch import WINDOW_LIMIT, Candidate
-from import_core.domain.jobs import Message, Tier
+from import_core.adapters.postgres.queue_state import QueueState, read_states
+from import_core.domain.dispatch import RECENT_STARTS, WINDOW_LIMIT, Candidate
+from import_core.domain.jobs import Message, known_tier
 
 DISPATCH_LOCK = 0x6469737061746368  # "dispatch"; two operators for a moment dispatch one after the other
 PAGE = 500
 
-# Written letter by letter as in the partial index import_job_queued.
+# Written letter by letter as in the partial index import_job_waiting.
 UNDISPATCHED = """coalesce(queue, 'product-imports') = %(queue)s AND status = 'PENDING'
     AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL"""
-# The oldest due rows of each `company (id)`: one index probe for a company, however long its backlog is.
+CONNECTION = """"companyId", coalesce(namespace, ''), provider"""
+# A row that the platform inserted may name no namespace: it is its connection's, whichever that is.
+PAUSED_CONNECTION = """EXISTS (SELECT FROM imports.pause p WHERE
+        (p.scope = 'company' AND p.name = {company})
+        OR (p.scope = 'provider' AND p.name = {provider} AND (p.namespace = {namespace} OR {namespace} = '')))"""
+PAUSED_ROW = PAUSED_CONNECTION.format(
+    company='j."companyId"', namespace="coalesce(j.namespace, '')", provider="j.provider"
+)
+# The oldest due rows of each company, over its `connection (company, namespace, provider)`s: one index probe
+# for each, however long its backlog is, and a paused one is passed over as a whole. From degraded on, rows of
+# BASIC companies are due a while later, so that the others come first.
 OF_EACH_COMPANY = f"""
-SELECT row.id, company.id, row.queued_at, coalesce(c.tier::text, 'BASIC')
-FROM company
-LEFT JOIN "Company" c ON c.id = company.id
-CROSS JOIN LATERAL (
-    SELECT id, coalesce("queuedAt", "createdAt") AS queued_at FROM "ProductImportJob"
-    WHERE {UNDISPATCHED} AND "companyId" = company.id
-      AND coalesce("notBefore", timestamptz '-infinity') <= now()
-    ORDER BY coalesce("queuedAt", "createdAt"), id LIMIT %(limit)s) row
+SELECT id, company, queued_at, tier FROM (
+    SELECT row.id, k.company, row.queued_at, coalesce(c.tier::text, 'BASIC') AS tier,
+        row_number() OVER (PARTITION BY k.company ORDER BY row.queued_at, row.id) AS place
+    FROM connection k
+    LEFT JOIN "Company" c ON c.id = k.company
+    CROSS JOIN LATERAL (
+        SELECT id, coalesce("queuedAt", "createdAt") AS queued_at FROM "ProductImportJob"
+        WHERE {UNDISPATCHED} AND "companyId" = k.company AND coalesce(namespace, '') = k.namespace
+          AND provider = k.provider AND coalesce("notBefore", timestamptz '-infinity') <= now()
+          AND coalesce("queuedAt", "createdAt") <=
+              CASE WHEN %(basic_delay)s::float8 > 0 AND coalesce(c.tier::text, 'BASIC') NOT IN ('PRO', 'ENTERPRISE')
+              THEN now() - %(basic_delay)s::float8 * interval '1 second' ELSE timestamptz 'infinity' END
+        ORDER BY coalesce("queuedAt", "createdAt"), id LIMIT %(limit)s) row
+    WHERE NOT {PAUSED_CONNECTION.format(company="k.company", namespace="k.namespace", provider="k.provider")}) r
+WHERE place <= %(limit)s
 """
-# Every company with a row that waits, by a loose scan of the same index.
+# Every connection with a row that waits, by a loose scan of the same index.
 HEADS = f"""
-WITH RECURSIVE company (id) AS (
-    (SELECT "companyId" FROM "ProductImportJob" WHERE {UNDISPATCHED}
-     ORDER BY coalesce(queue, 'product-imports'), "companyId" LIMIT 1)
+WITH RECURSIVE connection (company, namespace, provider) AS (
+    (SELECT {CONNECTION} FROM "ProductImportJob" WHERE {UNDISPATCHED}
+     ORDER BY coalesce(queue, 'product-imports'), {CONNECTION} LIMIT 1)
     UNION ALL
-    SELECT next.id FROM company CROSS JOIN LATERAL (
-        SELECT "companyId" AS id FROM "ProductImportJob" WHERE {UNDISPATCHED} AND "companyId" > company.id
-        ORDER BY coalesce(queue, 'product-imports'), "companyId" LIMIT 1) next
+    SELECT next.* FROM connection k CROSS JOIN LATERAL (
+        SELECT {CONNECTION} FROM "ProductImportJob"
+        WHERE {UNDISPATCHED} AND ({CONNECTION}) > (k.company, k.namespace, k.provider)
+        ORDER BY coalesce(queue, 'product-imports'), {CONNECTION} LIMIT 1) next
 )
 {OF_EACH_COMPANY}"""
 # More rows of some companies, where the choice took all that were known of them.
-MORE = f"WITH company (id) AS (SELECT unnest(%(companies)s::text[])) {OF_EACH_COMPANY}"
-# Jobs of a company that are under way already count against its share.
-IN_FLIGHT = """
+MORE = f"""
+WITH RECURSIVE connection (company, namespace, provider) AS (
+    SELECT first.* FROM unnest(%(companies)s::text[]) AS wanted (company) CROSS JOIN LATERAL (
+        SELECT {CONNECTION} FROM "ProductImportJob" WHERE {UNDISPATCHED} AND "companyId" = wanted.company
+        ORDER BY coalesce(queue, 'product-imports'), {CONNECTION} LIMIT 1) first
+    UNION ALL
+    SELECT next.* FROM connection k CROSS JOIN LATERAL (
+        SELECT {CONNECTION} FROM "ProductImportJob"
+        WHERE {UNDISPATCHED} AND "companyId" = k.company
+          AND (coalesce(namespace, ''), provider) > (k.namespace, k.provider)
+        ORDER BY coalesce(queue, 'product-imports'), {CONNECTION} LIMIT 1) next
+)
+{OF_EACH_COMPANY}"""
+# Jobs of a company that are under way count against its share, and those among the last that were started:
+# else companies with long backlogs would take turns at few places, and a newcomer would wait for them all.
+SHARES = """
 SELECT "companyId", count(*) FROM (
     SELECT "companyId" FROM "ProductImportJob" WHERE status = 'IN_PROGRESS'
     UNION ALL
     SELECT "companyId" FROM "ProductImportJob"
-    WHERE coalesce(queue, 'product-imports') = %s AND status = 'PENDING' AND suspended IS NOT TRUE
-      AND "dispatchedAt" IS NOT NULL) f
+    WHERE coalesce(queue, 'product-imports') = %(queue)s AND status = 'PENDING' AND suspended IS NOT TRUE
+      AND "dispatchedAt" IS NOT NULL
+    UNION ALL
+    (SELECT company_id FROM imports.job_start WHERE queue = %(queue)s
+     ORDER BY started_at DESC LIMIT %(starts)s)) f
 GROUP BY "companyId"
 """
 # A row that the platform suspends by its own SQL keeps its hand-over, which nobody can claim: it takes no
@@ -77,6 +112,26 @@ WHERE id = ANY(ARRAY(
     WHERE coalesce(queue, 'product-imports') = %s AND status = 'PENDING' AND "dispatchedAt" IS NOT NULL
     LIMIT %s FOR UPDATE SKIP LOCKED))
 RETURNING id
+"""
+# The same for paused companies and connections.
+TAKE_BACK_PAUSED = f"""
+UPDATE "ProductImportJob"
+SET dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = NULL, "updatedAt" = now()
+WHERE id = ANY(ARRAY(
+    SELECT id FROM "ProductImportJob" j
+    WHERE coalesce(queue, 'product-imports') = %s AND status = 'PENDING' AND "dispatchedAt" IS NOT NULL
+      AND {PAUSED_ROW}
+    LIMIT %s FOR UPDATE OF j SKIP LOCKED))
+RETURNING id
+"""
+ANY_PAUSE = "SELECT EXISTS (SELECT FROM imports.pause)"
+# By index job_start_time, up to as many as matter.
+STARTED = """
+SELECT count(*) FROM (
+    SELECT FROM imports.job_start
+    WHERE queue = %(queue)s
+      AND started_at > coalesce(%(since)s::timestamptz, clock_timestamp() - %(seconds)s * interval '1 second')
+    LIMIT %(limit)s) started
 """
 MOMENT = "SELECT clock_timestamp() - %s * interval '1 second'"
 # By keyset: rows that are handed over again get a later time and are not met twice.
@@ -173,35 +228,59 @@ class DispatchTransaction:
         row = await cursor.fetchone()
         return bool(row and row[0])
 
-    async def is_paused(self, queue: str) -> bool:
-        """Whether the queue hands out nothing."""
-        cursor = await self.connection.execute(PAUSED, (queue,))
-        row = await cursor.fetchone()
-        return bool(row and row[0])
+    async def state(self, queue: str) -> QueueState:
+        """What is known and wished of the queue."""
+        return (await read_states(self.connection, [queue]))[queue]
 
     async def take_back(self, queue: str, *, limit: int = WINDOW_LIMIT) -> list[str]:
         """Make hand-overs that no worker has claimed undone; returns at most `limit` ids."""
         cursor = await self.connection.execute(TAKE_BACK, (queue, limit))
         return [row[0] for row in await cursor.fetchall()]
 
+    async def take_back_paused(self, queue: str, *, limit: int = WINDOW_LIMIT) -> list[str]:
+        """The same for those of paused companies and connections."""
+        row = await (await self.connection.execute(ANY_PAUSE)).fetchone()
+        if row != (True,):
+            return []
+        cursor = await self.connection.execute(TAKE_BACK_PAUSED, (queue, limit))
+        return [row[0] for row in await cursor.fetchall()]
+
+    async def started(
+        self, queue: str, *, seconds: float = 0.0, since: datetime | None = None, limit: int
+    ) -> int:
+        """Jobs that workers have started `since` a time, or else within the last `seconds`; counted to `limit`."""
+        values = {"queue": queue, "seconds": seconds, "since": since, "limit": limit}
+        row = await (await self.connection.execute(STARTED, values)).fetchone()
+        return int(row[0]) if row else 0
+
     async def unclaimed(self, queue: str) -> int:
         """Rows handed over and not claimed yet."""
         return await _count(self.connection, UNCLAIMED, queue)
 
-    async def in_flight(self, queue: str) -> dict[str, int]:
-        """Jobs of each company that run or are handed over."""
-        cursor = await self.connection.execute(IN_FLIGHT, (queue,))
+    async def shares(self, queue: str) -> dict[str, int]:
+        """What each company has had: jobs that run or are handed over, and recent starts."""
+        cursor = await self.connection.execute(SHARES, {"queue": queue, "starts": RECENT_STARTS})
         return {row[0]: row[1] for row in await cursor.fetchall()}
 
-    async def heads(self, queue: str) -> list[Candidate]:
-        """The oldest due row of each company."""
-        cursor = await self.connection.execute(HEADS, {"queue": queue, "limit": 1})
+    async def heads(self, queue: str, *, basic_delay_seconds: float = 0.0) -> list[Candidate]:
+        """The oldest due row of each company; those of BASIC companies are due so much later."""
+        cursor = await self.connection.execute(
+            HEADS, {"queue": queue, "limit": 1, "basic_delay": basic_delay_seconds}
+        )
         return [_candidate(row) for row in await cursor.fetchall()]
 
-    async def more(self, queue: str, companies: Sequence[str], *, limit: int) -> list[Candidate]:
+    async def more(
+        self, queue: str, companies: Sequence[str], *, limit: int, basic_delay_seconds: float = 0.0
+    ) -> list[Candidate]:
         """The oldest `limit` due rows of each of these companies."""
         cursor = await self.connection.execute(
-            MORE, {"queue": queue, "companies": list(companies), "limit": limit}
+            MORE,
+            {
+                "queue": queue,
+                "companies": list(companies),
+                "limit": limit,
+                "basic_delay": basic_delay_seconds,
+            },
         )
         return [_candidate(row) for row in await cursor.fetchall()]
 
@@ -220,10 +299,9 @@ async def _count(connection: Connection, statement: str, queue: str) -> int:
 
 def _candidate(row: tuple[object, ...]) -> Candidate:
     job_id, company_id, queued_at, tier = row
-    known = {member.value for member in Tier}
     return Candidate(
         str(job_id),
         str(company_id),
-        Tier(tier) if tier in known else Tier.BASIC,
+        known_tier(tier),
         queued_at,  # type: ignore[arg-type]
     )

@@ -12,8 +12,9 @@ INDEXES: dict[str, str] = {
     "import_job_due": """"ProductImportJob"
         (coalesce(queue, 'product-imports'), coalesce("notBefore", timestamptz '-infinity'))
         WHERE status = 'PENDING' AND suspended IS NOT TRUE""",
-    "import_job_queued": """"ProductImportJob"
-        (coalesce(queue, 'product-imports'), "companyId", coalesce("queuedAt", "createdAt"), id)
+    "import_job_waiting": """"ProductImportJob"
+        (coalesce(queue, 'product-imports'), "companyId", coalesce(namespace, ''), provider,
+         coalesce("queuedAt", "createdAt"), id)
         WHERE status = 'PENDING' AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL""",
     "import_job_dispatched": """"ProductImportJob" (coalesce(queue, 'product-imports'), "dispatchedAt")
         WHERE status = 'PENDING' AND "dispatchedAt" IS NOT NULL""",
@@ -21,11 +22,16 @@ INDEXES: dict[str, str] = {
         WHERE "objectUid" IS NOT NULL AND status IN ('PENDING', 'IN_PROGRESS')""",
     "import_job_ended": """"ProductImportJob" (namespace, coalesce("completedAt", "updatedAt"))
         WHERE "objectUid" IS NOT NULL AND status IN ('COMPLETED', 'FAILED', 'CANCELLED')""",
+    "import_job_company_created": '"ProductImportJob" ("companyId", "createdAt", id)',
+    "import_job_object": """"ProductImportJob" (namespace, "objectName", "createdAt")
+        WHERE "objectName" IS NOT NULL""",
+    "import_job_finished": """"ProductImportJob" (coalesce(queue, 'product-imports'), "completedAt")
+        WHERE status IN ('COMPLETED', 'FAILED')""",
     "import_job_in_progress": """"ProductImportJob" ("companyId") WHERE status = 'IN_PROGRESS'""",
 }
 
 # Indexes of earlier versions that others have taken the place of.
-REPLACED = ("import_job_undispatched",)
+REPLACED = ("import_job_undispatched", "import_job_queued")
 
 # A concurrent build that was interrupted leaves an invalid index, which is never used and always maintained.
 INVALID = """

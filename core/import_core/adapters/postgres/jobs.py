@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from psycopg.types.json import Jsonb
 
 from import_core.adapters.postgres.leftovers import forget_seen
-from import_core.adapters.postgres.notifications import CONTROL_CHANNEL, notify_in
+from import_core.adapters.postgres.notifications import (
+    CONTROL_CHANNEL,
+    LIVE_CHANNEL,
+    PROGRESS_CHANNEL,
+    notify_in,
+)
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.rows import JOB_COLUMNS, JOB_TABLES, job_from_row
 from import_core.domain.jobs import JobRequest, JobRow
@@ -131,11 +136,13 @@ class JobStore:
             held = {request.id: request.generation for request in batch if request.suspended}
             async with self._database.transaction() as connection:
                 taken = await _end_claims(connection, list(held))
-                new += await record_batch(connection, batch)
+                recorded = await record_batch(connection, batch)
                 if held:
                     await connection.execute(SUSPEND_JOBS, (list(held), list(held.values())))
                 taken += await _end_claims(connection, list(held))
                 await notify_in(connection, CONTROL_CHANNEL, taken)
+                await notify_in(connection, LIVE_CHANNEL, [*recorded, *held])
+            new += recorded
         return new
 
     async def read(self, job_ids: Sequence[str]) -> dict[str, JobRow]:
@@ -149,19 +156,28 @@ class JobStore:
                     found[job.id] = job
         return found
 
-    async def cancel(self, job_ids: Sequence[str], *, message: str) -> list[str]:
-        """Cancel waiting and running jobs; returns the ids that were not finished yet."""
+    async def cancel(self, job_ids: Sequence[str], *, message: str, tell: bool = False) -> list[str]:
+        """Cancel waiting and running jobs; returns the ids that were not finished yet.
+
+        `tell`: the operator, which then writes it into the objects' status; it knows of its own doing.
+        """
         cancelled: list[str] = []
         for start in range(0, len(job_ids), BATCH):
             batch = list(job_ids[start : start + BATCH])
             async with self._database.transaction() as connection:
-                cancelled += await cancel_batch(connection, batch, message=message)
+                done = await cancel_batch(connection, batch, message=message)
+                if tell:
+                    await notify_in(connection, PROGRESS_CHANNEL, done)
+                cancelled += done
         return cancelled
 
-    async def depth(self, queues: Sequence[str]) -> dict[str, Depth]:
-        """Depth of each queue, one statement for all; a queue without rows has depth zero."""
+    async def depth(self, queues: Sequence[str], *, cap: int = DEPTH_CAP) -> dict[str, Depth]:
+        """Depth of each queue, one statement for all; a queue without rows has depth zero.
+
+        Due rows are counted up to `cap`.
+        """
         async with self._database.connection() as connection:
-            cursor = await connection.execute(DEPTH, (DEPTH_CAP, list(queues)))
+            cursor = await connection.execute(DEPTH, (cap, list(queues)))
             return {
                 row[0]: Depth(due=row[1], claimed=row[2], busy_workers=row[3])
                 for row in await cursor.fetchall()
@@ -206,6 +222,7 @@ async def cancel_batch(connection: Connection, job_ids: Sequence[str], *, messag
     taken += await _end_claims(connection, batch)
     await forget_seen(connection, cancelled)
     await notify_in(connection, CONTROL_CHANNEL, taken)
+    await notify_in(connection, LIVE_CHANNEL, cancelled)
     return cancelled
 
 

@@ -12,12 +12,16 @@ from import_core.adapters.postgres.pool import Connection, Database, translated
 
 PROGRESS_CHANNEL = "imports_progress"
 """Payload: job ids, comma-separated, whose progress or state changed."""
+LIVE_CHANNEL = "imports_live"
+"""Payload: job ids, comma-separated, that were recorded, cancelled or reopened: for live events alone."""
 CONNECTION_CHANNEL = "imports_connection"
 """Payload: namespace/name of a provider connection that was checked."""
 CONTROL_CHANNEL = "imports_control"
 """Payload: job ids, comma-separated, that were taken from workers which still run."""
 GUARD_CHANNEL = "imports_guard"
 """Payload: a namespace whose withheld cancellations a person has confirmed."""
+QUEUE_CHANNEL = "imports_queue"
+"""Payload: a queue whose health, intake or pause changed, or `company` or `provider` where such a pause did."""
 PAYLOAD_LIMIT = 7000  # NOTIFY takes at most 8,000 bytes (PostgreSQL documentation, sql-notify)
 LISTEN_CHECK_SECONDS = 15.0
 

@@ -23,9 +23,21 @@ JOB_COLUMNS = """
     j."objectName", j."objectUid", j.spec, j.attempt, j.deaths, j.dispatch, j."dispatchedAt", j."notBefore",
     j."startedAt", j."completedAt", j.suspended, j."waitingReason", j."failureReason",
     j."errorMessage", j.generation, c.progress, k.live_progress, k.worker_id, j."confirmedRemovals",
-    coalesce((SELECT s.paused FROM imports.queue_state s
+    coalesce((SELECT s.paused OR s.emergency_phase = 'Paused' FROM imports.queue_state s
               WHERE s.queue = coalesce(j.queue, 'product-imports')), false),
-    j."itemsOnly", j."itemsRetryToken"
+    j."itemsOnly", j."itemsRetryToken",
+    j.status = 'PENDING' AND EXISTS (SELECT FROM imports.pause p
+        WHERE (p.scope = 'company' AND p.name = j."companyId")
+           OR (p.scope = 'provider' AND p.name = j.provider
+               AND (p.namespace = j.namespace OR coalesce(j.namespace, '') = ''))),
+    CASE WHEN j.status = 'PENDING' THEN (
+        SELECT coalesce(j."queuedAt", j."createdAt")
+            + coalesce((s.thresholds ->> 'basic_delay_seconds')::float8, 0) * interval '1 second'
+        FROM imports.queue_state s
+        WHERE s.queue = coalesce(j.queue, 'product-imports')
+          AND s.health_level IN ('Degraded', 'Critical', 'Overload')
+          AND coalesce((SELECT c.tier::text FROM "Company" c WHERE c.id = j."companyId"), 'BASIC')
+              NOT IN ('PRO', 'ENTERPRISE')) END
 """
 JOB_TABLES = """
     "ProductImportJob" j
@@ -103,4 +115,6 @@ def job_from_row(row: Sequence[Any]) -> JobRow:
         queue_paused=row[26],
         items_only=bool(row[27]),
         items_run=row[28],
+        connection_paused=bool(row[29]),
+        delayed_until=row[30],
     )

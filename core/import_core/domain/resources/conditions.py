@@ -40,6 +40,9 @@ class WorkerPoolCondition(StrEnum):
     SCALING_ACTIVE = "ScalingActive"
     DEPTH_KNOWN = "DepthKnown"
     ROLLED_OUT = "RolledOut"
+    QUEUE_HEALTHY = "QueueHealthy"
+    INTAKE_OPEN = "IntakeOpen"
+    DISPATCH_ACTIVE = "DispatchActive"
     NOT_YET_ENFORCED = NOT_YET_ENFORCED
 
 

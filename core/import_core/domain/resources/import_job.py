@@ -198,7 +198,8 @@ class ImportJobStatus(ResourceModel):
     waiting_reason: Annotated[WaitingReason, Field(strict=False)] | None = None
     """Why a queued job does not run: QueueFull (all workers are busy), ProviderLimit (the provider's rate
     limit), BreakerOpen (the provider fails too often), Backpressure (the queue is too deep for the company's
-    tier), Paused (dispatch is paused), Retry (a try failed; the next one waits)."""
+    tier), Paused (dispatch is paused), Retry (a try failed; the next one waits), StorageUnavailable (the object store
+    does not answer)."""
     queued_at: Timestamp | None = None
     """When the job was recorded, or made to run again."""
     started_at: Timestamp | None = None

@@ -29,7 +29,8 @@ MAX_NAME_LENGTH = 63
 
 Replicas = Annotated[int, Field(ge=0, le=1000)]
 Seconds = Annotated[int, Field(ge=0, le=86_400)]
-Depth = Annotated[int, Field(ge=1, le=10_000_000)]
+Depth = Annotated[int, Field(ge=1, le=200_000)]
+"""The depth is counted a few times a second, up to the highest of these."""
 _LIST_BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 
 
@@ -67,6 +68,15 @@ class Health(ResourceModel):
     """Above this depth the queue is critical: only jobs of ENTERPRISE companies are admitted."""
     overload_above: Depth = 10_000
     """Above this depth intake stops for all; work goes on."""
+    resume_after_seconds: Seconds = 300
+    """Intake that overload has stopped resumes when the queue was better for so many seconds."""
+    basic_delay_seconds: Seconds = 300
+    """From degraded on, jobs of BASIC companies start no sooner than so many seconds after they were queued."""
+    min_success_percent: Annotated[int, Field(ge=0, le=100)] = 50
+    """No more jobs are started when fewer of the last 50 succeeded, failures that lie with a company or its
+    provider left out, or when the object store is down; 0: never."""
+    emergency_pause_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
+    """After so many seconds of such a pause a few jobs are tried; if they succeed, it ends."""
 
 
 class Scaling(ResourceModel):
@@ -235,8 +245,6 @@ class WorkerPoolSpec(ResourceModel):
     """The workers to run."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        not_yet("queueRateLimit", QueueRateLimit(), "the queue's rate limit"),
-        not_yet("health", Health(), "queue health"),
         not_yet("scaling.cpuTargetPercent", 70, "scaling by CPU"),
         not_yet("rollout", Rollout(), "the stepwise rollout"),
     )
@@ -253,11 +261,10 @@ class WorkerPoolSpec(ResourceModel):
     concurrency: Annotated[int, Field(ge=1, le=100)] = 5
     """Jobs that one worker runs at the same time."""
     queue_rate_limit: QueueRateLimit | None = None
-    """Limits how many jobs start; no limit if absent. Not implemented yet: 100 jobs per 60 seconds is the only
-    value."""
+    """Limits how many jobs start; no limit if absent. Where several pools serve one queue, the lowest counts."""
     health: Health = Health()
-    """From which depth on the queue counts as unhealthy. Not implemented yet: the defaults are the only
-    values."""
+    """From which depth on the queue counts as unhealthy, and what follows from it. Where several pools serve one
+    queue, the strictest value counts."""
     scaling: Scaling = Scaling()
     """How the number of workers follows the queue."""
     rollout: Rollout = Rollout()
@@ -291,6 +298,8 @@ class WorkerPoolStatus(ResourceModel):
     """Workers that have at least one job."""
     queue_depth: Count | None = None
     """Due and running jobs; absent while it could not be measured."""
+    queue_health: Annotated[str, Field(max_length=64)] | None = None
+    """Healthy, Degraded, Critical or Overload; as last known."""
     desired_replicas: Count | None = None
     """Workers that there should be."""
     last_scale_time: Timestamp | None = None
@@ -303,7 +312,8 @@ class WorkerPoolStatus(ResourceModel):
     """Generation of the object that this status is about."""
     conditions: Conditions = ()
     """ScalingActive (the number of workers follows the queue), DepthKnown (the queue could be measured),
-    RolledOut (all workers run the current template), NotYetEnforced (names the fields that have no effect in
+    RolledOut (all workers run the current template), QueueHealthy (the queue is not too long), IntakeOpen (new
+    jobs are taken), DispatchActive (due jobs are started), NotYetEnforced (names the fields that have no effect in
     this version)."""
 
 
@@ -335,6 +345,7 @@ DEFINITION = ResourceDefinition(
     model=WorkerPool,
     columns=(
         PrinterColumn("Depth", ".status.queueDepth", "integer", "Due and running jobs"),
+        PrinterColumn("Health", ".status.queueHealth", "string", "How healthy the queue is"),
         PrinterColumn("Desired", ".status.desiredReplicas", "integer", "Workers that there should be"),
         PrinterColumn("Ready", ".status.readyReplicas", "integer", "Workers that are ready to take jobs"),
         PrinterColumn("Busy", ".status.busyReplicas", "integer", "Workers that have a job"),

@@ -1,0 +1,1 @@
+"""The admission webhook: whether there is room for a new ImportJob."""

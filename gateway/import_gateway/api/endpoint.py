@@ -1,0 +1,141 @@
+"""What every request of the API passes, in this order: method, time limit, sign-in, call limit, right, handler."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from import_core.domain.callers import Caller
+from import_core.domain.errors import ImportOperatorError, ObjectNotFoundError
+from import_core.observability.logs import get_logger
+from import_gateway.access.credentials import SAFE_METHODS, comes_from_own_page, read_credentials
+from import_gateway.access.gatekeeper import NotAuthenticatedError
+from import_gateway.api.operation import Call, Operation
+from import_gateway.api.problems import (
+    BUSY,
+    FOREIGN_ORIGIN,
+    INTERNAL,
+    METHOD_NOT_ALLOWED,
+    ProblemError,
+    get_problem_response,
+    problem_of,
+)
+from import_gateway.services import Services
+
+log = get_logger(__name__)
+
+REQUESTS_AT_ONCE = 200
+"""Requests under way in this replica; above, callers are asked to come back."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
+
+
+class PathEndpoint:
+    """All operations of one path, as an ASGI application."""
+
+    def __init__(self, services: Services, operations: Sequence[Operation], under_way: UnderWay) -> None:
+        self._services = services
+        self._path = operations[0].path
+        self._operations = {operation.method: operation for operation in operations}
+        self._under_way = under_way
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; every known error becomes a problem document."""
+        request = Request(scope, receive)
+        scope["route_pattern"] = self._path
+        try:
+            response = await self._answer(request)
+        except ImportOperatorError as error:
+            response = get_problem_response(self._problem(error), instance=scope.get("request_id"))
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        operation = self._operations.get(method)
+        if operation is None or (operation.stream and request.method == "HEAD"):
+            allowed = ", ".join(sorted(self._operations))
+            raise ProblemError(
+                METHOD_NOT_ALLOWED, f"{request.method} can't be done here", headers={"Allow": allowed}
+            )
+        with self._under_way:
+            seconds = self._services.settings.request_seconds
+            try:
+                async with asyncio.timeout(seconds):
+                    return await operation.handler(await self._admit(request, operation))
+            except TimeoutError as error:
+                raise ProblemError(
+                    BUSY, f"There was no answer within {seconds:g} s", retry_after=5
+                ) from error
+
+    async def _admit(self, request: Request, operation: Operation) -> Call:
+        _check_path(request.path_params)
+        if operation.public:
+            return Call(self._services, request, None, check=_nothing)
+        credentials = read_credentials(request, self._services.settings)
+        if credentials is None:
+            raise NotAuthenticatedError
+        if (
+            credentials.from_cookie
+            and request.method not in SAFE_METHODS
+            and not comes_from_own_page(request, self._services.settings)
+        ):
+            raise ProblemError(FOREIGN_ORIGIN, "With a cookie, writes must come from the gateway's own page")
+
+        async def check() -> None:
+            await self._authorise(request, operation, credentials.token)
+
+        access = self._services.access
+        caller = await access.authenticate(credentials.token)
+        request.scope["caller"] = caller.username
+        access.count_call(caller)
+        await self._authorise(request, operation, credentials.token, caller)
+        return Call(self._services, request, caller, check)
+
+    async def _authorise(
+        self, request: Request, operation: Operation, token: str, caller: Caller | None = None
+    ) -> None:
+        access = self._services.access
+        caller = caller or await access.authenticate(token)
+        if operation.action is not None:
+            await access.authorise(
+                caller,
+                operation.action,
+                namespace=request.path_params.get("namespace", self._services.settings.namespace),
+                name=request.path_params.get("name", ""),
+            )
+
+    def _problem(self, error: ImportOperatorError) -> ProblemError:
+        problem = problem_of(error)
+        if problem.kind is INTERNAL:
+            log.error("request.failed", exc_info=error)
+        return problem
+
+
+class UnderWay:
+    """Counts the requests under way; raises ProblemError above REQUESTS_AT_ONCE. Open streams don't count."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __enter__(self) -> None:
+        if self._count >= REQUESTS_AT_ONCE:
+            raise ProblemError(BUSY, "Too many requests are under way", retry_after=1)
+        self._count += 1
+
+    def __exit__(self, *_details: object) -> None:
+        self._count -= 1
+
+
+def _check_path(parameters: Mapping[str, str]) -> None:
+    for value in parameters.values():
+        if _NAME.fullmatch(value) is None:
+            raise ObjectNotFoundError("There is nothing of that name: no name can look like that")
+
+
+async def _nothing() -> None:
+    """There is nothing to check."""

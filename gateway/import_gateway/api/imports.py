@@ -1,0 +1,178 @@
+"""Imports over HTTP: the list, one of them, its failed items, and starting one."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.responses import Response
+
+from import_core.adapters.kube.resources import IMPORT_JOB
+from import_core.adapters.postgres.views import ItemPosition, Position
+from import_core.domain.errors import ObjectConflictError
+from import_core.domain.jobs import JobState
+from import_core.domain.projection import PHASES
+from import_core.domain.resources.import_job import JobPhase
+from import_core.domain.submission import (
+    FINGERPRINT_ANNOTATION,
+    NAME_PREFIX,
+    SUBMITTED_BY_ANNOTATION,
+    fingerprint,
+    object_name,
+)
+from import_gateway.api.finding import find_job
+from import_gateway.api.models import (
+    ErrorReason,
+    ErrorsQuery,
+    Import,
+    ImportPage,
+    ItemError,
+    ItemErrorPage,
+    ListQuery,
+    Submission,
+)
+from import_gateway.api.operation import Call, get_json_response
+from import_gateway.api.presenting import present_object
+from import_gateway.api.problems import CONFLICT, KEY_REUSED, ProblemError
+from import_gateway.api.reading import (
+    invalid_cursor,
+    read_body,
+    read_cursor,
+    read_idempotency_key,
+    read_query,
+    write_cursor,
+)
+
+PENDING_SHOWN = 500
+
+_STATES = {phase: state for state, phase in PHASES.items()}
+
+
+async def list_imports(call: Call) -> Response:
+    """Answer a page of imports, newest first."""
+    query = read_query(call.request, ListQuery)
+    if query.phase is JobPhase.PENDING:
+        return get_json_response(ImportPage(items=await _pending(call, query)))
+    page = await call.services.jobs.views.page(
+        namespace=call.namespace,
+        states=[_STATES[query.phase]] if query.phase else list(JobState),
+        company=query.company,
+        limit=query.limit,
+        after=_position(query.cursor),
+    )
+    views = await call.services.jobs.present({job.id: job for job in page.jobs}, estimates=False)
+    following = page.next and write_cursor([page.next.created_at.isoformat(), page.next.job_id])
+    return get_json_response(ImportPage(items=[views[job.id] for job in page.jobs], next=following))
+
+
+async def get_import(call: Call) -> Response:
+    """Answer one import with its estimates."""
+    found = await find_job(call)
+    if found.row is None:
+        return get_json_response(found.view())
+    views = await call.services.jobs.present({found.id: found.row})
+    return get_json_response(views[found.id])
+
+
+async def list_errors(call: Call) -> Response:
+    """Answer a page of an import's failed items."""
+    query = read_query(call.request, ErrorsQuery)
+    place = read_cursor(query.cursor, 3)
+    found = await find_job(call)
+    total, reasons = await call.services.jobs.reports.item_failure_reasons(found.id)
+    items = await call.services.jobs.views.item_errors(
+        found.id,
+        limit=query.limit + 1,
+        after=ItemPosition(*place) if place else ItemPosition(),
+        documents=query.documents,
+    )
+    shown = items[: query.limit]
+    more = len(items) > query.limit
+    return get_json_response(
+        ItemErrorPage(
+            total=total,
+            reasons=[ErrorReason(stage=r.stage, reason=r.reason, count=r.count) for r in reasons],
+            items=[
+                ItemError(
+                    external_id=item.external_id,
+                    stage=item.stage,
+                    url=item.url,
+                    reason=item.reason,
+                    message=item.message,
+                    at=item.at,
+                    document=item.document,
+                )
+                for item in shown
+            ],
+            next=write_cursor([shown[-1].external_id, shown[-1].stage, shown[-1].url]) if more else None,
+        )
+    )
+
+
+async def submit_import(call: Call) -> Response:
+    """Create an ImportJob, once for each Idempotency-Key of the caller."""
+    key = read_idempotency_key(call.request)
+    wanted = await read_body(call.request, Submission)
+    namespace, caller = call.namespace, call.caller
+    spec = wanted.spec.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+    if wanted.name is not None:
+        name = wanted.name
+    else:
+        name = object_name(caller.username, namespace, key) if key else NAME_PREFIX + secrets.token_hex(8)
+    mark = fingerprint(wanted.name, spec) if key is None else fingerprint(f"{key} {wanted.name}", spec)
+    annotations = {FINGERPRINT_ANNOTATION: mark, SUBMITTED_BY_ANNOTATION: caller.username}
+    metadata = {"name": name, "annotations": annotations}
+    try:
+        body = await call.services.kube.create(IMPORT_JOB, namespace, {"metadata": metadata, "spec": spec})
+    except ObjectConflictError as error:
+        found = await call.services.kube.get(IMPORT_JOB, namespace, name) if key is not None else None
+        return _created(_repeated(found, metadata, derived=wanted.name is None, error=error), repeated=True)
+    return _created(body, repeated=False)
+
+
+def _repeated(
+    found: dict[str, Any] | None, wanted: dict[str, Any], *, derived: bool, error: ObjectConflictError
+) -> dict[str, Any]:
+    """The object that an earlier request with the same key made; `derived`: its name follows from the key.
+
+    Raises ProblemError where it is another one.
+    """
+    name = wanted["name"]
+    known = (found or {}).get("metadata", {}).get("annotations") or {}
+    if found is not None and known.items() >= wanted["annotations"].items():
+        return found
+    if found is not None and derived:
+        raise ProblemError(KEY_REUSED, f"The key stands for the import {name}, which was asked for otherwise")
+    raise ProblemError(CONFLICT, f"There is an import {name} already") from error
+
+
+def _created(body: dict[str, Any], *, repeated: bool) -> Response:
+    view = present_object(body)
+    headers = {"Location": f"/v1/imports/{view.namespace}/{view.name}"}
+    if repeated:
+        headers["Idempotent-Replayed"] = "true"
+    return get_json_response(view, 200 if repeated else 201, headers)
+
+
+async def _pending(call: Call, query: ListQuery) -> list[Import]:
+    """Imports that the operator has not recorded: new ones, and refused ones with the reason."""
+    found = []
+    async for body in call.services.kube.list(
+        IMPORT_JOB, call.namespace, fields={"status.phase": JobPhase.PENDING.value}, most=PENDING_SHOWN
+    ):
+        view = present_object(body)
+        if query.company is None or view.company_id == query.company:
+            found.append(view)
+    return found
+
+
+def _position(cursor: str | None) -> Position | None:
+    values = read_cursor(cursor, 2)
+    if values is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(values[0])
+    except ValueError as error:
+        raise invalid_cursor() from error
+    return Position(moment if moment.tzinfo else moment.replace(tzinfo=UTC), values[1])

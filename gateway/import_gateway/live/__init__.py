@@ -1,0 +1,1 @@
+"""Live events: one connection to PostgreSQL listens for all."""

@@ -1,0 +1,1 @@
+"""The live page: what runs now, for people."""

@@ -1,0 +1,66 @@
+"""Backpressure through a real operator and API server: intake stops, jobs are held, and all of them complete."""
+
+import asyncio
+
+from operator_world import Cluster, Operators, TakingWorker, eventually
+
+from import_core.adapters.kube.resources import IMPORT_JOB, WORKER_POOL
+from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.queue_state import QueueStateStore
+
+JOBS = 12
+HEALTH = {
+    "degradedAbove": 2,
+    "criticalAbove": 4,
+    "overloadAbove": 6,
+    "resumeAfterSeconds": 0,
+    "basicDelaySeconds": 0,
+}
+
+
+async def test_held_jobs_say_so_and_all_complete(
+    cluster: Cluster, operators: Operators, worker: TakingWorker, database: Database
+) -> None:
+    operator = await operators.leading()
+    await cluster.provider()
+    await cluster.pool(health=HEALTH)
+    await cluster.condition(WORKER_POOL, "workers", "IntakeOpen", "True")
+    names = [f"job-{number:02}" for number in range(JOBS)]
+    await asyncio.gather(*map(cluster.job, names))
+
+    async def held() -> list[str]:
+        said = [await cluster.status(name) for name in names]
+        reasons = [
+            condition["reason"]
+            for status in said
+            for condition in status.get("conditions") or []
+            if condition["type"] == "Accepted" and condition["status"] == "False"
+        ]
+        return reasons if len(reasons) == JOBS - 4 else []
+
+    assert set(await eventually(held, what="held jobs")) == {"Backpressure"}
+    # Everything is taken in the end, a few at a time.
+    for _ in names:
+        await worker.finish(await worker.take())
+    for name in names:
+        await cluster.phase(name, "Succeeded")
+    assert operator.logged("queue.health")
+
+
+async def test_a_persons_stop_of_intake_is_seen_at_the_pool(
+    cluster: Cluster, operators: Operators, worker: TakingWorker, database: Database
+) -> None:
+    await operators.leading()
+    await cluster.provider()
+    await cluster.pool()
+    queues = QueueStateStore(database)
+    await queues.set_intake("product-imports", stopped=True, reason="moving", changed_by="ada")
+    stopped = await cluster.condition(WORKER_POOL, "workers", "IntakeOpen", "False")
+    assert (stopped["reason"], "moving" in stopped["message"]) == ("StoppedByHand", True)
+    await cluster.job("waits")
+    refused = await cluster.condition(IMPORT_JOB, "waits", "Accepted", "False")
+    assert refused["reason"] == "Backpressure"
+    await queues.set_intake("product-imports", stopped=False, reason=None, changed_by="ada")
+    await cluster.condition(WORKER_POOL, "workers", "IntakeOpen", "True")
+    await worker.finish(await worker.take())
+    await cluster.phase("waits", "Succeeded")

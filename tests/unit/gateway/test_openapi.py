@@ -1,0 +1,57 @@
+"""The OpenAPI document says all that may be answered."""
+
+import json
+from typing import Any
+
+import pytest
+
+from import_core.domain.resources.import_job import ImportJobSpec
+from import_gateway.api.openapi import get_openapi
+from import_gateway.api.routes import OPERATIONS
+
+DOCUMENT = get_openapi(OPERATIONS)
+DESCRIBED = [
+    (path, method, described)
+    for path, methods in DOCUMENT["paths"].items()
+    for method, described in methods.items()
+]
+
+
+def test_every_operation_is_there_once() -> None:
+    assert len(DESCRIBED) == len(OPERATIONS)
+    names = [described["operationId"] for _, _, described in DESCRIBED]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(("path", "method", "described"), DESCRIBED)
+def test_operation_describes_its_errors(path: str, method: str, described: dict[str, Any]) -> None:
+    answers = described["responses"]
+    problems = {
+        status
+        for status, answer in answers.items()
+        if "application/problem+json" in answer.get("content", {})
+    }
+    assert {"500", "503"} <= problems
+    assert "Retry-After" in answers["503"]["headers"]
+    if described["security"]:
+        assert {"401", "403", "429"} <= problems
+        assert answers["429"]["headers"]["Retry-After"]
+    if "requestBody" in described:
+        assert {"400", "413", "415", "422"} <= problems
+    if "{name}" in path:
+        assert "404" in problems
+        assert [p["name"] for p in described["parameters"] if p["in"] == "path"] == ["namespace", "name"]
+
+
+def test_references_lead_somewhere() -> None:
+    text = json.dumps(DOCUMENT)
+    wanted = {part.partition('"')[0] for part in text.split("#/components/schemas/")[1:]}
+    assert wanted <= set(DOCUMENT["components"]["schemas"])
+    assert "#/$defs" not in text
+
+
+def test_submission_takes_all_fields_of_an_import_job_and_no_others() -> None:
+    spec = DOCUMENT["components"]["schemas"]["ImportJobSpec"]
+    assert set(spec["properties"]) == {field.alias for field in ImportJobSpec.model_fields.values()}
+    assert spec["additionalProperties"] is False
+    assert spec["required"] == ["companyId", "providerRef"]
