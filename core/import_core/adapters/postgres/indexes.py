@@ -21,6 +21,8 @@ INDEXES: dict[str, str] = {
         WHERE "objectUid" IS NOT NULL AND status IN ('PENDING', 'IN_PROGRESS')""",
     "import_job_ended": """"ProductImportJob" (namespace, coalesce("completedAt", "updatedAt"))
         WHERE "objectUid" IS NOT NULL AND status IN ('COMPLETED', 'FAILED', 'CANCELLED')""",
+    "import_job_breaker_open": """"ProductImportJob" (provider)
+        WHERE status = 'PENDING' AND "waitingReason" = 'BreakerOpen'""",
     "import_job_in_progress": """"ProductImportJob" ("companyId") WHERE status = 'IN_PROGRESS'""",
 }
 

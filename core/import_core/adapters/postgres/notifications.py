@@ -18,6 +18,8 @@ CONTROL_CHANNEL = "imports_control"
 """Payload: job ids, comma-separated, that were taken from workers which still run."""
 GUARD_CHANNEL = "imports_guard"
 """Payload: a namespace whose withheld cancellations a person has confirmed."""
+BREAKER_CHANNEL = "imports_breaker"
+"""Payload: namespace/name of a provider connection whose circuit breaker changed."""
 PAYLOAD_LIMIT = 7000  # NOTIFY takes at most 8,000 bytes (PostgreSQL documentation, sql-notify)
 LISTEN_CHECK_SECONDS = 15.0
 
