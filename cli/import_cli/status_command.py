@@ -25,6 +25,7 @@ from import_cli.status_report import (
 )
 from import_core.adapters.postgres.jobs import DEPTH_CAP
 from import_core.adapters.postgres.reports import STATE_CAP
+from import_core.domain.connection_status import describe_breaker
 
 MANY_PROVIDERS = 20
 _ORDER = ("Pending", "Queued", "Running", "Succeeded", "Failed", "Cancelled")
@@ -74,6 +75,12 @@ def _show_held(held: Held, console: Console, namespace: str) -> None:
             f"Queue {queue} is {paused_since(state)}: kubectl imports resume {queue}{where}",
             style="red",
         )
+    # Those that a person opened first: the others end by themselves.
+    breakers = sorted(held.breakers.items(), key=lambda item: (not item[1].is_forced, item[0]))
+    for name, breaker in breakers[:MANY_PROVIDERS]:
+        say(console, f"{name}: {describe_breaker(breaker)}", style="red" if breaker.is_forced else "yellow")
+    if len(breakers) > MANY_PROVIDERS:
+        say(console, f"… and {len(breakers) - MANY_PROVIDERS} more open circuit breakers", style="yellow")
     if held.guard is not None:
         say(
             console,
@@ -150,6 +157,9 @@ def _document(report: StatusReport) -> dict[str, Any]:
         "lastErrors": [_camel(asdict(error)) for error in jobs.last_errors],
         "pausedQueues": [
             {"queue": queue, **_camel(asdict(state))} for queue, state in jobs.held.paused.items()
+        ],
+        "openBreakers": [
+            {"provider": name, **_camel(asdict(breaker))} for name, breaker in jobs.held.breakers.items()
         ],
         "withheldCancellations": _camel(asdict(jobs.held.guard)) if jobs.held.guard is not None else None,
         "notes": report.notes,

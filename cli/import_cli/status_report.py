@@ -13,6 +13,7 @@ from import_cli.sources import NoDatabaseError, Sources, Stores
 from import_core.adapters.kube.resources import IMPORT_JOB, IMPORT_PROVIDER, WORKER_POOL
 from import_core.adapters.postgres.jobs import DEPTH_CAP
 from import_core.adapters.postgres.queue_state import QueueState
+from import_core.domain.breaker import Breaker
 from import_core.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 from import_core.domain.jobs import DEFAULT_QUEUE, JobState
 from import_core.domain.projection import PHASES
@@ -83,10 +84,11 @@ class LastError:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What waits for a person: paused queues by name, and the guard where it withholds cancellations."""
+    """What stands still: paused queues and breakers by name, and the guard where it withholds cancellations."""
 
     paused: dict[str, QueueState] = field(default_factory=dict)
     guard: Guard | None = None
+    breakers: dict[str, Breaker] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,7 @@ async def _held(stores: Stores, namespace: str, queues: Sequence[str]) -> Held:
     return Held(
         {queue: state for queue, state in states.items() if state.paused},
         guard if guard is not None and guard.withheld else None,
+        await stores.breakers.not_closed(namespace),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from import_core.adapters.postgres.notifications import (
+    BREAKER_CHANNEL,
     CONNECTION_CHANNEL,
     GUARD_CHANNEL,
     PROGRESS_CHANNEL,
@@ -29,7 +30,7 @@ class ListenLoop:
     async def round(self) -> None:
         """Listen until the connection breaks. Raises DatabaseUnavailableError."""
         async for notification in listen(
-            self._database, [PROGRESS_CHANNEL, CONNECTION_CHANNEL, GUARD_CHANNEL]
+            self._database, [PROGRESS_CHANNEL, CONNECTION_CHANNEL, BREAKER_CHANNEL, GUARD_CHANNEL]
         ):
             self.take(notification)
 
@@ -39,6 +40,7 @@ class ListenLoop:
         if notification.channel is None:
             state.to_project.update(uid_of(body) for body in state.jobs if not is_final(body))
             state.to_check.update(name_of(body) for body in state.providers)
+            state.breakers_changed.set()
         elif notification.channel == PROGRESS_CHANNEL:
             state.to_project.update(
                 job_id for job_id in notification.payload.split(",") if state.jobs.get(job_id) is not None
@@ -47,6 +49,8 @@ class ListenLoop:
             if notification.payload == state.namespace:
                 state.reconcile_wanted.set()
         else:
+            if notification.channel == BREAKER_CHANNEL:
+                state.breakers_changed.set()
             for reference in notification.payload.split(","):
                 namespace, _, name = reference.partition("/")
                 if namespace == state.namespace and state.providers.named(name) is not None:

@@ -175,20 +175,21 @@ class BreakerStore:
         assert look is not None  # noqa: S101 - the statement yields one row, whatever is there
         return decisions.waiting_time(_breaker(look[:-1]), look[-1], is_first=row[0])
 
-    async def wake_waiting(self, namespace: str, *, connections: int = 100) -> tuple[int, bool]:
-        """Make jobs due whose breaker has closed: a batch of each connection; how many, and whether more are."""
+    async def wake_waiting(self, namespace: str, *, connections: int = 100) -> tuple[list[str], bool]:
+        """Make jobs due whose breaker has closed, a batch of each connection; their ids, and whether more are."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(TO_WAKE, (namespace, connections))
             names = [row[0] for row in await cursor.fetchall()]
-        woken, more = 0, len(names) == connections
+        woken: list[str] = []
+        more = len(names) == connections
         for name in names:
             async with self._database.connection() as connection:
                 cursor = await connection.execute(WAKE, (name, namespace, WAKE_BATCH))
-                count = len(await cursor.fetchall())
-                if count < WAKE_BATCH:
+                batch = [row[0] for row in await cursor.fetchall()]
+                if len(batch) < WAKE_BATCH:
                     await connection.execute(ALL_WOKEN, (namespace, name))
-            woken += count
-            more = more or count == WAKE_BATCH
+            woken += batch
+            more = more or len(batch) == WAKE_BATCH
         return woken, more
 
     async def _change(
