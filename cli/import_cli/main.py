@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from import_cli import (
+    breaker_commands,
     cancel_command,
     confirm_command,
     errors_command,
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 
 
+ProviderArgument = Annotated[str, typer.Argument(help="Name of the ImportProvider.")]
 QueueArgument = Annotated[
     str | None, typer.Argument(help="Name of the queue; not needed where the namespace's pools serve one.")
 ]
@@ -332,6 +334,50 @@ def cancel(
         namespace,
         lambda sources, console: cancel_command.run(
             sources, console, jobs=jobs, dry_run=dry_run, yes=yes, as_json=output is Output.JSON
+        ),
+    )
+
+
+@app.command(
+    name="open-breaker",
+    epilog="Example: kubectl imports open-breaker acme-shopify --reason 'the shop moves to another plan' --dry-run",
+)
+def open_breaker(
+    provider: ProviderArgument,
+    *,
+    reason: Annotated[str, typer.Option(help="Shown to whoever asks why its jobs wait.")],
+    dry_run: DryRun = False,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Leave a provider alone: its jobs wait, until reset-breaker."""
+    run_command(
+        namespace,
+        lambda sources, console: breaker_commands.open_breaker(
+            *(sources, console),
+            provider=provider,
+            reason=reason,
+            dry_run=dry_run,
+            as_json=output is Output.JSON,
+        ),
+    )
+
+
+@app.command(
+    name="reset-breaker",
+    epilog="Examples: kubectl imports reset-breaker acme-shopify; kubectl imports reset-breaker acme-shopify --dry-run",
+)
+def reset_breaker(
+    provider: ProviderArgument,
+    dry_run: DryRun = False,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Close a provider's circuit breaker now, whoever or whatever opened it."""
+    run_command(
+        namespace,
+        lambda sources, console: breaker_commands.reset_breaker(
+            sources, console, provider=provider, dry_run=dry_run, as_json=output is Output.JSON
         ),
     )
 

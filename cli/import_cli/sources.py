@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.dispatching import DispatchStore
 from import_core.adapters.postgres.guard import GuardStore
 from import_core.adapters.postgres.jobs import JobStore
@@ -52,6 +53,7 @@ class Stores:
     dispatching: DispatchStore
     queues: QueueStateStore
     guards: GuardStore
+    breakers: BreakerStore
 
 
 class Sources:
@@ -133,6 +135,7 @@ class Sources:
                     DispatchStore(self._database),
                     QueueStateStore(self._database),
                     GuardStore(self._database),
+                    BreakerStore(self._database),
                 )
         except DatabaseUnavailableError:
             self._answered = False

@@ -28,6 +28,7 @@ from import_core.adapters.postgres.jobs import DEPTH_CAP
 from import_core.adapters.postgres.queue_state import QueueState
 from import_core.adapters.postgres.reports import STATE_CAP
 from import_core.domain.backpressure import HealthLevel
+from import_core.domain.connection_status import describe_breaker
 
 MANY_PROVIDERS = 20
 _ORDER = ("Pending", "Queued", "Running", "Succeeded", "Failed", "Cancelled")
@@ -93,6 +94,12 @@ def _show_held(held: Held, console: Console, namespace: str) -> None:
             f" {resume_words(each.scope, each.name, namespace)}",
             style="red",
         )
+    # Those that a person opened first: the others end by themselves.
+    breakers = sorted(held.breakers.items(), key=lambda item: (not item[1].is_forced, item[0]))
+    for name, breaker in breakers[:MANY_PROVIDERS]:
+        say(console, f"{name}: {describe_breaker(breaker)}", style="red" if breaker.is_forced else "yellow")
+    if len(breakers) > MANY_PROVIDERS:
+        say(console, f"… and {len(breakers) - MANY_PROVIDERS} more open circuit breakers", style="yellow")
     if held.guard is not None:
         say(
             console,
@@ -179,6 +186,9 @@ def _document(report: StatusReport) -> dict[str, Any]:
         ],
         "queues": [_queue(queue, state) for queue, state in jobs.held.queues.items()],
         "pauses": [_camel(asdict(each)) for each in jobs.held.pauses],
+        "openBreakers": [
+            {"provider": name, **_camel(asdict(breaker))} for name, breaker in jobs.held.breakers.items()
+        ],
         "withheldCancellations": _camel(asdict(jobs.held.guard)) if jobs.held.guard is not None else None,
         "notes": report.notes,
     }

@@ -13,6 +13,7 @@ from import_cli.sources import NoDatabaseError, Sources, Stores
 from import_core.adapters.kube.resources import IMPORT_JOB, IMPORT_PROVIDER, WORKER_POOL
 from import_core.adapters.postgres.jobs import DEPTH_CAP
 from import_core.adapters.postgres.queue_state import Pause, QueueState
+from import_core.domain.breaker import Breaker
 from import_core.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 from import_core.domain.jobs import DEFAULT_QUEUE, JobState
 from import_core.domain.projection import PHASES
@@ -83,11 +84,12 @@ class LastError:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What stands still or may: the queues by name, pauses, and the guard where it withholds cancellations."""
+    """What stands still or may: the queues by name, pauses, the guard where it withholds cancellations, breakers by name."""
 
     queues: dict[str, QueueState] = field(default_factory=dict)
     pauses: list[Pause] = field(default_factory=list)
     guard: Guard | None = None
+    breakers: dict[str, Breaker] = field(default_factory=dict)
 
     @property
     def paused(self) -> dict[str, QueueState]:
@@ -196,6 +198,7 @@ async def _held(stores: Stores, namespace: str, queues: Sequence[str]) -> Held:
         # A company's pause holds everywhere, a connection's in its namespace.
         [each for each in await stores.queues.pauses() if each.namespace in {"", namespace}],
         guard if guard is not None and guard.withheld else None,
+        await stores.breakers.not_closed(namespace),
     )
 
 

@@ -58,6 +58,17 @@ VANISHED_GUARD = Counter(
 CANCELLATIONS_WITHHELD = Gauge(
     "imports_cancellations_withheld", "Jobs without object that the guard keeps from being cancelled"
 )
+BREAKERS = Gauge(
+    "imports_provider_breakers", "Circuit breakers of connections by state", ["provider", "state"]
+)
+BREAKER_CHANGES = Counter(
+    "imports_provider_breaker_changes_total",
+    "Circuit breakers that opened or closed, probes in between not counted",
+    ["provider", "change"],
+)
+JOBS_WOKEN = Counter(
+    "imports_jobs_woken_total", "Jobs made due because the circuit breaker that they waited for closed"
+)
 REPAIRS = Counter("imports_repairs_total", "What was found wrong and put right", ["kind"])
 JOBS_STALLED_FAILED = Counter(
     "imports_jobs_stalled_failed_total", "Jobs failed because they made no progress for too long"

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.claims import ClaimStore
 from import_core.adapters.postgres.connections import ConnectionStore
 from import_core.adapters.postgres.dispatching import DispatchStore
@@ -35,6 +36,7 @@ from import_core.observability.logs import get_logger
 from import_core.observability.presence import NeighbourWatch
 from import_operator.holding import Holding
 from import_operator.inbox import Inbox
+from import_operator.loops.breakers import BreakerLoop
 from import_operator.loops.dispatch import DispatchLoop
 from import_operator.loops.guard import GuardLoop
 from import_operator.loops.history import HistoryLoop
@@ -172,7 +174,8 @@ class OperatorProcess:
             *repair.loops(),
             ListenLoop(state, database).loop(),
             ProjectLoop(state, jobs, kube, tell).loop(),
-            ProviderStatusLoop(state, ConnectionStore(database), kube).loop(),
+            ProviderStatusLoop(state, ConnectionStore(database), BreakerStore(database), kube, tell).loop(),
+            BreakerLoop(state, BreakerStore(database)).loop(),
             scale.loop(),
             tell.loop(),
         ]

@@ -49,6 +49,11 @@ def provider_name_of(body: Body) -> str:
     return str(reference.get("name")) if isinstance(reference, dict) else ""
 
 
+def type_of(body: Body) -> str:
+    """The provider type of an ImportProvider, as metrics name it."""
+    return str((body.get("spec") or {}).get("type") or "unknown")
+
+
 class ObjectStore:
     """Live objects of one kind in one namespace, by uid and by name."""
 
@@ -187,6 +192,8 @@ class OperatorState:
         """Finished ImportJobs, which go after their time."""
         self.to_check = KeySet()
         """Names of ImportProviders whose status may have to change."""
+        self.breakers_changed = asyncio.Event()
+        """Some breaker opened or closed."""
         self.providers_gone: dict[str, str] = {}
         """Uid by name of deleted ImportProviders."""
         self.worker_ends: dict[str, WorkerEnd] = {}

@@ -158,9 +158,10 @@ def _provider(world: FaultWorld, load: Load, company: Company) -> Json:
         "shopify": f"{world.shopify_url}/{company.shop}",
         "roastify": f"{world.roastify_url}/{company.shop}/v1",
     }
-    return _labelled(
-        provider(company.id, company=company.id, kind=company.kind, url=urls[company.kind]), load
-    )
+    body = provider(company.id, company=company.id, kind=company.kind, url=urls[company.kind])
+    # A breaker that a broken link opened may be probed as soon as a limiter's window has passed.
+    body["spec"]["circuitBreaker"] = {"openSeconds": 60 // LIMITER_CLOCK_SCALE}
+    return _labelled(body, load)
 
 
 def _job(load: Load, name: str, company: Company) -> Json:

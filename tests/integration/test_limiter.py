@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from import_core.adapters.redis.limiter import KEY_PREFIX, SlidingWindowLimiter, declare_no_recent_calls
 from import_core.domain.errors import HandBackError, QueueUnavailableError
+from import_core.domain.limits import CostBucket, Grant, Wait
 from import_local.parts.valkey import ValkeyServer
 
 
@@ -201,11 +202,16 @@ async def test_memory_is_bounded_and_every_key_expires(used_redis: Redis) -> Non
     one = limiter(used_redis, requests=3, per_seconds=0.05)
     for _ in range(12):
         await one.acquire()
+    await one.observe(await one.acquire(10), 10, CostBucket(1000, 900, 50))
+    await one.acquire(10)
     await one.block(5)
+    waiters = [asyncio.create_task(one.acquire()) for _ in range(3)]
+    await until_waiting(used_redis, 3)
     assert len(await grants(used_redis)) <= 3
     lives = {key: await used_redis.pttl(key) for key in await used_redis.keys("*")}
-    assert len(lives) == 3
+    assert len(lives) == 7
     assert all(life > 0 for life in lives.values())
+    await cancel(*waiters)
 
 
 async def test_a_waiter_can_be_cancelled(used_redis: Redis) -> None:
@@ -218,6 +224,132 @@ async def test_a_waiter_can_be_cancelled(used_redis: Redis) -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiter
     assert len(await grants(used_redis)) == 1
+
+
+async def until_waiting(redis: Redis, number: int) -> None:
+    async with asyncio.timeout(20):
+        while await redis.zcard(f"{KEY_PREFIX}imports/acme:queue") != number:  # noqa: ASYNC110 - looks from outside
+            await asyncio.sleep(0.01)
+
+
+async def cancel(*tasks: asyncio.Task[Grant]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_asking_once_grants_or_says_when_to_come_back(used_redis: Redis) -> None:
+    one = limiter(used_redis, requests=1, per_seconds=60)
+    assert isinstance(await one.try_acquire(), Grant)
+    answer = await one.try_acquire()
+    assert isinstance(answer, Wait)
+    assert 55 < answer.seconds <= 60.001
+    await until_waiting(used_redis, 0)
+
+
+async def test_waiters_of_all_workers_are_served_in_the_order_of_their_coming(
+    redis_url: str, used_redis: Redis
+) -> None:
+    connections = [Redis.from_url(redis_url) for _ in range(3)]
+    for _ in range(2):
+        await limiter(used_redis, requests=2).acquire()
+    served: list[int] = []
+
+    async def wait(number: int) -> None:
+        await limiter(connections[number % 3], requests=2).acquire()
+        served.append(number)
+
+    waiters = []
+    for number in range(8):
+        waiters.append(asyncio.create_task(wait(number)))
+        await until_waiting(used_redis, number + 1)
+    # One that comes now finds its turn behind theirs, also when a call has left the window.
+    latecomer = await limiter(used_redis, requests=2).try_acquire()
+    assert isinstance(latecomer, Wait)
+    await asyncio.gather(*waiters)
+    for connection in connections:
+        await connection.aclose()
+    # Two are free at a time: within a pair the answers may overtake each other.
+    assert [sorted(served[n : n + 2]) for n in range(0, 8, 2)] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+async def test_a_cancelled_waiter_leaves_its_place_at_once(used_redis: Redis) -> None:
+    one = limiter(used_redis, requests=1, per_seconds=60, max_wait=1000)
+    await one.acquire()
+    first = asyncio.create_task(one.acquire())
+    await until_waiting(used_redis, 1)
+    second = asyncio.create_task(one.acquire())
+    await until_waiting(used_redis, 2)
+    await cancel(first)
+    await until_waiting(used_redis, 1)
+    await cancel(second)
+    await until_waiting(used_redis, 0)
+
+
+async def test_a_waiter_that_died_holds_nobody_up(used_redis: Redis) -> None:
+    one = limiter(used_redis, requests=1, per_seconds=0.5)
+    await one.acquire()
+    # As its worker left it, which asks no more.
+    await one._ask("dead:0.000", 0.0, patience=100)
+    await until_waiting(used_redis, 1)
+    await one.acquire()
+    await until_waiting(used_redis, 0)
+
+
+async def test_no_more_waiters_are_kept_than_allowed(
+    used_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("import_core.adapters.redis.limiter.MOST_WAITERS", 2)
+    one = limiter(used_redis, requests=1, per_seconds=60, max_wait=1000)
+    await one.acquire()
+    for number in range(4):
+        answer = await one._ask(f"waiter-{number}:0.000", 0.0, patience=1000)
+        assert isinstance(answer, Wait)
+    await until_waiting(used_redis, 2)
+
+
+async def test_the_providers_own_bucket_is_obeyed_by_all_workers(redis_url: str, used_redis: Redis) -> None:
+    one = limiter(used_redis, requests=100, per_seconds=60, max_wait=0)
+    other = Redis.from_url(redis_url)
+    two = limiter(other, requests=100, per_seconds=60, max_wait=0)
+    first = await one.acquire()
+    await one.observe(first, 0, CostBucket(maximum=1000, available=400, restore_rate=1))
+    granted = await one.acquire(300)
+    # What the first call may cost is not there for the second, until its answer tells what it did cost.
+    with pytest.raises(HandBackError) as raised:
+        await two.acquire(300)
+    assert 150 < raised.value.retry_after <= 200
+    await one.observe(granted, 300, CostBucket(maximum=1000, available=390, restore_rate=1))
+    await two.acquire(300)
+    await other.aclose()
+
+
+async def test_points_are_kept_for_those_who_came_first(used_redis: Redis) -> None:
+    one = limiter(used_redis, requests=100, per_seconds=60, max_wait=1000)
+    await one.observe(await one.acquire(), 0, CostBucket(maximum=1000, available=100, restore_rate=1))
+    costly = asyncio.create_task(one.acquire(500))
+    await until_waiting(used_redis, 1)
+    answer = await one.try_acquire(50)
+    assert isinstance(answer, Wait)
+    assert 400 < answer.seconds <= 451
+    assert isinstance(await one.try_acquire(), Grant)
+    await cancel(costly)
+
+
+async def test_a_call_that_costs_more_than_the_bucket_holds_is_the_providers_to_refuse(
+    used_redis: Redis,
+) -> None:
+    one = limiter(used_redis, requests=100, per_seconds=60, max_wait=0)
+    await one.observe(await one.acquire(), 0, CostBucket(maximum=1000, available=0, restore_rate=1))
+    await one.acquire(1001)
+
+
+async def test_a_lowered_limit_holds_at_once(used_redis: Redis) -> None:
+    for _ in range(5):
+        await limiter(used_redis, requests=5, per_seconds=60, max_wait=0).acquire()
+    answer = await limiter(used_redis, requests=2, per_seconds=60, max_wait=0).try_acquire()
+    assert isinstance(answer, Wait)
+    assert 55 < answer.seconds <= 60.001
 
 
 async def test_without_redis_no_call_is_granted(unused_tcp_port: int) -> None:

@@ -11,10 +11,10 @@ from import_core.domain.limits import (
     LONGEST_RETRY_AFTER,
     CostBucket,
     PageShape,
+    call_limit_pause,
     effective_window,
     growing_delay,
     retry_after_seconds,
-    waits_too_long,
 )
 
 NOW = datetime(2026, 10, 1, 12, 0, 0, tzinfo=UTC)
@@ -62,11 +62,6 @@ def test_window_refuses_values_that_would_grant_without_bound(
         effective_window(per_seconds, clock_scale=scale, margin=margin)
 
 
-def test_waiting_ends_at_the_longest_wait() -> None:
-    assert not waits_too_long(waited=10, wait=20, max_wait=30)
-    assert waits_too_long(waited=10.1, wait=20, max_wait=30)
-
-
 def test_delays_grow_to_their_bound_without_overflow() -> None:
     assert [growing_delay(n, first=0.5, factor=4, longest=30) for n in range(4)] == [0.5, 2, 8, 30]
     assert growing_delay(10_000, first=1, longest=60) == 60
@@ -74,11 +69,24 @@ def test_delays_grow_to_their_bound_without_overflow() -> None:
         growing_delay(-1, first=1, longest=60)
 
 
-def test_cost_bucket_restores_up_to_its_size() -> None:
-    bucket = CostBucket(maximum=2000, available=100, restore_rate=100)
-    assert bucket.after(5).available == 600
-    assert bucket.after(1000).available == 2000
-    assert bucket.after(-5).available == 100
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, 0.0),
+        ("", 0.0),
+        ("many/40", 0.0),
+        ("-3/40", 0.0),
+        ("5/0", 0.0),
+        ("32/40", 0.0),
+        ("36/40", 0.0),
+        ("38/40", 1.0),
+        ("40/40", 2.0),
+        ("4000/40", 20.0),
+        ("400/400", 2.0),
+    ],
+)
+def test_shopifys_call_limit_says_how_long_to_pause(header: str | None, seconds: float) -> None:
+    assert call_limit_pause(header) == seconds
 
 
 def test_cost_bucket_tells_the_wait_for_a_cost() -> None:
@@ -96,7 +104,7 @@ def test_cost_bucket_tells_the_wait_for_a_cost() -> None:
 )
 def test_after_its_wait_a_cost_fits(available: float, rate: float, cost: float) -> None:
     bucket = CostBucket(maximum=2000, available=available, restore_rate=rate)
-    assert bucket.after(bucket.wait_for(cost)).available >= cost - 1e-6
+    assert available + rate * bucket.wait_for(cost) >= cost - 1e-6
 
 
 def test_a_refused_page_shrinks_straight_to_what_fits() -> None:

@@ -11,6 +11,7 @@ from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.connections import CheckResult, ConnectionStore
 from import_core.adapters.postgres.notifications import CONNECTION_CHANNEL, notify
 from import_core.domain.errors import (
+    BreakerOpenError,
     CredentialsError,
     DatabaseUnavailableError,
     HandBackError,
@@ -31,6 +32,9 @@ log = structlog.get_logger(__name__)
 LOOK_EVERY_SECONDS = 3.0
 CHECK_TIMEOUT_SECONDS = 45.0
 """Below the 60 s after which another worker may take the same check."""
+
+LONGEST_CALL_SECONDS = 25.0
+"""Below the check's own time, so that the breaker hears of a provider that does not answer."""
 
 
 class ProviderChecks:
@@ -72,7 +76,11 @@ class ProviderChecks:
         if due is None:
             return False
         name, uid, generation = due
-        result = await self._check(name)
+        try:
+            result = await self._check(name)
+        except BreakerOpenError as error:
+            await self._store.postpone(namespace, name, uid, seconds=error.retry_after)
+            return True
         if result is None:
             return True
         await self._store.record_result(namespace, name, uid, generation, result)
@@ -80,19 +88,30 @@ class ProviderChecks:
         return True
 
     async def _check(self, name: str) -> CheckResult | None:
-        """What a check says; None where it could not be made, through no fault of the provider."""
+        """What a check says; None where it could not be made, through no fault of the provider.
+
+        Raises BreakerOpenError where the provider was not asked because it is known to fail.
+        """
         provider_type, asked = "unknown", False
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
                 found = await self._connections.find(name)
                 provider_type = found.spec.type.value
-                provider = await self._connections.open(found, CatalogueFilter())
+                provider = await self._connections.open(
+                    found, CatalogueFilter(), longest_call_seconds=LONGEST_CALL_SECONDS
+                )
                 try:
                     asked = True
                     await provider.check()
                 finally:
                     await provider.aclose()
             result = CheckResult(True, True, "Checked", "the provider answers and accepts the credentials")
+        except BreakerOpenError as error:
+            if not isinstance(error.__cause__, ProviderUnavailableError):
+                log.info("provider.not_checked", connection=name, detail=error.message)
+                raise
+            # It was asked, and failed once too often: that is what the check found.
+            result = judge(error.__cause__, asked=True)
         except (HandBackError, QueueUnavailableError, KubernetesUnavailableError) as error:
             log.info("provider.not_checked", connection=name, detail=error.message)
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -9,8 +10,10 @@ from redis.asyncio import Redis
 
 from import_core.adapters.redis.limiter import SlidingWindowLimiter
 from import_core.domain.addresses import AllowedNetwork
+from import_core.domain.breaker import BreakerPolicy
 from import_core.domain.errors import CredentialsError, ProviderNotFoundError
 from import_core.domain.resources.import_provider import ImportProvider, parse_import_provider
+from import_worker.breakers import Breakers
 from import_worker.providers.base import CatalogueFilter, Connection, Provider, RateLimiter
 from import_worker.providers.registry import PROVIDERS
 
@@ -41,6 +44,7 @@ class ConnectionOpener:
         redis: Redis,
         *,
         namespace: str,
+        breakers: Breakers,
         wait_seconds: float,
         clock_scale: float = 1.0,
         allow: Sequence[AllowedNetwork] = (),
@@ -48,6 +52,7 @@ class ConnectionOpener:
         self.namespace = namespace
         self._directory = directory
         self._redis = redis
+        self.breakers = breakers
         self._wait_seconds = wait_seconds
         self._clock_scale = clock_scale
         self._allow = tuple(allow)
@@ -59,8 +64,14 @@ class ConnectionOpener:
             raise ProviderNotFoundError(f"there is no ImportProvider {name} in namespace {self.namespace}")
         return parse_import_provider(body)
 
-    async def open(self, found: ImportProvider, catalogue_filter: CatalogueFilter) -> Provider:
-        """A provider ready to be called; the caller closes it.
+    async def open(
+        self,
+        found: ImportProvider,
+        catalogue_filter: CatalogueFilter,
+        *,
+        longest_call_seconds: float = math.inf,
+    ) -> Provider:
+        """A provider ready to be called; the caller closes it. No call takes longer than the spec or this says.
 
         Raises CredentialsError, and ProviderRejectedError for an address that can't be called.
         """
@@ -68,14 +79,25 @@ class ConnectionOpener:
         credentials = await self._directory.get_secret(self.namespace, secret_name)
         if credentials is None:
             raise CredentialsError(f"there is no Secret {secret_name} in namespace {self.namespace}")
+        timeout = min(float(found.spec.timeout_seconds), longest_call_seconds)
         connection = Connection(
             key=f"{self.namespace}/{found.metadata.name}",
             type=found.spec.type.value,
             company_id=found.spec.company_id,
             base_url=found.spec.base_url,
             credentials=credentials,
-            timeout_seconds=float(found.spec.timeout_seconds),
+            timeout_seconds=timeout,
             allow=self._allow,
+            guard=self.breakers.guard(
+                self.namespace,
+                found.metadata.name,
+                policy=BreakerPolicy(
+                    found.spec.circuit_breaker.failure_threshold,
+                    float(found.spec.circuit_breaker.open_seconds),
+                ),
+                timeout_seconds=timeout,
+                provider_type=found.spec.type.value,
+            ),
         )
         return PROVIDERS[connection.type](connection, self._limiter(found, connection.key), catalogue_filter)
 

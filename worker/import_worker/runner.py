@@ -23,6 +23,7 @@ from import_core.domain.errors import DatabaseUnavailableError
 from import_core.observability.health import HealthServer
 from import_core.observability.metrics import WorkerMetrics
 from import_core.observability.presence import NeighbourWatch
+from import_worker.breakers import Breakers
 from import_worker.checks import ProviderChecks
 from import_worker.connections import ConnectionOpener, ProviderDirectory
 from import_worker.consumer import QueueConsumer
@@ -120,6 +121,7 @@ class Worker:
             self._directory,
             redis,
             namespace=settings.pod_namespace,
+            breakers=Breakers(self._database, self.metrics),
             wait_seconds=settings.provider_wait_seconds,
             clock_scale=settings.limiter_clock_scale,
             allow=settings.allowed_providers,
@@ -175,6 +177,7 @@ class Worker:
         self._side.start("neighbours", neighbours.run())
         self._side.start("leases", leases.run())
         self._side.start("hints", heed_hints(self._database, leases))
+        self._side.start("breakers", connections.breakers.run())
         self._side.start("progress", notifier.run())
         self._side.start("checks", ProviderChecks(self._database, connections, self.metrics).run())
         self._side.start("event-loop-lag", measure_lag(self.metrics))

@@ -210,6 +210,12 @@ class HandBackError(ImportOperatorError):
         super().__init__(message)
 
 
+class BreakerOpenError(HandBackError):
+    """The provider failed too often lately: its circuit breaker lets no call through."""
+
+    reason = "BreakerOpen"
+
+
 class ItemError(ImportOperatorError):
     """One product or image could not be imported."""
 

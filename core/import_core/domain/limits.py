@@ -22,11 +22,6 @@ def effective_window(per_seconds: float, *, clock_scale: float, margin: float) -
     return per_seconds / clock_scale + margin
 
 
-def waits_too_long(*, waited: float, wait: float, max_wait: float) -> bool:
-    """Whether a call that waited `waited` seconds should give up its place rather than wait `wait` more."""
-    return waited + wait > max_wait
-
-
 def growing_delay(attempt: int, *, first: float, factor: float = 2.0, longest: float) -> float:
     """Seconds before attempt number `attempt` (0: the first repetition), growing up to `longest`."""
     if attempt < 0:
@@ -59,17 +54,53 @@ def retry_after_seconds(header: str | None, *, now: datetime) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """The right to send one call. `asked_at` is the event loop's time before the limiter was asked for it.
+
+    A call that leaves over `lifetime` seconds after that could count in another window than it was granted in.
+    """
+
+    id: str
+    asked_at: float
+    lifetime: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """No call may be sent now; ask again after so many seconds."""
+
+    seconds: float
+
+
+CALLS_KEPT_BACK = 0.1
+"""Share of Shopify's REST bucket that is left alone: calls of other workers may be on their way."""
+REST_DRAIN_SECONDS = 20.0
+"""Shopify's REST bucket drains in so many seconds, whatever its size (40 at 2/s, 80 at 4/s, 400 at 20/s)."""
+
+
+def call_limit_pause(header: str | None) -> float:
+    """Seconds for which to leave Shopify's REST API alone by X-Shopify-Shop-Api-Call-Limit ("32/40").
+
+    0 while there is room, and for a header that can't be read.
+    """
+    used_text, _, size_text = (header or "").partition("/")
+    try:
+        used, size = int(used_text), int(size_text)
+    except ValueError:
+        return 0.0
+    if not 0 < size <= 1_000_000 or used < 0:
+        return 0.0
+    too_many = used - math.floor(size * (1 - CALLS_KEPT_BACK))
+    return max(0.0, min(too_many, size) * REST_DRAIN_SECONDS / size)
+
+
+@dataclass(frozen=True, slots=True)
 class CostBucket:
     """Shopify's bucket of query points as `throttleStatus` reports it (points, points, points per second)."""
 
     maximum: float
     available: float
     restore_rate: float
-
-    def after(self, seconds: float) -> CostBucket:
-        """The bucket when `seconds` have passed without a call."""
-        restored = self.available + self.restore_rate * max(seconds, 0.0)
-        return replace(self, available=min(self.maximum, restored))
 
     def wait_for(self, cost: float) -> float:
         """Seconds until `cost` points are there; infinite if they never will be."""

@@ -80,6 +80,18 @@ class WorkerMetrics:
             ["outcome", "provider"],
             registry=r,
         )
+        self.provider_failures = Counter(
+            "imports_provider_failures",
+            "API calls that a provider failed: no connection, no answer in time, a server error",
+            ["provider"],
+            registry=r,
+        )
+        self.provider_throttled = Counter(
+            "imports_provider_throttled",
+            "API calls that a provider refused as too many, although the limiter had granted them",
+            ["provider"],
+            registry=r,
+        )
         self.event_loop_lag = Histogram(
             "imports_event_loop_lag_seconds",
             "How much later than asked for the event loop woke up",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from import_core.adapters.postgres.notifications import (
+    BREAKER_CHANNEL,
     CONNECTION_CHANNEL,
     GUARD_CHANNEL,
     PROGRESS_CHANNEL,
@@ -30,7 +31,8 @@ class ListenLoop:
     async def round(self) -> None:
         """Listen until the connection breaks. Raises DatabaseUnavailableError."""
         async for notification in listen(
-            self._database, [PROGRESS_CHANNEL, CONNECTION_CHANNEL, GUARD_CHANNEL, QUEUE_CHANNEL]
+            self._database,
+            [PROGRESS_CHANNEL, CONNECTION_CHANNEL, BREAKER_CHANNEL, GUARD_CHANNEL, QUEUE_CHANNEL],
         ):
             self.take(notification)
 
@@ -40,6 +42,7 @@ class ListenLoop:
         if notification.channel is None:
             state.project_waiting()
             state.to_check.update(name_of(body) for body in state.providers)
+            state.breakers_changed.set()
         elif notification.channel == PROGRESS_CHANNEL:
             state.to_project.update(
                 job_id for job_id in notification.payload.split(",") if state.jobs.get(job_id) is not None
@@ -53,6 +56,8 @@ class ListenLoop:
                 state.project_waiting()
             state.guard_wanted.set()
         else:
+            if notification.channel == BREAKER_CHANNEL:
+                state.breakers_changed.set()
             for reference in notification.payload.split(","):
                 namespace, _, name = reference.partition("/")
                 if namespace == state.namespace and state.providers.named(name) is not None:

@@ -1,4 +1,4 @@
-"""Asks for checks of connections and writes their results into the ImportProviders' status.
+"""Asks for checks of connections, and writes their results and the breakers into the ImportProviders' status.
 
 The operator reads no Secrets: workers make the checks.
 """
@@ -9,8 +9,16 @@ from datetime import UTC, datetime
 
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import IMPORT_PROVIDER
+from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.connections import ConnectionState, ConnectionStore
-from import_core.domain.connection_status import Check, project_connection
+from import_core.domain.breaker import CLOSED, Breaker
+from import_core.domain.connection_status import (
+    BreakerChange,
+    Check,
+    breaker_change,
+    describe_breaker,
+    project_connection,
+)
 from import_core.domain.errors import (
     DatabaseUnavailableError,
     KubernetesUnavailableError,
@@ -22,7 +30,8 @@ from import_core.domain.errors import (
 from import_core.observability.logs import get_logger
 from import_operator import metrics
 from import_operator.loops.runner import REFUSED_AGAIN_SECONDS, Loop
-from import_operator.state import Body, OperatorState, generation_of, name_of, uid_of
+from import_operator.loops.tell import TellLoop
+from import_operator.state import Body, OperatorState, generation_of, name_of, type_of, uid_of
 
 log = get_logger(__name__)
 
@@ -34,14 +43,23 @@ PAUSE_SECONDS = 0.2
 class ProviderStatusLoop:
     """Takes the names in `state.to_check`."""
 
-    def __init__(self, state: OperatorState, connections: ConnectionStore, kube: KubeClient) -> None:
+    def __init__(
+        self,
+        state: OperatorState,
+        connections: ConnectionStore,
+        breakers: BreakerStore,
+        kube: KubeClient,
+        tell: TellLoop,
+    ) -> None:
         self._state = state
         self._connections = connections
+        self._breakers = breakers
         self._kube = kube
         self.again_seconds = REFUSED_AGAIN_SECONDS
+        self._tell = tell
 
     def loop(self) -> Loop:
-        """Woken by changed providers and by checks that were made."""
+        """Woken by changed providers, by checks that were made, and by breakers."""
         return Loop(
             "provider-status",
             self.round,
@@ -65,6 +83,8 @@ class ProviderStatusLoop:
     async def _forget(self) -> None:
         for name, uid in list(self._state.providers_gone.items()):
             await self._connections.forget(self._state.namespace, name, uid)
+            if self._state.providers.named(name) is None:
+                await self._breakers.forget(self._state.namespace, name)
             del self._state.providers_gone[name]
 
     async def _handle(self, names: list[str]) -> None:
@@ -74,11 +94,13 @@ class ProviderStatusLoop:
                 self._state.namespace, name_of(body), uid_of(body), generation_of(body)
             )
         states = {state.name: state for state in await self._connections.read(self._state.namespace, names)}
+        breakers = await self._breakers.read_many(self._state.namespace, names)
         for body in bodies:
-            await self._patch(body, _check_of(body, states.get(name_of(body))))
+            name = name_of(body)
+            await self._patch(body, _check_of(body, states.get(name)), breakers.get(name, CLOSED))
 
-    async def _patch(self, body: Body, check: Check | None) -> None:
-        patch = project_connection(body, check, datetime.now(UTC))
+    async def _patch(self, body: Body, check: Check | None, breaker: Breaker) -> None:
+        patch = project_connection(body, check, datetime.now(UTC), breaker)
         if patch is None:
             return
         try:
@@ -99,6 +121,26 @@ class ProviderStatusLoop:
         else:
             metrics.STATUS_PATCHES.labels("ImportProvider", "written").inc()
             self._state.providers.put(answer)
+            self._say(body, breaker)
+
+    def _say(self, body: Body, breaker: Breaker) -> None:
+        """Tell once, when the status that says it is written, that a breaker has opened or closed."""
+        change = breaker_change(body, breaker)
+        if change is None:
+            return
+        metrics.BREAKER_CHANGES.labels(type_of(body), change).inc()
+        opened = change is BreakerChange.OPENED
+        log.warning(f"breaker.{change}", name=name_of(body), failures=breaker.failures)
+        self._tell.tell(
+            IMPORT_PROVIDER,
+            body,
+            reason="BreakerOpened" if opened else "BreakerClosed",
+            action="Break" if opened else "Resume",
+            note=describe_breaker(breaker)
+            if opened
+            else "The provider answers again: the jobs that waited for it are due",
+            warning=opened,
+        )
 
 
 def _check_of(body: Body, state: ConnectionState | None) -> Check | None:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from cli_world import CliWorld
 
+from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.guard import GuardStore
 from import_core.adapters.postgres.queue_state import QueueStateStore
 from import_core.domain.jobs import DEFAULT_QUEUE, JobState
@@ -27,6 +28,8 @@ COMMANDS = {
     "stop-intake": "to stop or resume intake",
     "cancel": "to cancel jobs",
     "confirm-cancellations": "to confirm cancellations",
+    "open-breaker": "to open a circuit breaker",
+    "reset-breaker": "to reset a circuit breaker",
 }
 
 
@@ -69,7 +72,11 @@ async def world_for_all(cli: CliWorld) -> dict[str, tuple[str, ...]]:
     await GuardStore(cli.database).withhold(
         cli.namespace, cluster_uid="uid", number=3, reason="TooManyAtOnce"
     )
+    for name in ("shop", "left-alone"):
+        await cli.provider(name)
+    await BreakerStore(cli.database).open_by_hand(cli.namespace, "left-alone", by="ada", reason=None)
     arguments = {
+        **{"open-breaker": ("shop", "--reason", "moves"), "reset-breaker": ("left-alone",)},
         **{"retry": ("again",), "retry-items": ("items",)},
         **{"drain": (DEFAULT_QUEUE,), "resume": ("express",)},
         **{"pause": ("--company", "acme"), "stop-intake": (DEFAULT_QUEUE,), "cancel": ("waits",)},

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from import_core.adapters.postgres import Database, claims, dispatching, evidence, jobs, repairs, views
+from import_core.adapters.postgres import (
+    Database,
+    breakers,
+    claims,
+    dispatching,
+    evidence,
+    jobs,
+    repairs,
+    views,
+)
 from import_local.parts.postgres import PostgresServer
 
 QUEUE = "product-imports"
@@ -24,7 +33,8 @@ NOW = datetime(2100, 1, 1, tzinfo=UTC)
 # A history of finished jobs, a backlog in which one company has most rows, and what is under way.
 FILL = f"""
 INSERT INTO "ProductImportJob"
-    (id, "companyId", provider, status, dispatch, "dispatchedAt", "notBefore", "createdAt", "startedAt", namespace)
+    (id, "companyId", provider, status, dispatch, "dispatchedAt", "notBefore", "waitingReason", "createdAt",
+     "startedAt", namespace)
 SELECT 'job-' || n,
     'company-' || CASE WHEN n % 3 = 0 THEN n % {COMPANIES} ELSE 0 END,
     'p',
@@ -32,6 +42,7 @@ SELECT 'job-' || n,
     1,
     CASE WHEN n <= {RUNNING + HANDED_OVER} THEN now() - interval '1 minute' - n * interval '1 ms' END,
     CASE WHEN n BETWEEN {60001 - NOT_DUE} AND 60000 THEN now() + interval '1 hour' END,
+    CASE WHEN n BETWEEN {60001 - NOT_DUE} AND 60000 THEN 'BreakerOpen' END,
     now() - n * interval '1 second',
     CASE WHEN n <= {RUNNING} THEN now() - interval '1 hour' END,
     'imports'
@@ -122,6 +133,7 @@ CASES = {
     "places": Case(views.PLACES, {"queue": QUEUE, "cap": jobs.DEPTH_CAP, "ids": IDS}, jobs.DEPTH_CAP),
     "stalled": Case(repairs.STALLED, {"quiet": 1800.0, "limit": 500}, 2 * RUNNING),
     "end stalled": Case(repairs.END_STALLED, STALLED, 2 * RUNNING),
+    "wake": Case(breakers.WAKE, ("p", "imports", 500), 2 * 500),
     "after death": Case(
         claims.AFTER_DEATH, ("WorkerKilled", "died", 1, IDS, [False] * len(IDS)), 2 * len(IDS)
     ),

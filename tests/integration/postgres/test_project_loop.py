@@ -5,6 +5,7 @@ from typing import Any
 from postgres_rows import PROVIDER, keep_failed
 
 from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.connections import ConnectionStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.domain.errors import ObjectForbiddenError
@@ -60,7 +61,13 @@ async def test_a_refused_status_of_a_provider_is_written_later(database: Databas
     state, server = OperatorState("imports"), ApiServer(refusals=1)
     state.providers.put(PROVIDER)
     kube: Any = server
-    loop = ProviderStatusLoop(state, ConnectionStore(database), kube)
+    loop = ProviderStatusLoop(
+        state,
+        ConnectionStore(database),
+        BreakerStore(database),
+        kube,
+        TellLoop(kube, namespace="imports", instance="o"),
+    )
     loop.again_seconds = 0.0
     state.to_check.add("p")
     state.to_check.wake.clear()

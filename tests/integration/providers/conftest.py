@@ -1,11 +1,13 @@
 """The sample providers on loopback, and a limiter that counts and can run out."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
 from import_core.domain.errors import HandBackError
+from import_core.domain.limits import CostBucket, Grant
 from import_local.samples.app import RunningSamples, serve_samples
 
 
@@ -16,11 +18,19 @@ class CountingLimiter:
         self.left = left
         self.acquired = 0
         self.blocks: list[float] = []
+        self.points: list[float] = []
+        self.observed: list[tuple[float, CostBucket | None]] = []
+        self.lifetime = 60.0
 
-    async def acquire(self) -> None:
+    async def acquire(self, points: float = 0.0) -> Grant:
         if self.left is not None and self.acquired >= self.left:
             raise HandBackError("The call limit is used up.", retry_after=60, waiting_reason="ProviderLimit")
         self.acquired += 1
+        self.points.append(points)
+        return Grant(str(self.acquired), asyncio.get_running_loop().time(), self.lifetime)
+
+    async def observe(self, grant: Grant, points: float, bucket: CostBucket | None) -> None:
+        self.observed.append((points, bucket))
 
     async def block(self, seconds: float) -> None:
         self.blocks.append(seconds)

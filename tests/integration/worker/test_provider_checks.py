@@ -12,6 +12,7 @@ from import_core.adapters.redis.limiter import declare_no_recent_calls
 from import_core.observability.metrics import WorkerMetrics
 from import_local.samples.control import FaultOrder, set_faults
 from import_local.samples.faults import FaultSettings
+from import_worker.breakers import Breakers
 from import_worker.checks import ProviderChecks
 from import_worker.connections import ConnectionOpener
 
@@ -21,6 +22,7 @@ def open_connections(stage):
         stage.directory,
         stage.queue._client,
         namespace="imports",
+        breakers=Breakers(stage.database, WorkerMetrics(CollectorRegistry())),
         wait_seconds=0,
         allow=stage.settings.allowed_providers,
     )

@@ -1,10 +1,14 @@
 """What an ImportProvider's status says."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from import_core.domain.connection_status import Check, project_connection
-from import_core.domain.resources.import_provider import parse_import_provider
+import pytest
+
+from import_core.domain.breaker import CLOSED, Breaker, opened_by_hand
+from import_core.domain.connection_status import Check, breaker_change, project_connection
+from import_core.domain.resources.import_provider import BreakerState, parse_import_provider
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -21,9 +25,11 @@ def provider(status: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any
     return {"metadata": metadata, "spec": wanted, "status": status or {}}
 
 
-def shown(check: Check | None, body: dict[str, Any] | None = None) -> dict[str, Any]:
+def shown(
+    check: Check | None, body: dict[str, Any] | None = None, *, breaker: Breaker = CLOSED
+) -> dict[str, Any]:
     body = body or provider()
-    patch = project_connection(body, check, NOW) or {}
+    patch = project_connection(body, check, NOW, breaker) or {}
     status = {key: value for key, value in {**body["status"], **patch}.items() if value is not None}
     parse_import_provider({**provider(), "status": status})
     return status
@@ -77,9 +83,60 @@ def test_invalid_spec_is_said_before_anything_else() -> None:
     assert "baseUrl" in status["message"]
 
 
-def test_field_without_effect_is_named() -> None:
-    body = provider(circuitBreaker={"failureThreshold": 5, "openSeconds": 60})
-    assert conditions(shown(None, body))["NotYetEnforced"][0] == "True"
+OPEN = Breaker(BreakerState.OPEN, 5, opened_at=NOW, probe_at=NOW + timedelta(seconds=60))
+GOOD = Check(True, True, "Checked", "", NOW)
+
+
+def test_an_open_breaker_is_said_before_the_last_check() -> None:
+    status = shown(GOOD, breaker=OPEN)
+    assert status["breaker"] == {
+        "state": "Open",
+        "consecutiveFailures": 5,
+        "openedAt": "2026-01-01T12:00:00Z",
+        "probeAt": "2026-01-01T12:01:00Z",
+    }
+    assert conditions(status, "Ready", "Reachable", "BreakerClosed") == {
+        "Ready": ("False", "BreakerOpen"),
+        "Reachable": ("True", "Checked"),
+        "BreakerClosed": ("False", "ProviderFails"),
+    }
+    assert "failed 5 times in a row since 2026-01-01T12:00:00Z" in status["message"]
+
+
+def test_a_breaker_opened_by_hand_says_by_whom_and_what_closes_it() -> None:
+    forced = opened_by_hand(CLOSED, by="ada", reason="migration", now=NOW)
+    status = shown(GOOD, breaker=forced)
+    assert (status["breaker"]["openedBy"], status["breaker"]["reason"]) == ("ada", "migration")
+    assert conditions(status, "BreakerClosed") == {"BreakerClosed": ("False", "OpenedByHand")}
+    assert "kubectl imports reset-breaker" in status["message"]
+
+
+def test_what_was_said_of_an_open_breaker_goes_when_it_closes() -> None:
+    before = provider(shown(GOOD, breaker=OPEN))
+    patch = project_connection(before, GOOD, NOW, CLOSED)
+    assert patch is not None
+    assert patch["breaker"] == {
+        "state": "Closed",
+        "consecutiveFailures": None,
+        "openedAt": None,
+        "probeAt": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "change"),
+    [
+        (None, CLOSED, None),
+        (None, OPEN, "opened"),
+        ("Closed", OPEN, "opened"),
+        ("Open", replace(OPEN, state=BreakerState.HALF_OPEN), None),
+        ("HalfOpen", OPEN, None),
+        ("HalfOpen", CLOSED, "closed"),
+    ],
+)
+def test_only_opening_and_closing_are_news(before: str | None, now: Breaker, change: str | None) -> None:
+    status = {"breaker": {"state": before}} if before else {}
+    assert breaker_change(provider(status), now) == change
 
 
 def test_status_that_is_true_needs_no_patch() -> None:

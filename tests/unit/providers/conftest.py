@@ -11,6 +11,7 @@ import pytest_asyncio
 from shopify_shop import SETTINGS, TOKEN, Shop, product
 
 from import_core.domain.addresses import parse_allow_list
+from import_core.domain.limits import CostBucket, Grant
 from import_worker.providers.base import CatalogueFilter, Connection
 from import_worker.providers.shopify import ShopifyProvider
 
@@ -97,9 +98,17 @@ class CountingLimiter:
     def __init__(self) -> None:
         self.acquired = 0
         self.blocks: list[float] = []
+        self.points: list[float] = []
+        self.observed: list[tuple[float, CostBucket | None]] = []
+        self.lifetime = 60.0
 
-    async def acquire(self) -> None:
+    async def acquire(self, points: float = 0.0) -> Grant:
         self.acquired += 1
+        self.points.append(points)
+        return Grant(str(self.acquired), asyncio.get_running_loop().time(), self.lifetime)
+
+    async def observe(self, grant: Grant, points: float, bucket: CostBucket | None) -> None:
+        self.observed.append((points, bucket))
 
     async def block(self, seconds: float) -> None:
         self.blocks.append(seconds)

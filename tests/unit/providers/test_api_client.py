@@ -12,7 +12,6 @@ from import_core.domain.errors import (
     ProviderThrottledError,
     ProviderUnavailableError,
 )
-from import_worker.providers import http
 from import_worker.providers.base import Connection
 from import_worker.providers.http import ApiClient, Call, CallPolicy
 
@@ -96,7 +95,7 @@ async def test_throttling_without_a_time_waits_longer_each_time_and_gives_up(cli
 
 
 async def test_no_call_is_sent_without_a_grant(connect, server, reply, limiter):
-    async def refuse():
+    async def refuse(points):
         raise HandBackError(retry_after=9)
 
     limiter.acquire = refuse
@@ -108,21 +107,22 @@ async def test_no_call_is_sent_without_a_grant(connect, server, reply, limiter):
     assert server.requests == []
 
 
-async def test_a_grant_that_got_old_before_sending_is_renewed(client, server, reply, limiter, monkeypatch):
-    monkeypatch.setattr(http, "GRANT_LIFETIME", -1.0)
+async def test_a_grant_that_got_old_before_sending_is_renewed(client, server, reply, limiter):
+    limiter.lifetime = -1.0
     server.script(reply({"ok": True}))
     await client.send(CALL)
     assert (limiter.acquired, len(server.requests)) == (2, 1)
 
 
-async def test_a_grant_that_can_not_be_renewed_sends_nothing(client, server, reply, limiter, monkeypatch):
-    async def first_only():
-        limiter.acquired += 1
-        if limiter.acquired > 1:
-            raise HandBackError(retry_after=9)
+async def test_a_grant_that_can_not_be_renewed_sends_nothing(client, server, reply, limiter):
+    grant = limiter.acquire
 
-    limiter.acquire = first_only
-    monkeypatch.setattr(http, "GRANT_LIFETIME", -1.0)
+    async def first_only(points=0.0):
+        if limiter.acquired:
+            raise HandBackError(retry_after=9)
+        return await grant(points)
+
+    limiter.acquire, limiter.lifetime = first_only, -1.0
     server.script(reply({"ok": True}))
     with pytest.raises(HandBackError):
         await client.send(CALL)

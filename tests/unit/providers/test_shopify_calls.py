@@ -12,30 +12,28 @@ from import_core.domain.errors import (
     ProviderThrottledError,
     ProviderUnavailableError,
 )
+from import_core.domain.limits import CostBucket
 from import_worker.providers.base import CatalogueFilter
-from import_worker.providers.shopify import ShopifyProvider, client, tokens
+from import_worker.providers.shopify import ShopifyProvider, tokens
 
 
-@pytest.fixture
-def waits(monkeypatch):
-    """Seconds that were waited for the cost bucket."""
-    seconds = []
-
-    async def sleep(wait):
-        seconds.append(wait)
-
-    monkeypatch.setattr(
-        client, "asyncio", SimpleNamespace(sleep=sleep, get_running_loop=asyncio.get_running_loop)
-    )
-    return seconds
-
-
-async def test_a_call_waits_until_the_bucket_holds_its_cost(shopify, shop, waits):
+async def test_a_call_tells_what_it_costs_and_what_its_answer_said(shopify, shop, limiter):
     shop.cost_per_product = 100
     shop.available = 250.0
     await collect(shopify)
-    assert len(waits) == 2
-    assert all(1.0 < wait <= 1.5 for wait in waits)
+    # The first of a kind costs nobody knows what.
+    assert limiter.points[-3:] == [0.0, 400.0, 400.0]
+    assert limiter.observed[-1] == (400.0, CostBucket(maximum=2000.0, available=250.0, restore_rate=100.0))
+    assert len(limiter.observed) == limiter.acquired
+
+
+async def test_shopifys_call_limit_is_obeyed_for_all_workers(shopify, shop, limiter):
+    for calls, blocks in (("12/40", []), ("40/40", [2.0])):
+        answer = shop.answer({"shop": {"id": "gid://shopify/Shop/1"}})
+        answer.headers = {"X-Shopify-Shop-Api-Call-Limit": calls}
+        shop.errors = [answer]
+        await shopify.check()
+        assert limiter.blocks == blocks
 
 
 @pytest.mark.parametrize("status", [200, 429])

@@ -197,7 +197,7 @@ def test_a_parsed_spec_reads_its_own_json_again() -> None:
 
 def test_names_what_is_accepted_but_not_enforced() -> None:
     assert not_yet_enforced(job().spec) == ["enrich"]
-    assert not_yet_enforced(parse_import_provider(Case("ImportProvider").body()).spec) == ["circuitBreaker"]
+    assert not_yet_enforced(parse_import_provider(Case("ImportProvider").body()).spec) == []
     pool = Case("WorkerPool")
     assert not_yet_enforced(parse_worker_pool(pool.body()).spec) == ["scaling.cpuTargetPercent", "rollout"]
 

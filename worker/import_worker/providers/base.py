@@ -8,18 +8,78 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from import_core.domain.addresses import AllowedNetwork
-from import_core.domain.errors import CredentialsError
+from import_core.domain.errors import BreakerOpenError, CredentialsError
+from import_core.domain.limits import CostBucket, Grant
 from import_core.domain.products import Page
 
 
 class RateLimiter(Protocol):
     """Waits until one more API call of this connection is within its limit, over all workers."""
 
-    async def acquire(self) -> None:
-        """Return when a call may be sent; raises HandBackError when the wait would be too long."""
+    async def acquire(self, points: float = 0.0) -> Grant:
+        """Return when a call may be sent; raises HandBackError when the wait would be too long.
+
+        `points`: what the call costs of a bucket that the provider keeps; `observe` then has to follow.
+        """
 
     async def block(self, seconds: float) -> None:
         """Obey the provider's own word: nobody calls for this many seconds."""
+
+    async def observe(self, grant: Grant, points: float, bucket: CostBucket | None) -> None:
+        """Tell the other workers what the answer to a call said of the provider's bucket; None: nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """A call that the connection's breaker lets through; `probe` names it where its end decides."""
+
+    probe: str | None = None
+
+
+class CallGuard(Protocol):
+    """What stands before a connection's calls beside the limiter: its circuit breaker, and the counting."""
+
+    async def check(self) -> None:
+        """Raise BreakerOpenError where no call may be sent now. Cheap: asked before the limiter is."""
+
+    async def enter(self) -> Permit:
+        """Let one call through. One of the next three has to follow. Raises BreakerOpenError."""
+
+    async def succeeded(self, permit: Permit) -> None:
+        """The provider answered, if only by refusing the request."""
+
+    async def failed(self, permit: Permit) -> BreakerOpenError | None:
+        """The provider failed; the error is for its job where the breaker is open now."""
+
+    async def abandoned(self, permit: Permit) -> None:
+        """The call was not sent, or was cancelled."""
+
+    def throttled(self) -> None:
+        """The provider said that it was asked too often."""
+
+
+class NoGuard:
+    """Lets everything through, for calls that are no connection's."""
+
+    async def check(self) -> None:
+        """Nothing to check."""
+
+    async def enter(self) -> Permit:
+        """Always."""
+        return Permit()
+
+    async def succeeded(self, permit: Permit) -> None:
+        """Not kept."""
+
+    async def failed(self, permit: Permit) -> BreakerOpenError | None:
+        """Not kept."""
+        return None
+
+    async def abandoned(self, permit: Permit) -> None:
+        """Not kept."""
+
+    def throttled(self) -> None:
+        """Not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +98,7 @@ class Connection:
     timeout_seconds: float = 30.0
     allow: tuple[AllowedNetwork, ...] = ()
     """Networks that may be called although they are not public."""
+    guard: CallGuard = field(default_factory=NoGuard, repr=False, compare=False)
 
     def credential(self, key: str) -> str | None:
         """One of the Secret's values; None where it is absent or empty.

@@ -20,17 +20,21 @@ from import_core.domain.errors import (
     ProviderThrottledError,
     ProviderUnavailableError,
 )
-from import_core.domain.limits import LONGEST_RETRY_AFTER, growing_delay, retry_after_seconds
+from import_core.domain.limits import (
+    LONGEST_RETRY_AFTER,
+    CostBucket,
+    Grant,
+    growing_delay,
+    retry_after_seconds,
+)
 from import_worker.network import CheckedTransport
-from import_worker.providers.base import Connection, RateLimiter
+from import_worker.providers.base import Connection, Permit, RateLimiter
 
 USER_AGENT = "import-operator (+https://imports.avnz.io)"
 LONGEST_MESSAGE = 300
 """Characters of a provider's own words that are kept in an error."""
 SHORTEST_HAND_BACK = 15.0
 """Seconds after which a job that kept being throttled comes back at the earliest."""
-GRANT_LIFETIME = 0.25
-"""Seconds in which a granted call must leave; well under the limiter's margin. A later one asks again."""
 PARSE_IN_THREAD_ABOVE = 256 * 1024
 """Bytes above which JSON is parsed in a thread, so that the event loop is not blocked."""
 
@@ -60,6 +64,8 @@ class Call:
     params: Mapping[str, str] | None = None
     json: Any = None
     form: Mapping[str, str] | None = field(default=None, repr=False)
+    points: float = 0.0
+    """What it costs of a bucket that the provider keeps, as far as known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +82,49 @@ class Answer:
         return retry_after_seconds(self.headers.get("retry-after"), now=datetime.now(UTC))
 
 
-ThrottleReader = Callable[[Answer], float | None]
-"""Says for how many seconds an answer asks us to wait: None: not throttled; 0: throttled, no time given."""
+@dataclass(frozen=True, slots=True)
+class ProviderWord:
+    """What an answer says of the provider's own limits.
+
+    `throttled`: seconds for which a refused call asks us to wait (0: no time given; None: it was not refused).
+    `pause`: seconds for which an answered one does. `bucket`: what is left of the provider's own points.
+    """
+
+    throttled: float | None = None
+    pause: float = 0.0
+    bucket: CostBucket | None = None
 
 
-def throttled_by_status(answer: Answer) -> float | None:
+WordReader = Callable[[Answer], ProviderWord]
+
+
+def read_status(answer: Answer) -> ProviderWord:
     """Read a plain HTTP 429."""
-    return (answer.retry_after or 0.0) if answer.status == 429 else None
+    return ProviderWord(throttled=(answer.retry_after or 0.0) if answer.status == 429 else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A request that the provider did not answer properly; `final`: it is not tried again at once."""
+
+    problem: str
+    cause: BaseException | None = None
+    final: bool = False
+
+
+@dataclass(slots=True)
+class _Turn:
+    """The limiter's grant that a request is sent with: another one where the first got too old."""
+
+    grant: Grant
 
 
 class ApiClient:
     """Calls one provider account. Every request sent has been granted by the limiter exactly once.
 
-    Raises ProviderUnavailableError (network, timeout, 5xx), ProviderThrottledError, ProviderRejectedError
-    (answer too large, redirect, forbidden address) and HandBackError (limiter). Answers below 500 are the
+    Each is told to the connection's breaker. Raises ProviderUnavailableError (network, timeout, 5xx),
+    ProviderThrottledError, ProviderRejectedError (answer too large, redirect, forbidden address) and
+    HandBackError (limiter; BreakerOpenError). Answers below 500 are the
     caller's to judge, with `refusal` for those that are not a success.
     """
 
@@ -98,7 +133,7 @@ class ApiClient:
         connection: Connection,
         limiter: RateLimiter,
         *,
-        throttled: ThrottleReader = throttled_by_status,
+        word_of: WordReader = read_status,
         policy: CallPolicy | None = None,
     ) -> None:
         self.host = _host_of(connection.base_url)
@@ -106,7 +141,8 @@ class ApiClient:
         self._timeout = connection.timeout_seconds
         self._secrets = tuple(value for value in connection.credentials.values() if len(value) >= 4)
         self._limiter = limiter
-        self._throttled = throttled
+        self._guard = connection.guard
+        self._word_of = word_of
         self._policy = policy or CallPolicy()
         self._client = checked_client(connection, connections=self._policy.connections)
 
@@ -118,40 +154,28 @@ class ApiClient:
         """Send until there is an answer that waiting would not better."""
         throttles = outages = 0
         while True:
-            try:
-                answer = await self._once(call)
-            except (TimeoutError, httpx2.TimeoutException) as error:
-                # Not tried again here: it has already taken the whole time that one call may take.
-                raise ProviderUnavailableError(
-                    f"{self.host} did not answer within {self._timeout:g} s."
-                ) from error
-            except ForbiddenAddressError as error:
-                raise ProviderRejectedError(
-                    f"spec.baseUrl: {error.message}; the worker's setting PROVIDER_ALLOW opens addresses that are"
-                    " not public."
-                ) from error
-            except httpx2.RequestError as error:
-                problem = f"{self.host} can't be reached ({type(error).__name__})."
-            else:
-                delay = self._throttled(answer)
-                if delay is not None:
-                    await self._obey(delay, throttles)
-                    throttles += 1
-                    continue
-                if answer.status < 500:
-                    return answer
-                problem = f"{self.host} answers with a server error (HTTP {answer.status})."
-            if outages >= self._policy.outage_retries:
-                raise ProviderUnavailableError(problem)
-            await asyncio.sleep(
-                growing_delay(
-                    outages,
-                    first=self._policy.first_outage_delay,
-                    factor=4,
-                    longest=self._policy.longest_delay,
+            result = await self._once(call)
+            if isinstance(result, _Failure):
+                if result.final or outages >= self._policy.outage_retries:
+                    raise ProviderUnavailableError(result.problem) from result.cause
+                await asyncio.sleep(
+                    growing_delay(
+                        outages,
+                        first=self._policy.first_outage_delay,
+                        factor=4,
+                        longest=self._policy.longest_delay,
+                    )
                 )
-            )
-            outages += 1
+                outages += 1
+                continue
+            answer, word = result
+            if word.throttled is not None:
+                await self._obey(word.throttled, throttles)
+                throttles += 1
+                continue
+            if word.pause > 0:
+                await self._limiter.block(min(word.pause, LONGEST_RETRY_AFTER))
+            return answer
 
     def refusal(self, answer: Answer, *, hint: str, message: str | None = None) -> Exception:
         """The error for an unsuccessful answer; `hint` says what to check, `message` is the provider's."""
@@ -181,6 +205,7 @@ class ApiClient:
 
     async def _obey(self, delay: float, throttles: int) -> None:
         """Block the connection for all workers; the next acquire waits, so no sleep is needed here."""
+        self._guard.throttled()
         seconds = delay or growing_delay(
             throttles, first=self._policy.first_throttle_delay, longest=self._policy.longest_delay
         )
@@ -191,25 +216,74 @@ class ApiClient:
                 f"{self.host} asks us to slow down.", retry_after=max(seconds, SHORTEST_HAND_BACK)
             )
 
-    async def _once(self, call: Call) -> Answer:
-        async with self._request(call) as response:
-            body = await self._read(response)
-            status, headers = response.status_code, dict(response.headers)
+    async def _once(self, call: Call) -> tuple[Answer, ProviderWord] | _Failure:
+        """Send one request, and tell the breaker how it ended. Raises BreakerOpenError."""
+        await self._guard.check()
+        turn = _Turn(await self._limiter.acquire(call.points))
+        bucket: CostBucket | None = None
+        try:
+            permit = await self._guard.enter()
+            result = await self._guarded(call, turn, permit)
+            if not isinstance(result, _Failure):
+                bucket = result[1].bucket
+        finally:
+            if call.points or bucket is not None:
+                await self._limiter.observe(turn.grant, call.points, bucket)
+        return result
+
+    async def _guarded(
+        self, call: Call, turn: _Turn, permit: Permit
+    ) -> tuple[Answer, ProviderWord] | _Failure:
+        try:
+            result = await self._attempt(call, turn)
+        except BaseException:
+            # Refused by us, or cancelled: that says nothing of the provider.
+            await self._guard.abandoned(permit)
+            raise
+        if isinstance(result, _Failure):
+            opened = await self._guard.failed(permit)
+            if opened is not None:
+                raise opened from ProviderUnavailableError(result.problem)
+            return result
+        await self._guard.succeeded(permit)
+        return result, self._word_of(result)
+
+    async def _attempt(self, call: Call, turn: _Turn) -> Answer | _Failure:
+        try:
+            async with self._request(call, turn) as response:
+                body = await self._read(response)
+                status, headers = response.status_code, dict(response.headers)
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            # Not tried again here: it has already taken the whole time that one call may take.
+            return _Failure(f"{self.host} did not answer within {self._timeout:g} s.", error, final=True)
+        except ForbiddenAddressError as error:
+            raise ProviderRejectedError(
+                f"spec.baseUrl: {error.message}; the worker's setting PROVIDER_ALLOW opens addresses that are"
+                " not public."
+            ) from error
+        except httpx2.RequestError as error:
+            return _Failure(f"{self.host} can't be reached ({type(error).__name__}).", error)
+        if status >= 500:
+            return _Failure(f"{self.host} answers with a server error (HTTP {status}).")
         return Answer(status, headers, await parse_json(body))
 
     @asynccontextmanager
-    async def _request(self, call: Call) -> AsyncIterator[httpx2.Response]:
-        await self._limiter.acquire()
+    async def _request(self, call: Call, turn: _Turn) -> AsyncIterator[httpx2.Response]:
         clock = asyncio.get_running_loop().time
-        granted = clock()
 
         async def renew_stale_grant(event: str, _: Mapping[str, Any]) -> None:
             # Connecting can take seconds; a grant used that late would count in the wrong window.
-            if event.endswith("send_request_headers.started") and clock() - granted > GRANT_LIFETIME:
-                await self._limiter.acquire()
+            is_stale = clock() - turn.grant.asked_at > turn.grant.lifetime
+            if event.endswith("send_request_headers.started") and is_stale:
+                limit.reschedule(None)
+                old, turn.grant = turn.grant, await self._limiter.acquire(call.points)
+                if call.points:
+                    await self._limiter.observe(old, call.points, None)
+                # Waiting for the limiter is not the provider's silence.
+                limit.reschedule(clock() + self._timeout)
 
         async with (
-            asyncio.timeout(self._timeout),
+            asyncio.timeout(self._timeout) as limit,
             self._client.stream(
                 call.method,
                 self._base_url + call.path,

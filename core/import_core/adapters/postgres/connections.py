@@ -18,6 +18,11 @@ ON CONFLICT (namespace, name) DO UPDATE SET
     uid = excluded.uid, generation = excluded.generation, check_due_at = clock_timestamp()
 WHERE c.uid <> excluded.uid OR c.generation <> excluded.generation
 """
+# What changed may be what made the connection fail, so a breaker that is open on its account lets it be tried.
+PROBE_NOW = """
+UPDATE imports.breaker SET probe_at = clock_timestamp()
+WHERE namespace = %s AND name = %s AND state = 'Open' AND forced_by IS NULL
+"""
 FORGET = "DELETE FROM imports.connection WHERE namespace = %s AND name = %s AND uid = %s"
 # Taking a check pushes its time on, so that a worker that dies on it delays it by a lease only.
 TAKE_DUE = """
@@ -28,11 +33,19 @@ WHERE (namespace, name) IN (
     ORDER BY check_due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING name, uid, generation
 """
+# While the breaker is open, the next check is its next probe.
 RECORD_RESULT = """
-UPDATE imports.connection SET reachable = %s, credentials_valid = %s, reason = %s, message = %s,
+UPDATE imports.connection c SET reachable = %s, credentials_valid = %s, reason = %s, message = %s,
     checked_at = clock_timestamp(), checked_generation = %s,
-    check_due_at = clock_timestamp() + %s * interval '1 second'
-WHERE namespace = %s AND name = %s AND uid = %s AND generation = %s
+    check_due_at = coalesce(
+        (SELECT b.probe_at FROM imports.breaker b
+         WHERE b.namespace = c.namespace AND b.name = c.name AND b.state = 'Open'),
+        clock_timestamp() + %s * interval '1 second')
+WHERE c.namespace = %s AND c.name = %s AND c.uid = %s AND c.generation = %s
+"""
+POSTPONE = """
+UPDATE imports.connection SET check_due_at = clock_timestamp() + %s * interval '1 second'
+WHERE namespace = %s AND name = %s AND uid = %s
 """
 READ = """
 SELECT namespace, name, uid, checked_generation, reachable, credentials_valid, reason, message, checked_at
@@ -71,7 +84,9 @@ class ConnectionStore:
     async def request_check(self, namespace: str, name: str, uid: str, generation: int) -> None:
         """Ask for a check of a new or changed connection; the same generation again asks for nothing."""
         async with self._database.connection() as connection:
-            await connection.execute(REQUEST, (namespace, name, uid, generation))
+            cursor = await connection.execute(REQUEST, (namespace, name, uid, generation))
+            if cursor.rowcount:
+                await connection.execute(PROBE_NOW, (namespace, name))
 
     async def forget(self, namespace: str, name: str, uid: str) -> None:
         """Drop a connection whose object is gone."""
@@ -84,6 +99,11 @@ class ConnectionStore:
             cursor = await connection.execute(TAKE_DUE, (CHECK_LEASE_SECONDS, namespace))
             row = await cursor.fetchone()
             return (row[0], row[1], row[2]) if row else None
+
+    async def postpone(self, namespace: str, name: str, uid: str, *, seconds: float) -> None:
+        """Have a check that was taken made later."""
+        async with self._database.connection() as connection:
+            await connection.execute(POSTPONE, (seconds, namespace, name, uid))
 
     async def record_result(
         self, namespace: str, name: str, uid: str, generation: int, result: CheckResult

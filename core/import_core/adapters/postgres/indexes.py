@@ -27,6 +27,8 @@ INDEXES: dict[str, str] = {
         WHERE "objectName" IS NOT NULL""",
     "import_job_finished": """"ProductImportJob" (coalesce(queue, 'product-imports'), "completedAt")
         WHERE status IN ('COMPLETED', 'FAILED')""",
+    "import_job_breaker_open": """"ProductImportJob" (provider)
+        WHERE status = 'PENDING' AND "waitingReason" = 'BreakerOpen'""",
     "import_job_in_progress": """"ProductImportJob" ("companyId") WHERE status = 'IN_PROGRESS'""",
 }
 

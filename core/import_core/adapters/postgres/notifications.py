@@ -22,6 +22,8 @@ GUARD_CHANNEL = "imports_guard"
 """Payload: a namespace whose withheld cancellations a person has confirmed."""
 QUEUE_CHANNEL = "imports_queue"
 """Payload: a queue whose health, intake or pause changed, or `company` or `provider` where such a pause did."""
+BREAKER_CHANNEL = "imports_breaker"
+"""Payload: namespace/name of a provider connection whose circuit breaker changed."""
 PAYLOAD_LIMIT = 7000  # NOTIFY takes at most 8,000 bytes (PostgreSQL documentation, sql-notify)
 LISTEN_CHECK_SECONDS = 15.0
 

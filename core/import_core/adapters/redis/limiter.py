@@ -11,9 +11,13 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from import_core.adapters.redis import limiter_scripts as scripts
 from import_core.domain.errors import HandBackError, QueueUnavailableError
 from import_core.domain.jobs import WaitingReason
-from import_core.domain.limits import effective_window, growing_delay, waits_too_long
+from import_core.domain.limits import CostBucket, Grant, Wait, effective_window, growing_delay
+from import_core.observability.logs import get_logger
+
+log = get_logger(__name__)
 
 KEY_PREFIX = "imports:limit:"
 MARKER_KEY = "imports:limit-state-since"
@@ -22,79 +26,24 @@ replication id; absent, or of another history: grants may have been forgotten.""
 MARKER_SECONDS = 30 * 24 * 3600
 SAFETY_MARGIN = 0.5
 """Seconds between a grant and the call's arrival at the provider that the window allows for."""
-
-# A replica that is promoted, and a server that starts again, gets a new replication id: its last grants may be
-# lost, although the marker was copied. Asked inside the script, so that no connection can hold an old answer.
-_HISTORY = """
-local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
-"""
-
-# One script, so that no other worker's call comes between counting and granting. The clock is the
-# server's, so that workers' clocks don't matter. Returns 0, or the microseconds to wait.
-_ACQUIRE = (
-    _HISTORY
-    + """
-local window_key, block_key, marker_key = KEYS[1], KEYS[2], KEYS[3]
-local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
-local member, marker_ms = ARGV[3], tonumber(ARGV[4])
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-
-local marker = redis.call('GET', marker_key)
-local since, remembered = string.match(marker or '', '^(%d+) (%w+)$')
-since = tonumber(since)
-if not since or remembered ~= history then
-  since = now
-  redis.call('SET', marker_key, string.format('%.0f ', now) .. history, 'PX', marker_ms)
-else
-  redis.call('PEXPIRE', marker_key, marker_ms)
-end
-
-local wait = redis.call('PTTL', block_key) * 1000
-redis.call('ZREMRANGEBYSCORE', window_key, '-inf', string.format('(%.0f', now - window))
--- Within a window of having forgotten, grants may be unknown: the window counts as full.
-if now - since < window then
-  wait = math.max(wait, since + window - now)
-end
-local used = redis.call('ZCARD', window_key)
-if used >= limit then
-  local freeing = redis.call('ZRANGE', window_key, used - limit, used - limit, 'WITHSCORES')
-  wait = math.max(wait, tonumber(freeing[2]) + window - now + 1)
-end
-if wait > 0 then
-  return string.format('%.0f', wait)
-end
-redis.call('ZADD', window_key, string.format('%.0f', now), member)
-redis.call('PEXPIRE', window_key, math.ceil(window / 1000) + 1000)
-return '0'
-"""
-)
-
-_DECLARE = (
-    _HISTORY
-    + """
-return redis.call('SET', KEYS[1], '0 ' .. history, 'NX', 'PX', ARGV[1])
-"""
-)
-
-# A longer block is never shortened by a later, shorter one.
-_BLOCK = """
-local milliseconds = tonumber(ARGV[1])
-if redis.call('PTTL', KEYS[1]) < milliseconds then
-  redis.call('SET', KEYS[1], '1', 'PX', milliseconds)
-end
-return 1
-"""
+LONGEST_PAUSE = 5.0
+"""Seconds after which a waiter asks again at the latest: others may have left the queue, and who stays away for
+a second longer than announced has lost its place."""
+MOST_WAITERS = 1_000
+"""Waiters of one connection that have a place; more come in when there is room."""
+LEAVE_SECONDS = 1.0
+"""A waiter that is cancelled, or a call that has ended, takes that long at most to say so; what was not said runs
+out by itself."""
 
 
 class SlidingWindowLimiter:
     """Grants at most `requests` calls in any window of `per_seconds`, over all workers of one Redis.
 
-    `clock_scale` makes the window pass that many times faster (tests). `max_wait` (seconds) bounds one
-    call's waiting; beyond it the job gives its place up. Unknown state counts as a full window: after
-    Redis lost its memory, was started again or failed over, nothing is granted for one window (see
-    `declare_no_recent_calls`). At most
-    `requests` entries are kept per connection, and every key expires.
+    Who waits is served in the order of coming, over all workers. `clock_scale` makes the window pass that many
+    times faster (tests). `max_wait` (seconds) bounds one call's waiting; beyond it the job gives its place up.
+    Unknown state counts as a full window: after Redis lost its memory, was started again or failed over,
+    nothing is granted for one window (see `declare_no_recent_calls`). At most `requests` grants and
+    MOST_WAITERS waiters are kept per connection, and every key expires.
     """
 
     def __init__(
@@ -116,50 +65,109 @@ class SlidingWindowLimiter:
         self._requests = requests
         self._window_microseconds = round(window * 1_000_000)
         self._max_wait = max_wait
+        # Half of the margin is for the way from us to the provider.
+        self._lifetime = margin / 2
         self._unavailable_after = unavailable_after
-        self._acquire = redis.register_script(_ACQUIRE)
-        self._block = redis.register_script(_BLOCK)
-        self._keys = [f"{KEY_PREFIX}{key}", f"{KEY_PREFIX}{key}:block", MARKER_KEY]
+        self._acquire = redis.register_script(scripts.ACQUIRE)
+        self._leave = redis.register_script(scripts.LEAVE)
+        self._observe = redis.register_script(scripts.OBSERVE)
+        self._block = redis.register_script(scripts.BLOCK)
+        name = f"{KEY_PREFIX}{key}"
+        self._block_key = f"{name}:block"
+        self._queue_keys = [f"{name}:queue", f"{name}:alive"]
+        self._points_keys = [f"{name}:points", f"{name}:held"]
+        self._keys = [name, self._block_key, MARKER_KEY, *self._queue_keys, *self._points_keys]
 
-    async def acquire(self) -> None:
-        """Wait for one call's turn.
+    async def try_acquire(self, points: float = 0.0) -> Grant | Wait:
+        """Grant one call now, or say after which time to ask again; takes no place among the waiters.
+
+        Raises QueueUnavailableError when Redis does not answer.
+        """
+        return await self._ask(_ticket(points), points, patience=0.0)
+
+    async def acquire(self, points: float = 0.0) -> Grant:
+        """Wait for one call's turn; `points`: what it is expected to cost of the provider's own bucket.
 
         Raises HandBackError (waiting reason ProviderLimit) when it is further away than `max_wait`, and
         QueueUnavailableError when Redis does not answer: without its word no call is sent.
         """
         clock = asyncio.get_running_loop().time
-        started = clock()
-        while True:
-            wait = await self._ask()
-            if wait <= 0:
-                return
-            if waits_too_long(waited=clock() - started, wait=wait, max_wait=self._max_wait):
-                raise HandBackError(
-                    f"The call limit of {self._key} is used up.",
-                    retry_after=wait,
-                    waiting_reason=WaitingReason.PROVIDER_LIMIT,
-                )
-            # Waiters of several workers would else all wake at the same moment.
-            await asyncio.sleep(wait + random.uniform(0, 0.05))  # noqa: S311 - spreads load only
+        deadline = clock() + self._max_wait
+        ticket, is_queued = _ticket(points), False
+        try:
+            while True:
+                patience = max(0.0, deadline - clock())
+                is_queued = is_queued or patience > 0
+                answer = await self._ask(ticket, points, patience=patience)
+                if isinstance(answer, Grant):
+                    is_queued = False
+                    return answer
+                is_queued = answer.seconds <= patience
+                if not is_queued:
+                    raise HandBackError(
+                        f"The call limit of {self._key} is used up.",
+                        retry_after=answer.seconds,
+                        waiting_reason=WaitingReason.PROVIDER_LIMIT,
+                    )
+                # Each has a moment of its own; only those that a block held back would wake together.
+                pause = min(answer.seconds, LONGEST_PAUSE)
+                await asyncio.sleep(pause + random.uniform(0, 0.01))  # noqa: S311 - spreads load only
+        finally:
+            if is_queued:
+                await self._leave_queue(ticket)
 
     async def block(self, seconds: float) -> None:
         """Let no worker call this connection for `seconds` of real time."""
         milliseconds = max(1, round(seconds * 1000))
-        await self._run(lambda: self._block(keys=[self._keys[1]], args=[milliseconds]))
+        await self._run(lambda: self._block(keys=[self._block_key], args=[milliseconds]))
 
-    async def _ask(self) -> float:
-        """Seconds to wait; 0: granted."""
-        args: list[str | int] = [
-            self._requests,
-            self._window_microseconds,
-            uuid.uuid4().hex,
-            MARKER_SECONDS * 1000,
-        ]
-        answer = await self._run(lambda: self._acquire(keys=self._keys, args=args))
-        return int(answer) / 1_000_000
+    async def observe(self, grant: Grant, points: float, bucket: CostBucket | None) -> None:
+        """Tell how a call that was granted with `points` ended: the provider's bucket, if it told of it.
+
+        Until then its points count as used, for a minute at most: what can't be told is left to that.
+        """
+        told = ["", "", ""] if bucket is None else [bucket.maximum, bucket.available, bucket.restore_rate]
+        args = [grant.id, _number(points), *told]
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._observe(keys=self._points_keys, args=args)
+        except (RedisError, OSError) as error:
+            log.info("limiter.answer_not_told", connection=self._key, error=type(error).__name__)
+
+    async def _ask(self, ticket: str, points: float, *, patience: float) -> Grant | Wait:
+        asked_at = 0.0
+        grant = ""
+
+        async def ask() -> Any:
+            nonlocal asked_at, grant
+            # One of a try whose answer got lost stays counted, and is too old to be used.
+            asked_at, grant = asyncio.get_running_loop().time(), uuid.uuid4().hex
+            args: list[str | int] = [
+                self._requests,
+                self._window_microseconds,
+                grant,
+                MARKER_SECONDS * 1000,
+                ticket,
+                round(patience * 1_000_000),
+                round(LONGEST_PAUSE * 1_000_000),
+                MOST_WAITERS,
+                _number(points),
+            ]
+            return await self._acquire(keys=self._keys, args=args)
+
+        wait = int(await self._run(ask)) / 1_000_000
+        return Wait(wait) if wait > 0 else Grant(grant, asked_at, self._lifetime)
+
+    async def _leave_queue(self, ticket: str) -> None:
+        """Give the place to those behind at once; also while being cancelled, so for a bounded time."""
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._leave(keys=self._queue_keys, args=[ticket])
+        except (RedisError, OSError) as error:
+            log.info("limiter.place_left_to_expire", connection=self._key, error=type(error).__name__)
 
     async def _run(self, command: Callable[[], Awaitable[Any]]) -> Any:
-        """Try until `unavailable_after`; a grant whose answer got lost stays counted, which is the safe side."""
+        """Try until `unavailable_after`."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._unavailable_after
         attempt = 0
@@ -184,4 +192,13 @@ async def declare_no_recent_calls(redis: Redis) -> None:
     longest window: its first calls then need not wait as after a loss of Redis. Changes nothing when
     Redis remembers.
     """
-    await redis.eval(_DECLARE, 1, MARKER_KEY, str(MARKER_SECONDS * 1000))
+    await redis.eval(scripts.DECLARE, 1, MARKER_KEY, str(MARKER_SECONDS * 1000))
+
+
+def _ticket(points: float) -> str:
+    """A place among the waiters; those behind see what it is going to cost."""
+    return f"{uuid.uuid4().hex}:{_number(points)}"
+
+
+def _number(points: float) -> str:
+    return f"{max(points, 0.0):.3f}"

@@ -31,6 +31,7 @@ class ImportProviderCondition(StrEnum):
     READY = "Ready"
     REACHABLE = "Reachable"
     CREDENTIALS_VALID = "CredentialsValid"
+    BREAKER_CLOSED = "BreakerClosed"
     NOT_YET_ENFORCED = NOT_YET_ENFORCED
 
 

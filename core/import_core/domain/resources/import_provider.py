@@ -23,7 +23,6 @@ from import_core.domain.resources.common import (
     Rule,
     Timestamp,
     immutable,
-    not_yet,
     parse,
 )
 
@@ -84,12 +83,12 @@ DEFAULT_RATE_LIMITS: Mapping[ProviderType, RateLimit] = {
 
 
 class CircuitBreaker(ResourceModel):
-    """When to leave a failing provider alone. Not implemented yet: the defaults are the only values."""
+    """When to leave a failing provider alone: no connection, no answer in time or a server error is a failure."""
 
     failure_threshold: Annotated[int, Field(ge=1, le=1000)] = 5
     """Opens after so many failures in a row."""
     open_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
-    """Stays open for so many seconds, then lets one call through to try."""
+    """Stays open for so many seconds, then lets one call through to probe."""
 
 
 def _cel_regex(pattern: str) -> str:
@@ -113,7 +112,6 @@ class ImportProviderSpec(ResourceModel):
             " query or fragment",
             check=lambda spec: bool(BASE_URL.fullmatch(spec.base_url) and _LENGTH.fullmatch(spec.base_url)),
         ),
-        not_yet("circuitBreaker", CircuitBreaker(), "the circuit breaker"),
     )
 
     company_id: CompanyId
@@ -130,7 +128,7 @@ class ImportProviderSpec(ResourceModel):
     rate_limit: RateLimit | None = None
     """API calls of this connection, over all workers; if absent Shopify 120 and Roastify 100 per minute."""
     circuit_breaker: CircuitBreaker = CircuitBreaker()
-    """When to leave a failing provider alone. Not implemented yet: the defaults are the only values."""
+    """When to leave a failing provider alone: no connection, no answer in time or a server error is a failure."""
     timeout_seconds: Annotated[int, Field(ge=1, le=300)] = 30
     """A call to the provider fails after so many seconds."""
 
@@ -144,18 +142,24 @@ class BreakerStatus(ResourceModel):
     """The circuit breaker of this connection."""
 
     state: Annotated[BreakerState, Field(strict=False)]
-    """Closed: calls go through. Open: none does. HalfOpen: one call tries."""
-    consecutive_failures: Count = 0
-    """Failures since the last success."""
+    """Closed: calls go through. Open: none does. HalfOpen: one call probes."""
+    consecutive_failures: Count | None = None
+    """Failures since the last success; absent while Closed."""
     opened_at: Timestamp | None = None
-    """When the breaker last opened."""
+    """Since when no call succeeds; absent while Closed."""
+    probe_at: Timestamp | None = None
+    """When the next call may probe; absent while Closed, and while it was opened by hand."""
+    opened_by: Annotated[str, Field(max_length=500)] | None = None
+    """Who opened it by hand; it stays open until kubectl imports reset-breaker."""
+    reason: Annotated[str, Field(max_length=500)] | None = None
+    """Why it was opened by hand."""
 
 
 class ImportProviderStatus(ResourceModel):
     """What is known about the connection; written by the operator."""
 
     breaker: BreakerStatus | None = None
-    """The circuit breaker of this connection; absent while it is not implemented."""
+    """The circuit breaker of this connection."""
     checked_at: Timestamp | None = None
     """When the connection was last checked."""
     message: Message | None = None
@@ -164,7 +168,7 @@ class ImportProviderStatus(ResourceModel):
     """Generation of the object that this status is about."""
     conditions: Conditions = ()
     """Ready (jobs can use the connection), Reachable (the provider answers), CredentialsValid (it accepts the
-    credentials), NotYetEnforced (names the fields that have no effect in this version)."""
+    credentials), BreakerClosed (calls go through its circuit breaker)."""
 
 
 class ImportProvider(ResourceModel):

@@ -1,8 +1,7 @@
-"""Shopify's GraphQL: the cost bucket is respected before each call, and errors are sorted by their code."""
+"""Shopify's GraphQL: each call tells what it costs and what its answer said, and errors are sorted by their code."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,17 +11,17 @@ from import_core.domain.errors import (
     ProviderRejectedError,
     ProviderUnavailableError,
 )
-from import_core.domain.limits import CostBucket
+from import_core.domain.limits import CostBucket, call_limit_pause
 from import_worker.providers.base import Connection, RateLimiter
-from import_worker.providers.http import Answer, ApiClient, Call, CallPolicy
+from import_worker.providers.http import Answer, ApiClient, Call, CallPolicy, ProviderWord
 from import_worker.providers.shopify.queries import GRAPHQL_PATH
 from import_worker.providers.shopify.tokens import AccessToken
 
 CREDENTIALS_HINT = (
     "check the access token in the provider's Secret and that the app has the scope read_products."
 )
-LONGEST_COST_WAIT = 60.0
-"""Seconds to wait for the bucket; above it Shopify is asked, which knows better than our last reading."""
+CALL_LIMIT_HEADER = "x-shopify-shop-api-call-limit"
+"""Used and all calls of the REST API's bucket, in the answers that count against it."""
 
 
 class QueryTooCostlyError(ProviderRejectedError):
@@ -42,18 +41,17 @@ class GraphQLClient:
     """
 
     def __init__(self, connection: Connection, limiter: RateLimiter, *, policy: CallPolicy) -> None:
-        self.api = ApiClient(connection, limiter, throttled=self._throttled, policy=policy)
+        self.api = ApiClient(connection, limiter, word_of=self._word_of, policy=policy)
         self._token = AccessToken(connection, self.api)
-        self._bucket: CostBucket | None = None
-        self._bucket_read_at = 0.0
+        self._maximum = math.inf
         self._costs: dict[object, float] = {}
 
     async def execute(
         self, query: str, variables: Mapping[str, Any] | None = None, *, cost_key: object = None
     ) -> dict[str, Any]:
         """Return `data`. `cost_key` names queries of equal cost, so that the next one can wait for its room."""
-        await self._wait_for_room(cost_key)
-        answer = await self._send({"query": query, "variables": dict(variables or {})})
+        points = self._points_of(cost_key)
+        answer = await self._send({"query": query, "variables": dict(variables or {})}, points)
         if answer.status != 200:
             raise self._refusal(answer)
         payload = answer.payload
@@ -74,49 +72,44 @@ class GraphQLClient:
         """Close connections."""
         await self.api.aclose()
 
-    async def _send(self, body: Mapping[str, Any]) -> Answer:
+    async def _send(self, body: Mapping[str, Any], points: float) -> Answer:
         token = await self._token.get()
-        answer = await self._post(body, token)
+        answer = await self._post(body, token, points)
         if answer.status == 401 and self._token.renewable:
             self._token.drop(token)
-            answer = await self._post(body, await self._token.get())
+            answer = await self._post(body, await self._token.get(), points)
         return answer
 
-    async def _post(self, body: Mapping[str, Any], token: str) -> Answer:
-        return await self.api.send(
-            Call("POST", GRAPHQL_PATH, headers={"X-Shopify-Access-Token": token}, json=body)
-        )
+    async def _post(self, body: Mapping[str, Any], token: str, points: float) -> Answer:
+        headers = {"X-Shopify-Access-Token": token}
+        return await self.api.send(Call("POST", GRAPHQL_PATH, headers=headers, json=body, points=points))
 
-    async def _wait_for_room(self, cost_key: object) -> None:
-        cost = self._costs.get(cost_key)
-        if cost is None or self._bucket is None:
-            return
-        if cost > self._bucket.maximum:
+    def _points_of(self, cost_key: object) -> float:
+        """What such a query costs, 0 while unknown: the limiter waits until the shop's bucket holds it."""
+        cost = self._costs.get(cost_key, 0.0)
+        if cost > self._maximum:
             raise QueryTooCostlyError(
-                f"A query costs {cost:g} points, and the bucket holds {self._bucket.maximum:g}.",
+                f"A query costs {cost:g} points, and the bucket holds {self._maximum:g}.",
                 cost=cost,
-                ceiling=self._bucket.maximum,
+                ceiling=self._maximum,
             )
-        elapsed = asyncio.get_running_loop().time() - self._bucket_read_at
-        wait = self._bucket.after(elapsed).wait_for(cost)
-        if wait > 0:
-            await asyncio.sleep(min(wait, LONGEST_COST_WAIT))
+        return cost
 
-    def _throttled(self, answer: Answer) -> float | None:
+    def _word_of(self, answer: Answer) -> ProviderWord:
         """Read the bucket from every answer; a throttled one says HTTP 429, or THROTTLED with HTTP 200."""
         payload = answer.payload if isinstance(answer.payload, dict) else {}
         cost = _cost_of(payload)
         bucket = _bucket_of(cost)
         if bucket is not None:
-            self._bucket, self._bucket_read_at = bucket, asyncio.get_running_loop().time()
+            self._maximum = bucket.maximum
         if answer.status != 429 and "THROTTLED" not in _codes(payload.get("errors")):
-            return None
+            return ProviderWord(pause=call_limit_pause(answer.headers.get(CALL_LIMIT_HEADER)), bucket=bucket)
         wait = 0.0
         requested = cost.get("requestedQueryCost")
         if bucket is not None and isinstance(requested, int | float):
             room = bucket.wait_for(float(requested))
             wait = room if math.isfinite(room) else 0.0
-        return max(wait, answer.retry_after or 0.0)
+        return ProviderWord(throttled=max(wait, answer.retry_after or 0.0), bucket=bucket)
 
     def _refusal(self, answer: Answer) -> Exception:
         errors = answer.payload.get("errors") if isinstance(answer.payload, dict) else None
