@@ -84,7 +84,7 @@ class LastError:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What stands still or may: the queues by name, pauses, the guard where it withholds cancellations, breakers by name."""
+    """What stands still or may: queues and breakers by name, pauses, the guard where it withholds cancellations."""
 
     queues: dict[str, QueueState] = field(default_factory=dict)
     pauses: list[Pause] = field(default_factory=list)

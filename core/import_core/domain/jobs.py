@@ -41,7 +41,7 @@ class Tier(StrEnum):
 
 def known_tier(word: object) -> Tier:
     """The tier that "Company" names; what we don't know counts as BASIC."""
-    return Tier(word) if word in set(Tier) else Tier.BASIC
+    return Tier(str(word)) if word in set(Tier) else Tier.BASIC
 
 
 class WaitingReason(StrEnum):
