@@ -211,7 +211,8 @@ def _seconds_until(intake: IntakeState, level: HealthLevel, starts_per_minute: f
 def _refusal(what: str, seconds: float | None) -> IntakeRefusal:
     if seconds is None:
         return IntakeRefusal(f"{what}. Please try again in some minutes.", UNKNOWN_RETRY_SECONDS)
-    wait = min(LONGEST_RETRY_SECONDS, max(FIRST_RETRY_SECONDS, math.ceil(seconds)))
+    # Bounded first: at next to no pace the time is beyond all numbers.
+    wait = math.ceil(min(LONGEST_RETRY_SECONDS, max(FIRST_RETRY_SECONDS, seconds)))
     return IntakeRefusal(f"{what}. There should be room {_in_words(seconds)}; please try again then.", wait)
 
 
