@@ -8,7 +8,7 @@ import importlib
 import os
 import platform
 
-BENCHMARKS = ("images", "products", "jobs", "intake", "scaling", "live", "admission")
+BENCHMARKS = ("images", "products", "jobs", "intake", "scaling", "live", "admission", "backpressure")
 
 
 def main() -> None:

@@ -24,7 +24,12 @@ async def test_held_jobs_say_so_and_all_complete(
     operator = await operators.leading()
     await cluster.provider()
     await cluster.pool(health=HEALTH)
-    await cluster.condition(WORKER_POOL, "workers", "IntakeOpen", "True")
+
+    async def judged_by_the_pool() -> bool:
+        healthy = await cluster.condition(WORKER_POOL, "workers", "QueueHealthy", "True")
+        return healthy["message"].startswith("At most 2 jobs")
+
+    await eventually(judged_by_the_pool, what="the pool's thresholds")
     names = [f"job-{number:02}" for number in range(JOBS)]
     await asyncio.gather(*map(cluster.job, names))
 
