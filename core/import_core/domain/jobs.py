@@ -41,7 +41,7 @@ class Tier(StrEnum):
 
 def known_tier(word: object) -> Tier:
     """The tier that "Company" names; what we don't know counts as BASIC."""
-    return Tier(str(word)) if word in set(Tier) else Tier.BASIC
+    return next((tier for tier in Tier if tier == word), Tier.BASIC)
 
 
 class WaitingReason(StrEnum):

@@ -242,12 +242,11 @@ _LEVELS = frozenset(HealthLevel)
 
 def _state(row: Sequence[Any]) -> QueueState:
     level = HealthLevel(row[4]) if row[4] in _LEVELS else HealthLevel.HEALTHY
-    paused, reason, changed_by, changed_at = row[:4]
     return QueueState(
-        paused,
-        reason,
-        changed_by,
-        changed_at,
+        paused=row[0],
+        reason=row[1],
+        changed_by=row[2],
+        changed_at=row[3],
         intake=IntakeState(
             QueueHealth(level, row[5], row[6], row[7]), Intake(*row[10:15]), _thresholds(row[9])
         ),
