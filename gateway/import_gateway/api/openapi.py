@@ -58,8 +58,9 @@ def get_openapi(operations: Sequence[Operation]) -> dict[str, Any]:
     answers = _models(answer.body for operation in operations for answer in operation.answers.values())
     # What is sent here is described strictly, and apart from what is answered.
     _, read = models_json_schema([(model, "validation") for model in requests], ref_template=_REFERENCE)
+    described: list[type[BaseModel]] = [*answers, OverviewChange, Problem]
     _, written = models_json_schema(
-        [(model, "serialization") for model in [*answers, OverviewChange, Problem]], ref_template=_REFERENCE
+        [(model, "serialization") for model in described], ref_template=_REFERENCE
     )
     schemas = {**written["$defs"], **_strict(read["$defs"])}
     paths: dict[str, dict[str, Any]] = {}

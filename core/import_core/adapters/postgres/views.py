@@ -136,12 +136,13 @@ class JobViews:
         after: Position | None,
     ) -> JobPage:
         """The next jobs of a namespace, and of none, in these states."""
+        wanted_states, examined = [state.value for state in states], max(EXAMINED, limit + 1)
         wanted = {
-            "states": [state.value for state in states],
+            "states": wanted_states,
             "company": company,
             "before": after.created_at if after else datetime.max.replace(tzinfo=UTC),
             "before_id": after.job_id if after else "",
-            "examined": max(EXAMINED, limit + 1),
+            "examined": examined,
         }
         statement = BY_STATE if company is None else BY_COMPANY
         async with self._database.connection() as connection:
@@ -149,7 +150,7 @@ class JobViews:
             fitting = [
                 Position(created_at, job_id)
                 for job_id, created_at, found_in, state in looked
-                if (found_in or namespace) == namespace and state in wanted["states"]
+                if (found_in or namespace) == namespace and state in wanted_states
             ]
             shown = fitting[:limit]
             rows = await (await connection.execute(ROWS, ([place.job_id for place in shown],))).fetchall()
@@ -157,7 +158,7 @@ class JobViews:
         further: Position | None = None
         if len(fitting) > limit:
             further = shown[-1]
-        elif len(looked) == wanted["examined"]:
+        elif len(looked) == examined:
             further = Position(looked[-1][1], looked[-1][0])
         return JobPage([jobs[place.job_id] for place in shown if place.job_id in jobs], further)
 
