@@ -62,7 +62,9 @@ async def list_imports(call: Call) -> Response:
         after=_position(query.cursor),
     )
     views = await call.services.jobs.present({job.id: job for job in page.jobs}, estimates=False)
-    following = write_cursor([page.next.created_at.isoformat(), page.next.job_id]) if page.next else None
+    following = None
+    if page.next is not None:
+        following = write_cursor([page.next.created_at.isoformat(), page.next.job_id])
     return get_json_response(ImportPage(items=[views[job.id] for job in page.jobs], next=following))
 
 

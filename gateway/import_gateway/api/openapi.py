@@ -58,8 +58,10 @@ def get_openapi(operations: Sequence[Operation]) -> dict[str, Any]:
     answers = _models(answer.body for operation in operations for answer in operation.answers.values())
     # What is sent here is described strictly, and apart from what is answered.
     _, read = models_json_schema([(model, "validation") for model in requests], ref_template=_REFERENCE)
-    answered: list[type[BaseModel]] = [*answers, OverviewChange, Problem]
-    _, written = models_json_schema([(model, "serialization") for model in answered], ref_template=_REFERENCE)
+    described: list[type[BaseModel]] = [*answers, OverviewChange, Problem]
+    _, written = models_json_schema(
+        [(model, "serialization") for model in described], ref_template=_REFERENCE
+    )
     schemas = {**written["$defs"], **_strict(read["$defs"])}
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
@@ -194,8 +196,7 @@ def _problem(status: int, kinds: Sequence[Kind]) -> dict[str, Any]:
 
 
 def _models(found: Iterable[type[ApiModel] | None]) -> list[type[BaseModel]]:
-    known: dict[type[BaseModel], None] = {model: None for model in found if model is not None}
-    return list(known)
+    return list(dict.fromkeys(model for model in found if model is not None))
 
 
 def _reference(model: type[ApiModel]) -> dict[str, str]:

@@ -136,10 +136,9 @@ class JobViews:
         after: Position | None,
     ) -> JobPage:
         """The next jobs of a namespace, and of none, in these states."""
-        among = {state.value for state in states}
-        examined = max(EXAMINED, limit + 1)
+        wanted_states, examined = [state.value for state in states], max(EXAMINED, limit + 1)
         wanted = {
-            "states": sorted(among),
+            "states": wanted_states,
             "company": company,
             "before": after.created_at if after else datetime.max.replace(tzinfo=UTC),
             "before_id": after.job_id if after else "",
@@ -151,7 +150,7 @@ class JobViews:
             fitting = [
                 Position(created_at, job_id)
                 for job_id, created_at, found_in, state in looked
-                if (found_in or namespace) == namespace and state in among
+                if (found_in or namespace) == namespace and state in wanted_states
             ]
             shown = fitting[:limit]
             rows = await (await connection.execute(ROWS, ([place.job_id for place in shown],))).fetchall()
