@@ -45,11 +45,13 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 def get_app(services: Services) -> Starlette:
     """The application; the page's routes come last, as they may hold a path for everything else."""
-    return Starlette(
+    app = Starlette(
         routes=[*get_api_routes(services), *get_page_routes(services)],
         middleware=[Middleware(Envelope, metrics=services.metrics)],
         exception_handlers={HTTPException: _refuse},
     )
+    app.router.redirect_slashes = False  # a path has one spelling
+    return app
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -19,6 +19,7 @@ from import_core.adapters.postgres import Database
 from import_gateway.serving import AppServer
 from import_local.kubectl import run_kubectl
 from import_local.parts.control_plane import ControlPlane
+from import_local.parts.postgres import PostgresServer
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -52,6 +53,19 @@ async def world(gateway_cluster: Cluster, database_url: str) -> AsyncIterator[Wo
 async def gateway(world: World) -> AsyncIterator[Gateway]:
     async with world.gateway() as gateway:
         yield gateway
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def steady_gateway(
+    gateway_cluster: Cluster, postgres_server: PostgresServer, migrated_template: str
+) -> AsyncIterator[Gateway]:
+    """One gateway for all tests that don't look at rows."""
+    url = await postgres_server.create_database(f"test_{uuid.uuid4().hex}", template=migrated_template)
+    database = Database(url, application="tests", maximum=2)
+    await database.open(wait_seconds=10)
+    async with World(gateway_cluster, database, url).gateway() as gateway:
+        yield gateway
+    await database.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -182,7 +182,7 @@ async def test_overview_tells_everything_then_what_changes(gateway: Gateway, wor
         assert [worker["pod"] for worker in first.data["workers"]] == ["pod-1"]
         assert first.data["queues"][0]["depth"] == 1
         await world.row("b")
-        await world.set("b", "IN_PROGRESS")
+        await world.set("b", "FAILED")
         await world.execute("DELETE FROM imports.worker")
         seen: dict[str, object] = {}
         gone: list[str] = []
