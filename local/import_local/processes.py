@@ -143,13 +143,15 @@ async def start_child(
     account: Account | None = None,
     stop_signal: signal.Signals = signal.SIGTERM,
     stop_seconds: float = 10.0,
+    death_signal: signal.Signals | None = None,
     stdin: int = asyncio.subprocess.DEVNULL,
     append_log: bool = False,
     dies_with_parent: bool = True,
 ) -> Child:
     """Start a process in its own process group with output to `log_path`.
 
-    On Linux it gets `stop_signal` when this process ends, however that happens, if `dies_with_parent`.
+    On Linux it gets `death_signal`, or else `stop_signal`, when this process ends, however that happens, if
+    `dies_with_parent`.
     The log of an earlier run is kept beside it as `<name>.log.1`. Raises PartError when the program cannot be started.
     """
     descriptor = _open_log(log_path, append=append_log)
@@ -165,7 +167,9 @@ async def start_child(
             group=account.group if account else None,
             extra_groups=[] if account else None,
             start_new_session=True,
-            preexec_fn=_die_with_parent(stop_signal, os.getpid()) if dies_with_parent else None,
+            preexec_fn=_die_with_parent(death_signal or stop_signal, os.getpid())
+            if dies_with_parent
+            else None,
         )
     except OSError as error:
         raise PartError(name, f"cannot be started: {error}", log_path) from error

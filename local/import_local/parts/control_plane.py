@@ -6,6 +6,7 @@ authority. What it leaves out: DNS, Service addresses (no proxy), and controller
 
 import asyncio
 import contextlib
+import signal
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -309,6 +310,8 @@ class ControlPlane:
             environment=base_environment(),
             folder=self._folder,
             stop_seconds=15,
+            # An API server that still waits for its etcd does not heed SIGTERM, and would outlive both.
+            death_signal=signal.SIGKILL,
         )
         self.children.append(child)
         self.children.sort(key=lambda started: _START_ORDER.index(started.name))

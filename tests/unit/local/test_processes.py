@@ -2,6 +2,8 @@
 
 import io
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -126,3 +128,22 @@ def wait_until_gone(pid: int) -> bool:
     while psutil.pid_exists(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     return not psutil.pid_exists(pid)
+
+
+def test_a_child_that_heeds_no_request_ends_with_its_parent(tmp_path: Path) -> None:
+    parent = f"""
+import asyncio, signal, sys
+from pathlib import Path
+from import_local.processes import base_environment, start_child
+async def run():
+    child = await start_child("deaf", ["sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"],
+        log_path=Path({str(tmp_path / "log")!r}), environment=base_environment(), death_signal=signal.SIGKILL)
+    print(child.pid, flush=True)
+    await child.wait()
+asyncio.run(run())
+"""
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = psutil.Process(int(process.stdout.readline()))
+        process.kill()
+    assert psutil.wait_procs([child], timeout=30)[0] == [child]
