@@ -1,7 +1,9 @@
 """The sample providers on loopback, and a limiter that counts and can run out."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -13,7 +15,10 @@ from import_local.samples.settings import SampleSettings
 
 
 class CountingLimiter:
-    """Grants at once until `left` calls are used up (None: always), and remembers."""
+    """Grants at once until `left` calls are used up (None: always), and remembers.
+
+    It waits for the provider's own points, as the real one does for one caller.
+    """
 
     def __init__(self, left: int | None = None) -> None:
         self.left = left
@@ -22,16 +27,24 @@ class CountingLimiter:
         self.points: list[float] = []
         self.observed: list[tuple[float, CostBucket | None]] = []
         self.lifetime = 60.0
+        self.bucket: tuple[CostBucket, float] | None = None
 
     async def acquire(self, points: float = 0.0) -> Grant:
         if self.left is not None and self.acquired >= self.left:
             raise HandBackError("The call limit is used up.", retry_after=60, waiting_reason="ProviderLimit")
         self.acquired += 1
         self.points.append(points)
+        if self.bucket is not None:
+            bucket, at = self.bucket
+            restored = bucket.restore_rate * (asyncio.get_running_loop().time() - at)
+            wait = replace(bucket, available=bucket.available + restored).wait_for(points)
+            await asyncio.sleep(wait if math.isfinite(wait) else 0.0)
         return Grant(str(self.acquired), asyncio.get_running_loop().time(), self.lifetime)
 
     async def observe(self, grant: Grant, points: float, bucket: CostBucket | None) -> None:
         self.observed.append((points, bucket))
+        if bucket is not None:
+            self.bucket = (bucket, asyncio.get_running_loop().time())
 
     async def block(self, seconds: float) -> None:
         self.blocks.append(seconds)

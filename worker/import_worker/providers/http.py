@@ -274,7 +274,7 @@ class ApiClient:
         async def renew_stale_grant(event: str, _: Mapping[str, Any]) -> None:
             # Connecting can take seconds; a grant used that late would count in the wrong window.
             is_stale = clock() - turn.grant.asked_at > turn.grant.lifetime
-            if event.endswith("send_request_headers.started") and is_stale:
+            if event.endswith("send_request_headers.started") and is_stale and not limit.expired():
                 limit.reschedule(None)
                 old, turn.grant = turn.grant, await self._limiter.acquire(call.points)
                 if call.points:

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from import_core.adapters.redis import limiter_scripts as scripts
+from import_core.adapters.tasks import heeding_cancellation
 from import_core.domain.errors import HandBackError, QueueUnavailableError
 from import_core.domain.jobs import WaitingReason
 from import_core.domain.limits import CostBucket, Grant, Wait, effective_window, growing_delay
@@ -130,7 +131,7 @@ class SlidingWindowLimiter:
         args = [grant.id, _number(points), *told]
         try:
             async with asyncio.timeout(LEAVE_SECONDS):
-                await self._observe(keys=self._points_keys, args=args)
+                await heeding_cancellation(self._observe(keys=self._points_keys, args=args))
         except (RedisError, OSError) as error:
             log.info("limiter.answer_not_told", connection=self._key, error=type(error).__name__)
 
@@ -162,7 +163,7 @@ class SlidingWindowLimiter:
         """Give the place to those behind at once; also while being cancelled, so for a bounded time."""
         try:
             async with asyncio.timeout(LEAVE_SECONDS):
-                await self._leave(keys=self._queue_keys, args=[ticket])
+                await heeding_cancellation(self._leave(keys=self._queue_keys, args=[ticket]))
         except (RedisError, OSError) as error:
             log.info("limiter.place_left_to_expire", connection=self._key, error=type(error).__name__)
 
@@ -174,7 +175,7 @@ class SlidingWindowLimiter:
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await command()
+                    return await heeding_cancellation(command())
             except (RedisError, OSError) as error:
                 if clock() >= deadline:
                     raise QueueUnavailableError(
