@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from starlette.responses import Response
@@ -36,15 +36,16 @@ from import_gateway.api.operation import Call, get_json_response
 from import_gateway.api.presenting import present_object
 from import_gateway.api.problems import CONFLICT, KEY_REUSED, ProblemError
 from import_gateway.api.reading import (
-    invalid_cursor,
     read_body,
-    read_cursor,
     read_idempotency_key,
     read_query,
-    write_cursor,
+    read_text,
+    write_text,
 )
 
 PENDING_SHOWN = 500
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _STATES = {phase: state for state, phase in PHASES.items()}
 
@@ -64,7 +65,7 @@ async def list_imports(call: Call) -> Response:
     views = await call.services.jobs.present({job.id: job for job in page.jobs}, estimates=False)
     following = None
     if page.next is not None:
-        following = write_cursor([page.next.created_at.isoformat(), page.next.job_id])
+        following = _cursor(page.next)
     return get_json_response(ImportPage(items=[views[job.id] for job in page.jobs], next=following))
 
 
@@ -80,13 +81,13 @@ async def get_import(call: Call) -> Response:
 async def list_errors(call: Call) -> Response:
     """Answer a page of an import's failed items."""
     query = read_query(call.request, ErrorsQuery)
-    place = read_cursor(query.cursor, 3)
+    place = ItemPosition(*map(read_text, query.cursor.split("."))) if query.cursor else ItemPosition()
     found = await find_job(call)
     total, reasons = await call.services.jobs.reports.item_failure_reasons(found.id)
     items = await call.services.jobs.views.item_errors(
         found.id,
         limit=query.limit + 1,
-        after=ItemPosition(*place) if place else ItemPosition(),
+        after=place,
         documents=query.documents,
     )
     shown = items[: query.limit]
@@ -107,7 +108,9 @@ async def list_errors(call: Call) -> Response:
                 )
                 for item in shown
             ],
-            next=write_cursor([shown[-1].external_id, shown[-1].stage, shown[-1].url]) if more else None,
+            next=".".join(map(write_text, (shown[-1].external_id, shown[-1].stage, shown[-1].url)))
+            if more
+            else None,
         )
     )
 
@@ -169,12 +172,13 @@ async def _pending(call: Call, query: ListQuery) -> list[Import]:
     return found
 
 
+def _cursor(position: Position) -> str:
+    microseconds = (position.created_at - _EPOCH) // timedelta(microseconds=1)
+    return f"{max(0, microseconds)}.{write_text(position.job_id)}"
+
+
 def _position(cursor: str | None) -> Position | None:
-    values = read_cursor(cursor, 2)
-    if values is None:
+    if cursor is None:
         return None
-    try:
-        moment = datetime.fromisoformat(values[0])
-    except ValueError as error:
-        raise invalid_cursor() from error
-    return Position(moment if moment.tzinfo else moment.replace(tzinfo=UTC), values[1])
+    microseconds, _, job_id = cursor.partition(".")
+    return Position(_EPOCH + timedelta(microseconds=int(microseconds)), read_text(job_id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from import_core.domain.resources.common import CompanyId, Count, Name
@@ -25,7 +25,18 @@ class ApiModel(BaseModel):
     )
 
 
-class Submission(ApiModel):
+class RequestModel(ApiModel):
+    """Base of what callers send: null says the same as a field's absence."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {key: value for key, value in data.items() if value is not None}
+        return data
+
+
+class Submission(RequestModel):
     """An import to start."""
 
     spec: ImportJobSpec
@@ -34,14 +45,14 @@ class Submission(ApiModel):
     """Name of the ImportJob. If absent it follows from the Idempotency-Key, or is made up without one."""
 
 
-class RetryRequest(ApiModel):
+class RetryRequest(RequestModel):
     """How a finished import runs again."""
 
     items_only: bool = False
     """Whether only the products that failed are imported again; else it starts from the beginning."""
 
 
-class QueueRequest(ApiModel):
+class QueueRequest(RequestModel):
     """Which queue is meant, and why."""
 
     queue: (
@@ -54,7 +65,7 @@ class QueueRequest(ApiModel):
     """Why, for those who find the queue paused."""
 
 
-class SignIn(ApiModel):
+class SignIn(RequestModel):
     """A bearer token to keep in a cookie."""
 
     token: Annotated[str, Field(min_length=1, max_length=3800, pattern=r"^[A-Za-z0-9._~+/=-]+$")]
@@ -360,7 +371,7 @@ class ListQuery(ApiModel):
     """Only imports in this phase. Pending ones come in one page, 500 at most."""
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     """Imports on a page at most."""
-    cursor: Annotated[str, Field(max_length=400)] | None = None
+    cursor: Annotated[str, Field(max_length=600, pattern=r"^[0-9]{1,16}\.([0-9a-f]{2})*$")] | None = None
     """The page's place: `next` of the page before."""
 
 
@@ -371,7 +382,13 @@ class ErrorsQuery(ApiModel):
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     """Items on a page at most."""
-    cursor: Annotated[str, Field(max_length=16_000)] | None = None
+    cursor: (
+        Annotated[
+            str,
+            Field(max_length=16_000, pattern=r"^([0-9a-f]{2})*\.([0-9a-f]{2})*\.([0-9a-f]{2})*$"),
+        ]
+        | None
+    ) = None
     """The page's place: `next` of the page before."""
     documents: bool = False
     """Whether to add what the provider sent, up to 64 KiB for each item."""

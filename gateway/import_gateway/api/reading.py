@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -73,35 +70,14 @@ def read_idempotency_key(request: Request) -> str | None:
     return values[0]
 
 
-def read_cursor(text: str | None, length: int) -> list[str] | None:
-    """The texts that a cursor holds; None without one. Raises ProblemError for one that is not ours."""
-    if text is None:
-        return None
-    try:
-        raw = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        values = json.loads(raw)
-    except (ValueError, binascii.Error, RecursionError):
-        values = None
-    fits = isinstance(values, list) and len(values) == length
-    if not fits or not all(isinstance(value, str) and _is_storable(value) for value in values):
-        raise invalid_cursor()
-    return list(values)
+def write_text(text: str) -> str:
+    """A text as a part of a cursor; every part of that form can be read."""
+    return text.encode("utf-8", "replace").hex()
 
 
-def write_cursor(values: Sequence[str]) -> str:
-    """A cursor that holds these texts."""
-    text = json.dumps(list(values), ensure_ascii=True, separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _is_storable(text: str) -> bool:
-    return _UNSTORABLE.search(json.dumps(text, ensure_ascii=False)) is None
-
-
-def invalid_cursor() -> ProblemError:
-    """What is said of a cursor that is not ours."""
-    problem = FieldProblem(pointer="cursor", detail="must be the `next` of an earlier page")
-    return ProblemError(INVALID, f"cursor: {problem.detail}", errors=[problem])
+def read_text(part: str) -> str:
+    """The text in a part of a cursor."""
+    return bytes.fromhex(part).decode("utf-8", "replace").replace("\0", "")
 
 
 def validate(model: type[Body], value: Any, where: str) -> Body:

@@ -52,7 +52,7 @@ async def test_key_makes_one_import_however_often_it_is_sent(gateway: Gateway) -
     assert sorted(answer.status_code for answer in answers) == [200] * 5 + [201]
     assert len({answer.json()["name"] for answer in answers}) == 1
     assert {a.headers.get("idempotent-replayed") for a in answers if a.status_code == 200} == {"true"}
-    problem(await submit(suspend=True), 422, "idempotency-key-reused")
+    problem(await submit(suspend=True), 409, "idempotency-key-reused")
     other = await submit(caller="operations", suspend=True)
     assert other.status_code == 201
     assert other.json()["name"] != answers[0].json()["name"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway_world import Gateway, World
 
-EXAMPLES = 8
+EXAMPLES = 4
 """For each operation, in each phase; the phases `examples` and `coverage` add those that follow from the schema."""
 STREAMS = ("followAll", "followImport")
 """Never end: their errors are the same code's, their events are tested by test_gateway_events."""
