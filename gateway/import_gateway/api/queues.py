@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from import_gateway.api.models import NoQuery, QueueRequest
 from import_gateway.api.operation import Call, get_json_response
-from import_gateway.api.problems import CONFLICT, INVALID, ProblemError
+from import_gateway.api.problems import CONFLICT, NOT_FOUND, ProblemError
 from import_gateway.api.reading import read_body, read_query
 
 
@@ -33,7 +33,7 @@ async def _set_paused(call: Call, *, paused: bool) -> Response:
     if wanted.queue is None and len(served) > 1:
         raise ProblemError(CONFLICT, f"The namespace has the queues {', '.join(served)}: name one of them")
     if wanted.queue is not None and wanted.queue not in served:
-        raise ProblemError(INVALID, f"queue: no WorkerPool serves it; there is {', '.join(served)}")
+        raise ProblemError(NOT_FOUND, f"No WorkerPool serves the queue; there is {', '.join(served)}")
     queue, by = wanted.queue or served[0], call.caller.username
     if wanted.scope == "intake":
         await queues.states.set_intake(queue, stopped=paused, reason=wanted.reason, changed_by=by)

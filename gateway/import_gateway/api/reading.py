@@ -36,7 +36,9 @@ async def read_body(request: Request, model: type[Body], *, optional: bool = Fal
     if media_type != "application/json":
         raise ProblemError(UNSUPPORTED_MEDIA_TYPE, "Send JSON, with Content-Type: application/json")
     try:
-        value = json.loads(raw, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        value = json.loads(
+            raw, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_number
+        )
     except (ValueError, RecursionError) as error:
         detail = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise ProblemError(MALFORMED, f"The body is not JSON: {detail[:200]}") from error
@@ -118,6 +120,12 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("an object has a key twice")
     return found
+
+
+def _number(text: str) -> int | float:
+    """JSON knows one kind of number: 256.0 is as whole as 256."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
 
 
 def _no_constant(name: str) -> Any:

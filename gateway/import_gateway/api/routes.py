@@ -185,7 +185,7 @@ OPERATIONS = (
         body=QueueRequest,
         body_optional=True,
         answers={200: Answer("The queues as they are now.", QueueReport)},
-        problems=(*_BODY, CONFLICT),
+        problems=(*_BODY, NOT_FOUND, CONFLICT),
     ),
     Operation(
         method="POST",
@@ -197,7 +197,7 @@ OPERATIONS = (
         body=QueueRequest,
         body_optional=True,
         answers={200: Answer("The queues as they are now.", QueueReport)},
-        problems=(*_BODY, CONFLICT),
+        problems=(*_BODY, NOT_FOUND, CONFLICT),
     ),
     Operation(
         method="GET",

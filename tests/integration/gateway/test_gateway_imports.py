@@ -237,7 +237,7 @@ async def test_queue_is_paused_and_resumed_by_name(gateway: Gateway, world: Worl
     assert health["pausedBy"].endswith(":operations")
     resumed = await gateway.call("POST", "/v1/queue/resume")
     assert resumed.json()["queues"][0]["paused"] is False
-    problem(await gateway.call("POST", "/v1/queue/pause", json={"queue": "none"}), 422, "invalid")
+    problem(await gateway.call("POST", "/v1/queue/pause", json={"queue": "none"}), 404, "not-found")
 
 
 async def test_intake_is_stopped_and_opened_by_hand(gateway: Gateway) -> None:
