@@ -26,3 +26,33 @@ class GatewayMetrics:
         )
         self.listeners = Gauge("imports_live_listeners", "Open event streams", registry=r)
         self.events = Counter("imports_live_events", "Events sent to listeners", ["event"], registry=r)
+        self.reviews = Counter(
+            "imports_admission_reviews",
+            "Answered admission reviews by result: allowed, refused, passed (not asked for), invalid",
+            ["result"],
+            registry=r,
+        )
+        self.review_seconds = Histogram(
+            "imports_admission_review_duration_seconds",
+            "Time to the answer to an admission review",
+            buckets=CALL_SECONDS,
+            registry=r,
+        )
+        self.store_questions = Counter(
+            "imports_admission_questions",
+            "Questions that admission asked a store, by what they were about: queue, company, namespace",
+            ["about"],
+            registry=r,
+        )
+        self.certificate_expiry = Gauge(
+            "imports_admission_certificate_expiry_timestamp_seconds",
+            "When the admission webhook's certificate ends; 0 while there is none",
+            registry=r,
+        )
+        self.certificate_steps = Counter(
+            "imports_admission_certificate_steps",
+            "Steps of making and exchanging the webhook's certificate, by this replica: make, prepare, publish, "
+            "switch, retire, failed",
+            ["step"],
+            registry=r,
+        )

@@ -70,13 +70,25 @@ class AppServer:
     """Serves one application on one address.
 
     Making one takes the address: raises OSError when that can't be had. `options` go to uvicorn (TLS).
+    `shared`: several processes may have the same address, and the kernel spreads connections over them.
     """
 
     def __init__(
-        self, app: Starlette, host: str, port: int, *, close_seconds: int = 10, **options: Any
+        self,
+        app: Starlette,
+        host: str,
+        port: int,
+        *,
+        close_seconds: int = 10,
+        keep_alive_seconds: int = KEEP_ALIVE_SECONDS,
+        shared: bool = False,
+        **options: Any,
     ) -> None:
         self._socket = socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG
+            (host, port),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            backlog=BACKLOG,
+            reuse_port=shared,
         )
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             # Accepted connections have it from here: who vanished without a word is noticed while something is sent.
@@ -92,7 +104,7 @@ class AppServer:
                 log_config=None,
                 server_header=False,
                 proxy_headers=False,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_keep_alive=keep_alive_seconds,
                 timeout_graceful_shutdown=close_seconds,
                 **options,
             )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 
 from import_core.adapters.settings import PodSettings
+from import_gateway.admission.settings import AdmissionSettings
 
 
-class GatewaySettings(PodSettings):
+class GatewaySettings(AdmissionSettings, PodSettings):
     """Read once, at start."""
 
     database_url: SecretStr = Field(
@@ -19,6 +20,12 @@ class GatewaySettings(PodSettings):
         ge=0,
         le=65535,
         description="Port of the HTTP API and the live page on the pod's address",
+    )
+    shared_address: str = Field(
+        default="",
+        validation_alias="SHARED_ADDRESS",
+        description="Address on which all replicas serve API and webhook together, instead of each on its pod's "
+        "own: where pods are processes of one machine, and nothing else leads to them",
     )
     watch_namespace: str = Field(
         default="",
@@ -82,6 +89,11 @@ class GatewaySettings(PodSettings):
         description="Seconds from SIGTERM, when the gateway calls itself unready, until it takes no more "
         "connections: so long may others still send some",
     )
+
+    @property
+    def address(self) -> str:
+        """The address that API and webhook listen on."""
+        return self.shared_address or self.pod_ip
 
     @property
     def namespace(self) -> str:

@@ -219,6 +219,42 @@ class KubeClient:
         async with _translated(f"{kind.kind} {namespace}/{name}"):
             await self._client.patch(kind.main, name, patch, namespace=namespace, patch_type=PatchType.MERGE)
 
+    async def count(self, kind: Kind, namespace: str) -> int:
+        """How many objects a namespace holds; the server counts, one object is read."""
+        async with _translated(f"the number of {kind.plural}"):
+            client: Any = self._client._client
+            # lightkube's own `list` keeps the collection's metadata to itself.
+            request = client.prepare_request("list", kind.main, namespace=namespace, params={"limit": 1})
+            answer = await client.send(client.build_adapter_request(request))
+            answer.raise_for_status()
+            found = answer.json()
+        return len(found["items"]) + int(found["metadata"].get("remainingItemCount") or 0)
+
+    async def get_webhook_configuration(self, name: str) -> Json | None:
+        """The ValidatingWebhookConfiguration, or None where there is none."""
+        try:
+            async with _translated(f"ValidatingWebhookConfiguration {name}"):
+                return _plain(await self._client.get(resources.WEBHOOK_CONFIGURATION, name))
+        except ObjectNotFoundError:
+            return None
+
+    async def set_authorities(
+        self, configuration: str, webhook: str, authorities: bytes, *, resource_version: str
+    ) -> None:
+        """Have the API server trust these authorities (PEM) where it calls this webhook.
+
+        Raises ObjectConflictError when the configuration has changed since, ObjectNotFoundError.
+        """
+        bundle = base64.b64encode(authorities).decode()
+        patch = {
+            "metadata": {"resourceVersion": resource_version},
+            "webhooks": [{"name": webhook, "clientConfig": {"caBundle": bundle}}],
+        }
+        async with _translated(f"ValidatingWebhookConfiguration {configuration}"):
+            await self._client.patch(
+                resources.WEBHOOK_CONFIGURATION, configuration, patch, patch_type=PatchType.STRATEGIC
+            )
+
     async def namespace_uid(self, name: str) -> str:
         """The uid of a namespace, which tells one cluster from another. Raises ObjectNotFoundError."""
         async with _translated(f"Namespace {name}"):

@@ -70,6 +70,18 @@ NAMESPACE: Any = type(
     {"_api_info": ApiInfo(ResourceDef("", "v1", "Namespace"), "namespaces", ["get"])},
 )
 """Not namespaced: only its identity is read."""
+WEBHOOK_CONFIGURATION: Any = type(
+    "ValidatingWebhookConfiguration",
+    (GlobalResource, Generic),
+    {
+        "_api_info": ApiInfo(
+            ResourceDef("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration"),
+            "validatingwebhookconfigurations",
+            ["get", "patch"],
+        )
+    },
+)
+"""Not namespaced: the gateway reads and patches its own."""
 NAMESPACE_REFERENCE = _kind("", "v1", "Namespace", "namespaces")
 """What an Event about a namespace refers to."""
 

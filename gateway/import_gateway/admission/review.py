@@ -1,0 +1,96 @@
+"""Reads an AdmissionReview and writes the answer to it: admission.k8s.io/v1, and only what is needed of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from import_core.domain.errors import InvalidInputError
+
+API_VERSION = "admission.k8s.io/v1"
+UNAVAILABLE = 503
+
+
+class InvalidReviewError(InvalidInputError):
+    """The body is no AdmissionReview of version v1."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _Resource(_Part):
+    group: str = ""
+    resource: str = ""
+
+
+class _Request(_Part):
+    uid: str = Field(min_length=1, max_length=128)
+    operation: str = ""
+    namespace: str = ""
+    resource: _Resource = _Resource()
+    sub_resource: str = Field(default="", validation_alias="subResource")
+    object: dict[str, Any] | None = None
+    dry_run: bool = Field(default=False, validation_alias="dryRun")
+
+
+class _Review(_Part):
+    api_version: str = Field(validation_alias="apiVersion", pattern=f"^{API_VERSION}$")
+    kind: str = Field(pattern="^AdmissionReview$")
+    request: _Request
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """One question of the API server."""
+
+    uid: str
+    operation: str
+    namespace: str
+    resource: str
+    """Plural and group, such as importjobs.imports.avnz.io; a subresource is no resource of its own."""
+    company_id: str | None
+    """Of the new object; None where it names none, which its schema forbids."""
+    dry_run: bool = False
+    """It is answered like any other, but nothing will be created."""
+
+
+def parse_review(body: bytes) -> Review:
+    """Read a request's body. Raises InvalidReviewError, which names the field."""
+    try:
+        request = _Review.model_validate_json(body).request
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        field = ".".join(str(part) for part in problem["loc"]) or "body"
+        raise InvalidReviewError(field, problem["msg"]) from None
+    spec = (request.object or {}).get("spec")
+    company = spec.get("companyId") if isinstance(spec, dict) else None
+    resource = f"{request.resource.resource}.{request.resource.group}"
+    if request.sub_resource:
+        resource = f"{request.resource.resource}/{request.sub_resource}.{request.resource.group}"
+    return Review(
+        uid=request.uid,
+        operation=request.operation,
+        namespace=request.namespace,
+        resource=resource,
+        company_id=company if isinstance(company, str) and company else None,
+        dry_run=request.dry_run,
+    )
+
+
+def answer(uid: str, refused_because: str | None) -> dict[str, Any]:
+    """The AdmissionReview that answers the one with this uid; None lets the object through.
+
+    It has no retryAfterSeconds: the API server would make a Retry-After header of it, on which kubectl waits
+    and tries again, up to ten times, without a word to the person before it.
+    """
+    response: dict[str, Any] = {"uid": uid, "allowed": refused_because is None}
+    if refused_because is not None:
+        response["status"] = {
+            "code": UNAVAILABLE,
+            "reason": "ServiceUnavailable",
+            "message": refused_because,
+        }
+    return {"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response}
