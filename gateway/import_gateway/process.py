@@ -14,6 +14,7 @@ from import_core.adapters.tasks import end_tasks
 from import_core.observability.health import HealthServer
 from import_core.observability.logs import get_logger
 from import_core.observability.presence import NeighbourWatch
+from import_gateway.admission.part import AdmissionPart
 from import_gateway.app import get_app
 from import_gateway.services import Services, get_services
 from import_gateway.serving import AppServer, allow_connections
@@ -31,6 +32,7 @@ class GatewayProcess:
         self._settings = settings
         self._stop = stop
         self._state: str | None = None
+        self._admission: AdmissionPart | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> int:
@@ -38,7 +40,12 @@ class GatewayProcess:
         async with AsyncExitStack() as stack:
             allow_connections(self._settings.listeners_limit)
             services = await self._open(stack)
-            server = AppServer(get_app(services), self._settings.pod_ip, self._settings.http_port)
+            server = AppServer(
+                get_app(services),
+                self._settings.address,
+                self._settings.http_port,
+                shared=bool(self._settings.shared_address),
+            )
             stack.push_async_callback(self._end_tasks)
             self._start("hub", services.hub.run())
             self._start("api", server.run())
@@ -76,13 +83,17 @@ class GatewayProcess:
         return services
 
     def _start_parts(self, services: Services) -> None:
-        """Start what runs beside the API: the admission webhook belongs here."""
+        """Start what runs beside the API."""
+        self._admission = AdmissionPart(services)
+        self._start("admission", self._admission.run())
 
     def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks[name] = asyncio.create_task(work, name=name)
 
     def _not_ready(self) -> str | None:
         """Neighbours that are away don't count: what does not need them is answered all the same."""
+        if self._state is None and self._admission is not None:
+            return self._admission.why_not_ready()
         return self._state
 
     async def _until_stop(self) -> int:
@@ -107,7 +118,10 @@ class GatewayProcess:
             await asyncio.sleep(self._settings.drain_seconds)
         services.hub.close()
         server.stop()
-        await asyncio.wait({self._tasks["api"]})
+        if self._admission is not None:
+            self._admission.stop()
+        await asyncio.wait({self._tasks["api"], self._tasks["admission"]})
+        await services.room.close()
 
     async def _end_tasks(self) -> None:
         await end_tasks(list(self._tasks.values()))

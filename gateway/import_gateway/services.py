@@ -9,6 +9,7 @@ from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.reopening import ReopeningStore
 from import_gateway.access.gatekeeper import Gatekeeper
+from import_gateway.admission.room import Room
 from import_gateway.live.hub import LiveHub
 from import_gateway.live.overview import OverviewReader
 from import_gateway.live.queues import QueueReports
@@ -26,6 +27,8 @@ class Services:
     kube: KubeClient
     access: Gatekeeper
     """Who calls, and whether they may."""
+    room: Room
+    """Whether there is room for another import."""
     jobs: JobReader
     """What is shown of jobs."""
     queues: QueueReports
@@ -52,6 +55,7 @@ def get_services(
         database=database,
         kube=kube,
         access=Gatekeeper(kube, settings),
+        room=Room(database, kube, settings, metrics, namespace=namespace),
         jobs=jobs,
         queues=queues,
         reopening=ReopeningStore(database),

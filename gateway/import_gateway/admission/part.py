@@ -5,22 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from import_core.adapters.kube.client import KubeClient
-from import_core.adapters.postgres import Database
 from import_core.adapters.tasks import end_tasks
 from import_core.observability.logs import get_logger
-from import_gateway.admission.room import Room
 from import_gateway.admission.rotation import CertificateKeeper
 from import_gateway.admission.tls import ServingContext
 from import_gateway.admission.webhook import Webhook
-from import_gateway.metrics import GatewayMetrics
+from import_gateway.services import Services
 from import_gateway.serving import AppServer
-from import_gateway.settings import GatewaySettings
 
 log = get_logger(__name__)
 
-DATABASE_CONNECTIONS = 2
-"""Of its own: whatever the API's callers ask, a review need not queue behind it."""
 KEEP_ALIVE_SECONDS = 120
 """Longer than the API server keeps an idle connection (90 s): it must be the one that closes it."""
 CONNECTIONS = 1000
@@ -30,24 +24,20 @@ CONNECTIONS = 1000
 class AdmissionPart:
     """Serves from the first certificate on; before it the API server's calls are refused, and jobs pass."""
 
-    def __init__(self, settings: GatewaySettings, kube: KubeClient, metrics: GatewayMetrics) -> None:
-        self._settings = settings
-        self._database = Database(
-            settings.database_url.get_secret_value(),
-            application="import-gateway-admission",
-            maximum=DATABASE_CONNECTIONS,
-        )
+    def __init__(self, services: Services) -> None:
+        self._settings = services.settings
+        namespace = services.settings.namespace
         self._context = ServingContext()
-        self.room = Room(self._database, kube, settings, metrics, namespace=settings.namespace)
         self._keeper = CertificateKeeper(
-            kube, settings, metrics, namespace=settings.namespace, serve=self._context.load
+            services.kube,
+            services.settings,
+            services.metrics,
+            namespace=namespace,
+            serve=self._context.load,
         )
-        self._webhook = Webhook(self.room, metrics, namespace=settings.namespace)
+        self._webhook = Webhook(services.room, services.metrics, namespace=namespace)
         self._server: AppServer | None = None
-
-    async def open(self) -> None:
-        """Open the connections, also while PostgreSQL is away."""
-        await self._database.open()
+        self._stopped = asyncio.Event()
 
     async def run(self) -> None:
         """Keep the certificate and serve, until `stop`."""
@@ -66,16 +56,14 @@ class AdmissionPart:
 
     def stop(self) -> None:
         """Take no more connections, and end `run` when what is under way has ended."""
+        self._stopped.set()
         if self._server is not None:
             self._server.stop()
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self.room.close()
-        await self._database.close()
-
     async def _serve(self) -> None:
-        await self._keeper.serving.wait()
+        await self._until_certificate()
+        if self._stopped.is_set():
+            return
         options: dict[str, Any] = {
             "ssl_context_factory": self._context,
             "limit_concurrency": CONNECTIONS,
@@ -90,3 +78,10 @@ class AdmissionPart:
         )
         log.info("admission.serving", port=self._server.port)
         await self._server.run()
+
+    async def _until_certificate(self) -> None:
+        waits = [asyncio.create_task(event.wait()) for event in (self._keeper.serving, self._stopped)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end_tasks(waits)
