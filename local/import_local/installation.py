@@ -7,6 +7,7 @@ import sysconfig
 import time
 from collections.abc import Awaitable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,7 +18,8 @@ from import_local.credentials import write_private
 from import_local.deployment import (
     CONNECTION_SECRET,
     WORKER_CONNECTION_SECRET,
-    install_operator,
+    GatewayPorts,
+    install,
     prepare_cluster,
 )
 from import_local.errors import AlreadyRunningError, LocalError, PartError
@@ -29,6 +31,7 @@ from import_local.part_set import Options, Part, make_parts
 from import_local.parts.control_plane import ControlPlane
 from import_local.parts.node import ProcessNode
 from import_local.parts.objectstore import REGION
+from import_local.ports import LOOPBACK, free_port
 from import_local.processes import Child, base_environment, start_child
 from import_local.progress import Progress, silent
 from import_local.state import Choices, Phase, ProcessRecord, Run, StateFolder, remove_orphaned_postgres
@@ -107,6 +110,11 @@ class Installation:
         return self._parts.samples.roastify_url
 
     @property
+    def gateway_url(self) -> str:
+        """The gateway's HTTP API and live page."""
+        return f"http://{LOOPBACK}:{self._choices.gateway_port}"
+
+    @property
     def connections(self) -> dict[str, str]:
         """Environment that leads straight to the servers; operator and workers get it too, by links if any."""
         return {
@@ -130,6 +138,7 @@ class Installation:
             **self.connections,
             "SAMPLE_SHOPIFY_URL": self.shopify_url,
             "SAMPLE_ROASTIFY_URL": self.roastify_url,
+            **({"GATEWAY_URL": self.gateway_url} if self.options.operator else {}),
         }
 
     @property
@@ -307,7 +316,8 @@ class Installation:
         if control_plane is not None:
             write_private(self.kubeconfig, control_plane.kubeconfig.read_text())
         self._progress("cluster", "applying definitions and connection settings")
-        await prepare_cluster(self.kubeconfig, self._secrets())
+        self._choose_gateway_ports()
+        await prepare_cluster(self.kubeconfig, self._secrets(), self._gateway_ports)
         if sys.platform != "linux":
             self._progress(self._parts.node.name, "left out: pods as processes need Linux")
             return
@@ -315,11 +325,24 @@ class Installation:
 
     async def _install(self) -> None:
         if self.options.operator:
-            self._progress("import-operator", "starting")
-            await install_operator(self.kubeconfig, overlay="faults" if self.options.faults else "local")
-            self._progress("import-operator", "ready")
+            self._progress("operator and gateway", "starting")
+            overlay = "faults" if self.options.faults else "local"
+            await install(self.kubeconfig, self._gateway_ports, overlay=overlay)
+            self._progress("operator and gateway", "ready")
         programs = sysconfig.get_path("scripts")
         self.state.write_env(self.environment, programs=programs)
+
+    @property
+    def _gateway_ports(self) -> GatewayPorts:
+        return GatewayPorts(self._choices.gateway_port, self._choices.admission_port)
+
+    def _choose_gateway_ports(self) -> None:
+        """Those of the last start where they are still free: its pods are restarted at the same addresses."""
+        http = free_port(self._choices.gateway_port or None)
+        admission = free_port(self._choices.admission_port or None)
+        while admission == http:
+            admission = free_port()
+        self._choices = replace(self._choices, gateway_port=http, admission_port=admission)
 
     def _secrets(self) -> dict[str, dict[str, str]]:
         links = self._parts.links

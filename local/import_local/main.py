@@ -175,6 +175,7 @@ def _show(folder: StateFolder, run: Run) -> None:
             f"Valkey         127.0.0.1:{choices.valkey_port}\n"
             f"object store   http://127.0.0.1:{choices.object_store_port}\n"
             f"sample stores  http://127.0.0.1:{choices.samples_port}/shopify and /roastify\n"
+            f"gateway        http://127.0.0.1:{choices.gateway_port}\n"
             f"logs           {_short(folder.logs)}"
         )
     _out.print(

@@ -66,6 +66,8 @@ class Choices:
     valkey_port: int = 0
     object_store_port: int = 0
     samples_port: int = 0
+    gateway_port: int = 0
+    admission_port: int = 0
     link_ports: dict[str, int] = field(default_factory=dict)
     control_plane: ControlPlanePorts = field(default_factory=ControlPlanePorts)
     postgres_password: str = field(default_factory=lambda: secrets.token_urlsafe(24))

@@ -103,5 +103,7 @@ class Readings(Generic[Key, Value]):
         except (ImportOperatorError, TimeoutError) as error:
             message = str(error) or f"no answer within {QUESTION_SECONDS:g} s"
             log.warning("admission.unknown", what=self._name, message=message)
+        except Exception as error:  # noqa: BLE001 - told; who asked goes on without an answer
+            log.warning("admission.unknown", what=self._name, message=type(error).__name__)
         finally:
             entry.question = None
