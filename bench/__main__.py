@@ -8,7 +8,7 @@ import importlib
 import os
 import platform
 
-BENCHMARKS = ("images", "products", "jobs", "intake", "scaling", "live")
+BENCHMARKS = ("images", "products", "jobs", "intake", "scaling", "live", "admission")
 
 
 def main() -> None:

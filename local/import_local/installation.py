@@ -115,6 +115,11 @@ class Installation:
         return f"http://{LOOPBACK}:{self._choices.gateway_port}"
 
     @property
+    def admission_url(self) -> str:
+        """Where the API server asks the admission webhook."""
+        return f"https://{LOOPBACK}:{self._choices.admission_port}"
+
+    @property
     def connections(self) -> dict[str, str]:
         """Environment that leads straight to the servers; operator and workers get it too, by links if any."""
         return {

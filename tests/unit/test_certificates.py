@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from import_core.domain.certificates import (
@@ -124,6 +124,7 @@ class World:
                 self.state = replace(state, previous=None)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 2), st.floats(1, 50), st.booleans()), min_size=200, max_size=600))
 def test_the_api_server_trusts_every_replica_at_every_moment(looks: list[tuple[int, float, bool]]) -> None:
     """Each replica looks at least every 150 s, the API server hears within 50 s."""
