@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from import_core.adapters.kube.client import RETRY_AFTER_CAUSE
+from import_core.domain.backpressure import IntakeRefusal
 from import_core.domain.errors import InvalidInputError
 
 API_VERSION = "admission.k8s.io/v1"
@@ -80,17 +82,20 @@ def parse_review(body: bytes) -> Review:
     )
 
 
-def answer(uid: str, refused_because: str | None) -> dict[str, Any]:
+def answer(uid: str, refusal: IntakeRefusal | None) -> dict[str, Any]:
     """The AdmissionReview that answers the one with this uid; None lets the object through.
 
     It has no retryAfterSeconds: the API server would make a Retry-After header of it, on which kubectl waits
-    and tries again, up to ten times, without a word to the person before it.
+    and tries again, up to ten times, without a word to the person before it. The time is among the causes, for
+    programs that look there.
     """
-    response: dict[str, Any] = {"uid": uid, "allowed": refused_because is None}
-    if refused_because is not None:
+    response: dict[str, Any] = {"uid": uid, "allowed": refusal is None}
+    if refusal is not None:
+        cause = {"reason": RETRY_AFTER_CAUSE, "message": str(refusal.retry_after_seconds)}
         response["status"] = {
             "code": UNAVAILABLE,
             "reason": "ServiceUnavailable",
-            "message": refused_because,
+            "message": refusal.message,
+            "details": {"causes": [cause]},
         }
     return {"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response}

@@ -78,7 +78,7 @@ class Webhook:
         if refused is None and not review.dry_run:
             self._room.add()
         self._metrics.reviews.labels("allowed" if refused is None else "refused").inc()
-        return JSONResponse(answer(review.uid, None if refused is None else refused.message))
+        return JSONResponse(answer(review.uid, refused))
 
     def _is_asked_for(self, review: Review) -> bool:
         """Changes and deletions of what is there always pass, whatever the configuration has us asked."""

@@ -2,11 +2,13 @@
 
 import json
 
+import httpx2
 import pytest
 from admission_world import World, eventually, import_job
 
 from import_core.domain.backpressure import HealthLevel
 from import_local.kubectl import KubectlError, run_kubectl
+from import_local.ports import free_port
 
 
 async def apply(world: World, name: str, company: str = "acme", *options: str) -> str:
@@ -99,6 +101,24 @@ async def run_kubectl_verbose(world: World, body: dict[str, object]) -> str:
     with pytest.raises(KubectlError) as caught:
         await world.kubectl("create", "-v=8", "-f", "-", stdin=body)
     return str(caught.value)
+
+
+async def test_over_http_the_same_refusal_says_when_to_come_back(world: World) -> None:
+    await world.queue(HealthLevel.OVERLOAD, stopped=True)
+    port = free_port()
+    await world.start(HTTP_PORT=str(port))
+    await world.kubectl("create", "serviceaccount", "shop")
+    account = f"--serviceaccount={world.namespace}:shop"
+    await world.kubectl("create", "rolebinding", "shop", "--role=imports-submitter", account)
+    token = await world.kubectl("create", "token", "shop", "--audience=import-gateway")
+    headers = {"Authorization": f"Bearer {token.strip()}"}
+    spec = import_job("job")["spec"]
+    async with httpx2.AsyncClient(headers=headers, trust_env=False, timeout=20) as client:
+        answer = await client.post(f"http://127.0.0.1:{port}/v1/imports", json={"spec": spec})
+    assert answer.status_code == 503
+    # 3,000 too many at 60 a minute, and 5 minutes of patience: an hour is the most that is ever said.
+    assert answer.headers["Retry-After"] == "3600"
+    assert answer.json()["detail"].startswith("The import queue is full (12,000 imports wait or run)")
 
 
 async def test_bounds_on_unfinished_jobs_and_on_objects(world: World) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from import_core.domain.backpressure import IntakeRefusal
 from import_gateway.admission.review import InvalidReviewError, Review, answer, parse_review
 
 
@@ -73,10 +74,15 @@ def test_answers() -> None:
         "kind": "AdmissionReview",
         "response": {"uid": "u-1", "allowed": True},
     }
-    response = answer("u-1", "No room.")["response"]
+    response = answer("u-1", IntakeRefusal("No room.", 90))["response"]
     assert response == {
         "uid": "u-1",
         "allowed": False,
-        "status": {"code": 503, "reason": "ServiceUnavailable", "message": "No room."},
+        "status": {
+            "code": 503,
+            "reason": "ServiceUnavailable",
+            "message": "No room.",
+            "details": {"causes": [{"reason": "RetryAfterSeconds", "message": "90"}]},
+        },
     }
     assert "retryAfterSeconds" not in json.dumps(response)
