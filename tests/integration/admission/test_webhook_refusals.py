@@ -116,7 +116,7 @@ async def test_over_http_the_same_refusal_says_when_to_come_back(world: World) -
     async with httpx2.AsyncClient(headers=headers, trust_env=False, timeout=20) as client:
         answer = await client.post(f"http://127.0.0.1:{port}/v1/imports", json={"spec": spec})
     assert answer.status_code == 503
-    # 3,000 too many at 60 a minute, and 5 minutes of patience: an hour is the most that is ever said.
+    # 7,500 too many for a BASIC company, at 60 a minute: an hour is the most that is ever said.
     assert answer.headers["Retry-After"] == "3600"
     assert answer.json()["detail"].startswith("The import queue is full (12,000 imports wait or run)")
 
