@@ -12,6 +12,7 @@ from import_local.parts.control_plane import ControlPlane
 
 RIGHTS = {
     "importjobs.imports.avnz.io": {"create", "delete", "get", "list", "patch"},
+    "secrets": {"get", "update"},  # one by name: tests/integration/admission/test_gateway_rights.py
     "subjectaccessreviews.authorization.k8s.io": {"create"},
     "tokenreviews.authentication.k8s.io": {"create"},
     "workerpools.imports.avnz.io": {"list"},
