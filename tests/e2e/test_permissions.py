@@ -1,4 +1,4 @@
-"""The operator and the worker may do what they use, and nothing else."""
+"""Operator, worker and gateway may do what they use, and nothing else."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ ALLOWED = {
         "events.events.k8s.io": {"create", "patch"},
         "events": {"create", "patch"},
     },
+    "import-gateway": {
+        "importjobs.imports.avnz.io": {"create", "delete", "get", "list", "patch"},
+        "workerpools.imports.avnz.io": {"list"},
+        "secrets": {"get", "update"},
+        "validatingwebhookconfigurations.admissionregistration.k8s.io": {"get", "patch"},
+        "tokenreviews.authentication.k8s.io": {"create"},
+        "subjectaccessreviews.authorization.k8s.io": {"create"},
+    },
     "import-worker": {
         "importproviders.imports.avnz.io": {"get"},
         "secrets": {"get"},
@@ -54,7 +62,7 @@ async def rules(world: World, account: str) -> dict[str, set[str]]:
     }
 
 
-@pytest.mark.parametrize("account", ["import-operator", "import-worker"])
+@pytest.mark.parametrize("account", ["import-operator", "import-worker", "import-gateway"])
 async def test_nothing_is_allowed_that_is_not_used(world: World, account: str) -> None:
     granted = await rules(world, account)
     assert granted, "the account can do nothing at all: the test looks at the wrong one"
@@ -76,6 +84,9 @@ async def test_nothing_is_allowed_that_is_not_used(world: World, account: str) -
         ),
         ("import-operator", ("delete", "importproviders", "--all", "-n", "imports")),
         ("import-operator", ("get", "namespace", "default")),
+        ("import-gateway", ("get", "secrets", "-n", "imports")),
+        ("import-gateway", ("get", "secret", "import-connections", "-n", "imports")),
+        ("import-gateway", ("get", "validatingwebhookconfigurations")),
         ("import-worker", ("get", "importjobs", "-n", "imports")),
         ("import-worker", ("get", "secrets", "-n", "imports")),
         ("import-worker", ("get", "pods", "-n", "imports")),
