@@ -70,9 +70,6 @@ class CertificateKeeper:
         while True:
             try:
                 await self._round()
-            except (ObjectConflictError, ObjectNotFoundError) as error:
-                # Another replica was faster: its work is there at the next look.
-                log.info("certificate.changed_meanwhile", message=error.message)
             except ImportOperatorError as error:
                 self._metrics.certificate_steps.labels("failed").inc()
                 log.warning("certificate.look_failed", message=error.message)
@@ -81,8 +78,12 @@ class CertificateKeeper:
 
     async def _round(self) -> None:
         for _ in range(STEPS_AT_ONCE):
-            if await self._step() is CertificateAction.WAIT:
-                return
+            try:
+                if await self._step() is CertificateAction.WAIT:
+                    return
+            except ObjectConflictError as error:
+                # Another replica was faster: what it did is looked at at once.
+                log.info("certificate.changed_meanwhile", message=error.message)
 
     async def _step(self) -> CertificateAction:
         # The configuration first: a Secret read later is never older than what was published from it.

@@ -18,6 +18,7 @@ from import_core.adapters.postgres import (
     evidence,
     jobs,
     repairs,
+    standings,
     views,
 )
 from import_local.parts.postgres import PostgresServer
@@ -85,6 +86,8 @@ STATES = ["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED"]
 PAGE = {"before": NOW, "before_id": "", "examined": 500}
 
 CASES = {
+    # A company with tens of thousands of unfinished jobs: admission counts no further than its limit.
+    "standing": Case(standings.STANDING, {"company": "company-0", "limit": 10_000}, 10_000),
     # Every due row up to the cap, and the 2,000 that are not due are not among them.
     "depth": Case(jobs.DEPTH, (jobs.DEPTH_CAP, [QUEUE]), jobs.DEPTH_CAP),
     # For each company: found by one probe, its oldest row by another. Rows that are not due are passed over
