@@ -344,6 +344,16 @@ async def test_a_call_that_costs_more_than_the_bucket_holds_is_the_providers_to_
     await one.acquire(1001)
 
 
+async def test_a_grant_that_was_not_used_is_somebody_elses(used_redis: Redis) -> None:
+    one = limiter(used_redis, requests=1, per_seconds=60, max_wait=0)
+    await one.observe(await one.acquire(), 0, CostBucket(maximum=100, available=100, restore_rate=1))
+    await used_redis.delete(f"{KEY_PREFIX}imports/acme")
+    await one.release(await one.acquire(80), 80)
+    await one.acquire(80)
+    with pytest.raises(HandBackError):
+        await one.acquire()
+
+
 async def test_a_lowered_limit_holds_at_once(used_redis: Redis) -> None:
     for _ in range(5):
         await limiter(used_redis, requests=5, per_seconds=60, max_wait=0).acquire()

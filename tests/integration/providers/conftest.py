@@ -26,6 +26,7 @@ class CountingLimiter:
         self.blocks: list[float] = []
         self.points: list[float] = []
         self.observed: list[tuple[float, CostBucket | None]] = []
+        self.released: list[str] = []
         self.lifetime = 60.0
         self.bucket: tuple[CostBucket, float] | None = None
 
@@ -45,6 +46,9 @@ class CountingLimiter:
         self.observed.append((points, bucket))
         if bucket is not None:
             self.bucket = (bucket, asyncio.get_running_loop().time())
+
+    async def release(self, grant: Grant, points: float) -> None:
+        self.released.append(grant.id)
 
     async def block(self, seconds: float) -> None:
         self.blocks.append(seconds)

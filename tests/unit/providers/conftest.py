@@ -100,6 +100,7 @@ class CountingLimiter:
         self.blocks: list[float] = []
         self.points: list[float] = []
         self.observed: list[tuple[float, CostBucket | None]] = []
+        self.released: list[str] = []
         self.lifetime = 60.0
 
     async def acquire(self, points: float = 0.0) -> Grant:
@@ -109,6 +110,9 @@ class CountingLimiter:
 
     async def observe(self, grant: Grant, points: float, bucket: CostBucket | None) -> None:
         self.observed.append((points, bucket))
+
+    async def release(self, grant: Grant, points: float) -> None:
+        self.released.append(grant.id)
 
     async def block(self, seconds: float) -> None:
         self.blocks.append(seconds)

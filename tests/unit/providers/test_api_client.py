@@ -108,10 +108,27 @@ async def test_no_call_is_sent_without_a_grant(connect, server, reply, limiter):
 
 
 async def test_a_grant_that_got_old_before_sending_is_renewed(client, server, reply, limiter):
-    limiter.lifetime = -1.0
+    grant = limiter.acquire
+
+    async def second_is_fresh(points=0.0):
+        limiter.lifetime = 60.0 if limiter.acquired else -1.0
+        return await grant(points)
+
+    limiter.acquire = second_is_fresh
     server.script(reply({"ok": True}))
     await client.send(CALL)
     assert (limiter.acquired, len(server.requests)) == (2, 1)
+    # Nothing was sent with the first, so it may be somebody else's.
+    assert limiter.released == ["1"]
+
+
+async def test_grants_that_always_come_too_late_send_nothing(client, server, reply, limiter):
+    limiter.lifetime = -1.0
+    server.script(reply({"ok": True}))
+    with pytest.raises(HandBackError) as raised:
+        await client.send(CALL)
+    assert raised.value.waiting_reason == "ProviderLimit"
+    assert (len(server.requests), len(limiter.released)) == (0, limiter.acquired)
 
 
 async def test_a_grant_that_can_not_be_renewed_sends_nothing(client, server, reply, limiter):

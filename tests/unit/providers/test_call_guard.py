@@ -116,6 +116,18 @@ async def test_while_it_is_open_neither_the_limiter_nor_the_provider_is_asked(
     assert (guard.told, limiter.acquired, server.requests) == (["check"], 0, [])
 
 
+async def test_a_breaker_that_opened_while_the_limiter_was_waited_for_costs_no_grant(
+    client, server, guard, limiter
+):
+    async def refuse():
+        raise BreakerOpenError(retry_after=60)
+
+    guard.enter = refuse
+    with pytest.raises(BreakerOpenError):
+        await client.send(CALL)
+    assert (server.requests, limiter.released) == ([], ["1"])
+
+
 async def test_a_probe_that_is_cancelled_is_given_back(client, server, reply, guard):
     server.script(reply({}, delay=30))
     call = asyncio.create_task(client.send(CALL))
@@ -150,7 +162,7 @@ async def test_waiting_for_the_limiter_is_not_the_providers_silence(connect, ser
     await api.aclose()
 
 
-async def test_a_limit_that_is_used_up_gives_the_points_of_a_stale_grant_back(client, server, limiter, guard):
+async def test_a_limit_that_is_used_up_gives_a_stale_grant_back(client, server, limiter, guard):
     grant = limiter.acquire
 
     async def first_only(points=0.0):
@@ -161,5 +173,6 @@ async def test_a_limit_that_is_used_up_gives_the_points_of_a_stale_grant_back(cl
     limiter.acquire, limiter.lifetime = first_only, -1.0
     with pytest.raises(HandBackError):
         await client.send(Call("GET", "/things", points=7.0))
-    assert limiter.observed == [(7.0, None)]
+    assert (server.requests, limiter.observed) == ([], [])
+    assert set(limiter.released) == {"1"}
     assert guard.told == ["check", "enter", "abandoned"]

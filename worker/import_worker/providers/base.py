@@ -19,7 +19,7 @@ class RateLimiter(Protocol):
     async def acquire(self, points: float = 0.0) -> Grant:
         """Return when a call may be sent; raises HandBackError when the wait would be too long.
 
-        `points`: what the call costs of a bucket that the provider keeps; `observe` then has to follow.
+        `points`: what the call costs of a bucket that the provider keeps; `observe` or `release` has to follow.
         """
 
     async def block(self, seconds: float) -> None:
@@ -27,6 +27,9 @@ class RateLimiter(Protocol):
 
     async def observe(self, grant: Grant, points: float, bucket: CostBucket | None) -> None:
         """Tell the other workers what the answer to a call said of the provider's bucket; None: nothing."""
+
+    async def release(self, grant: Grant, points: float) -> None:
+        """Give a grant back that no call was sent with."""
 
 
 @dataclass(frozen=True, slots=True)

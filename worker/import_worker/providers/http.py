@@ -16,10 +16,12 @@ import httpx2
 from import_core.domain.addresses import ForbiddenAddressError
 from import_core.domain.errors import (
     CredentialsError,
+    HandBackError,
     ProviderRejectedError,
     ProviderThrottledError,
     ProviderUnavailableError,
 )
+from import_core.domain.jobs import WaitingReason
 from import_core.domain.limits import (
     LONGEST_RETRY_AFTER,
     CostBucket,
@@ -35,6 +37,8 @@ LONGEST_MESSAGE = 300
 """Characters of a provider's own words that are kept in an error."""
 SHORTEST_HAND_BACK = 15.0
 """Seconds after which a job that kept being throttled comes back at the earliest."""
+MOST_RENEWALS = 5
+"""Grants of one call that may get too old before it is sent."""
 PARSE_IN_THREAD_ABOVE = 256 * 1024
 """Bytes above which JSON is parsed in a thread, so that the event loop is not blocked."""
 
@@ -117,6 +121,8 @@ class _Turn:
     """The limiter's grant that a request is sent with: another one where the first got too old."""
 
     grant: Grant
+    sent: bool = False
+    renewals: int = 0
 
 
 class ApiClient:
@@ -227,7 +233,9 @@ class ApiClient:
             if not isinstance(result, _Failure):
                 bucket = result[1].bucket
         finally:
-            if call.points or bucket is not None:
+            if not turn.sent:
+                await self._limiter.release(turn.grant, call.points)
+            elif call.points or bucket is not None:
                 await self._limiter.observe(turn.grant, call.points, bucket)
         return result
 
@@ -271,16 +279,24 @@ class ApiClient:
     async def _request(self, call: Call, turn: _Turn) -> AsyncIterator[httpx2.Response]:
         clock = asyncio.get_running_loop().time
 
-        async def renew_stale_grant(event: str, _: Mapping[str, Any]) -> None:
+        async def leave_in_time(event: str, _: Mapping[str, Any]) -> None:
             # Connecting can take seconds; a grant used that late would count in the wrong window.
-            is_stale = clock() - turn.grant.asked_at > turn.grant.lifetime
-            if event.endswith("send_request_headers.started") and is_stale and not limit.expired():
-                limit.reschedule(None)
-                old, turn.grant = turn.grant, await self._limiter.acquire(call.points)
-                if call.points:
-                    await self._limiter.observe(old, call.points, None)
+            if not event.endswith("send_request_headers.started") or limit.expired():
+                return
+            while clock() - turn.grant.asked_at > turn.grant.lifetime:
+                turn.renewals += 1
+                if turn.renewals > MOST_RENEWALS:
+                    raise HandBackError(
+                        "The limiter answers too late, time and again.",
+                        retry_after=SHORTEST_HAND_BACK,
+                        waiting_reason=WaitingReason.PROVIDER_LIMIT,
+                    )
                 # Waiting for the limiter is not the provider's silence.
+                limit.reschedule(None)
+                await self._limiter.release(turn.grant, call.points)
+                turn.grant = await self._limiter.acquire(call.points)
                 limit.reschedule(clock() + self._timeout)
+            turn.sent = True
 
         async with (
             asyncio.timeout(self._timeout) as limit,
@@ -291,7 +307,7 @@ class ApiClient:
                 params=call.params,
                 json=call.json,
                 data=call.form,
-                extensions={"trace": renew_stale_grant},
+                extensions={"trace": leave_in_time},
             ) as response,
         ):
             yield response

@@ -32,7 +32,7 @@ LONGEST_PAUSE = 5.0
 a second longer than announced has lost its place."""
 MOST_WAITERS = 1_000
 """Waiters of one connection that have a place; more come in when there is room."""
-LEAVE_SECONDS = 1.0
+TELL_SECONDS = 1.0
 """A waiter that is cancelled, or a call that has ended, takes that long at most to say so; what was not said runs
 out by itself."""
 
@@ -71,6 +71,7 @@ class SlidingWindowLimiter:
         self._unavailable_after = unavailable_after
         self._acquire = redis.register_script(scripts.ACQUIRE)
         self._leave = redis.register_script(scripts.LEAVE)
+        self._release = redis.register_script(scripts.RELEASE)
         self._observe = redis.register_script(scripts.OBSERVE)
         self._block = redis.register_script(scripts.BLOCK)
         name = f"{KEY_PREFIX}{key}"
@@ -115,7 +116,8 @@ class SlidingWindowLimiter:
                 await asyncio.sleep(pause + random.uniform(0, 0.01))  # noqa: S311 - spreads load only
         finally:
             if is_queued:
-                await self._leave_queue(ticket)
+                # The place is free for those behind at once.
+                await self._tell(lambda: self._leave(keys=self._queue_keys, args=[ticket]))
 
     async def block(self, seconds: float) -> None:
         """Let no worker call this connection for `seconds` of real time."""
@@ -129,11 +131,12 @@ class SlidingWindowLimiter:
         """
         told = ["", "", ""] if bucket is None else [bucket.maximum, bucket.available, bucket.restore_rate]
         args = [grant.id, _number(points), *told]
-        try:
-            async with asyncio.timeout(LEAVE_SECONDS):
-                await heeding_cancellation(self._observe(keys=self._points_keys, args=args))
-        except (RedisError, OSError) as error:
-            log.info("limiter.answer_not_told", connection=self._key, error=type(error).__name__)
+        await self._tell(lambda: self._observe(keys=self._points_keys, args=args))
+
+    async def release(self, grant: Grant, points: float) -> None:
+        """Give a grant back that no call was sent with; one that can't be given back stays used."""
+        keys, args = [self._keys[0], self._points_keys[1]], [grant.id, _number(points)]
+        await self._tell(lambda: self._release(keys=keys, args=args))
 
     async def _ask(self, ticket: str, points: float, *, patience: float) -> Grant | Wait:
         asked_at = 0.0
@@ -159,13 +162,13 @@ class SlidingWindowLimiter:
         wait = int(await self._run(ask)) / 1_000_000
         return Wait(wait) if wait > 0 else Grant(grant, asked_at, self._lifetime)
 
-    async def _leave_queue(self, ticket: str) -> None:
-        """Give the place to those behind at once; also while being cancelled, so for a bounded time."""
+    async def _tell(self, command: Callable[[], Awaitable[Any]]) -> None:
+        """Say what helps others and is not needed to be right; also while being cancelled, so for a bounded time."""
         try:
-            async with asyncio.timeout(LEAVE_SECONDS):
-                await heeding_cancellation(self._leave(keys=self._queue_keys, args=[ticket]))
+            async with asyncio.timeout(TELL_SECONDS):
+                await heeding_cancellation(command())
         except (RedisError, OSError) as error:
-            log.info("limiter.place_left_to_expire", connection=self._key, error=type(error).__name__)
+            log.info("limiter.not_told", connection=self._key, error=type(error).__name__)
 
     async def _run(self, command: Callable[[], Awaitable[Any]]) -> Any:
         """Try until `unavailable_after`."""

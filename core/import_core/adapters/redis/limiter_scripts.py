@@ -130,6 +130,12 @@ redis.call('ZREM', KEYS[1], ARGV[1])
 return redis.call('ZREM', KEYS[2], ARGV[1])
 """
 
+# KEYS: window, held. ARGV: grant, its points.
+RELEASE = """
+redis.call('ZREM', KEYS[2], ARGV[1] .. ':' .. ARGV[2])
+return redis.call('ZREM', KEYS[1], ARGV[1])
+"""
+
 # KEYS: points, held. ARGV: grant, its points, maximum, available, rate (empty: the answer told nothing).
 OBSERVE = (
     _NOW
