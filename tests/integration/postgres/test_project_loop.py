@@ -61,13 +61,8 @@ async def test_a_refused_status_of_a_provider_is_written_later(database: Databas
     state, server = OperatorState("imports"), ApiServer(refusals=1)
     state.providers.put(PROVIDER)
     kube: Any = server
-    loop = ProviderStatusLoop(
-        state,
-        ConnectionStore(database),
-        BreakerStore(database),
-        kube,
-        TellLoop(kube, namespace="imports", instance="o"),
-    )
+    tell = TellLoop(kube, namespace="imports", instance="o")
+    loop = ProviderStatusLoop(state, ConnectionStore(database), BreakerStore(database), kube, tell)
     loop.again_seconds = 0.0
     state.to_check.add("p")
     state.to_check.wake.clear()
