@@ -193,7 +193,7 @@ class World:
         configuration = KubeConfig.from_file(kubeconfig or self.cluster.gateway_kubeconfig)
         async with KubeClient(configuration, field_manager="import-gateway") as kube:
             services = get_services(chosen, database, kube, not_ready=lambda: None)
-            server = AppServer(get_app(services), "127.0.0.1", 0, close_seconds=2)
+            server = AppServer(get_app(services), "127.0.0.1", chosen.http_port, close_seconds=2)
             tasks = [asyncio.create_task(server.run()), asyncio.create_task(services.hub.run())]
             url = f"http://127.0.0.1:{server.port}"
             async with httpx2.AsyncClient(base_url=url, timeout=30, trust_env=False) as client:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 from gateway_world import Gateway, World, eventually
 from page_world import BrowserPage
@@ -29,7 +30,12 @@ async def test_a_job_is_followed_from_submission_to_its_errors(
         job_id = await world.job("page-way")
         row = page.locator(f'.job[data-id="{job_id}"]')
         await expect(page.locator('[data-group="waiting"]').locator(row)).to_be_visible()
-        await world.set(job_id, "IN_PROGRESS")
+        await world.execute(
+            """INSERT INTO imports.claim (job_id, claim_id, worker_id, queue, dispatch, expires_at)
+            VALUES (%s, gen_random_uuid(), 'w1', 'product-imports', 1, now() + interval '1 minute')""",
+            (job_id,),
+        )
+        await world.set(job_id, "IN_PROGRESS", startedAt=datetime.now(UTC))
         await world.checkpoint(job_id, products_total=40, products_imported=10, products_failed=2)
         await expect(row.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "30")
         await expect(row).to_contain_text("12 / 40 products")
