@@ -1,7 +1,7 @@
 // The cards at the top: each queue's health and whether it hands out jobs, and the workers.
 
 import { byId, fromTemplate, setAttribute, setHidden, setText } from "./drawing.js";
-import { ago, count, levelInWords, plural } from "./words.js";
+import { accountName, ago, count, levelInWords, plural } from "./words.js";
 
 const MOST_WORKERS_DRAWN = 60;
 const SCALE_MARGIN = 1.15;
@@ -92,7 +92,7 @@ function drawScale(scale, legend, queue) {
 function flowNote(queue) {
   const parts = [];
   if (queue.paused) {
-    const who = [queue.pausedBy ? `by ${queue.pausedBy}` : "", queue.pausedSince ? ago(queue.pausedSince) : ""].filter(Boolean).join(", ");
+    const who = [`by ${queue.pausedBy ? accountName(queue.pausedBy) : "the operator itself"}`, queue.pausedSince ? ago(queue.pausedSince) : ""].filter(Boolean).join(", ");
     parts.push(`Paused ${who}`.trim() + (queue.pausedReason ? `: ${queue.pausedReason}` : ""));
   }
   if (queue.intakeOpen === false) parts.push(queue.intakeReason || "New imports are refused until the queue is shorter");

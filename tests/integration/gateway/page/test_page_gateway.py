@@ -79,7 +79,7 @@ async def test_the_queue_is_paused_and_resumed_and_everybody_sees_by_whom(
         await page.get_by_label("Reason, for whoever comes next").fill("store is down")
         await page.get_by_role("dialog").get_by_role("button", name="Pause dispatch").click()
         for each in (page, other):
-            await expect(each.locator(".flow-note")).to_contain_text(":operations")
+            await expect(each.locator(".flow-note")).to_contain_text("/operations")
             await expect(each.locator(".flow-note")).to_contain_text("store is down")
         await expect(other.get_by_role("button", name="Resume dispatch")).to_be_disabled()
         await page.get_by_role("button", name="Resume dispatch").click()
