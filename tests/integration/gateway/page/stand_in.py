@@ -184,8 +184,9 @@ class StandIn:
             self._listeners.discard(listener)
 
     async def _queue(self, request: Request) -> Response:
-        body = QueueRequest.model_validate_json(await request.body())
-        if answer := self._written(request, body.model_dump()):
+        text = await request.body()
+        body = QueueRequest.model_validate_json(text)
+        if answer := self._written(request, json.loads(text)):
             return answer
         assert body.queue is not None
         paused = request.path_params["action"] == "pause"
