@@ -93,6 +93,8 @@ FAILED = (
         provider="dune-shopify",
         reason="TooManyFailures",
         message="14 of 260 products could not be imported; the mapping of “price” does not fit this store",
+        queuedAt=when(700),
+        startedAt=when(520),
         completedAt=when(190),
         attempts=4,
         progress={
@@ -113,6 +115,8 @@ FAILED = (
         provider="iris-roastify",
         reason="CredentialsInvalid",
         message="The store refused the token: make a new one in the store’s settings",
+        queuedAt=when(790),
+        startedAt=when(712),
         completedAt=when(700),
         progress={},
     ),
