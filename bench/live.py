@@ -119,6 +119,7 @@ async def _measure(url: str, kubeconfig: Path, token: str, folder: Path, clock: 
         KUBECONFIG=str(kubeconfig),
         HTTP_PORT=str(port),
         HEALTH_PORT=str(free_port()),
+        ADMISSION_PORT=str(free_port()),
         POD_NAMESPACE=NAMESPACE,
         CALLS_BURST=str(2 * LISTENERS),
         DRAIN_SECONDS="0",
