@@ -101,15 +101,6 @@ class Breakers:
             return CLOSED, None
         return known.look.breaker, known.look.at + timedelta(seconds=clock() - known.read_at)
 
-    async def await_probe(self, namespace: str, name: str) -> float | None:
-        """Seconds for which a job that was not let through shall wait; None: the database doesn't answer."""
-        try:
-            async with asyncio.timeout(ASK_SECONDS):
-                return await self.store.await_probe(namespace, name)
-        except (DatabaseUnavailableError, TimeoutError) as error:
-            log.warning("breaker.wait_unknown", connection=name, detail=str(error))
-            return None
-
     def note(self, key: tuple[str, str]) -> None:
         """Read a breaker anew before it is believed again."""
         known = self._known.get(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from import_core.domain.errors import (
+    BreakerOpenError,
     DependencyUnavailableError,
     HandBackError,
     ImportOperatorError,
@@ -22,6 +23,8 @@ JITTER = 0.2
 """Delays are spread by up to this share either way, so that jobs which failed together don't return together."""
 DEPENDENCY_DELAY_SECONDS = 20.0
 """A job waits this long while the database, Redis, the object store or the API server is away."""
+BREAKER_DELAY_SECONDS = 1.0
+"""A job that an open breaker stops is off the queue for so long; after that dispatch holds it until it may go."""
 THROTTLED_DELAY_SECONDS = 30.0
 """A job waits at least this long for a provider that keeps asking to slow down."""
 DEATHS_UNTIL_SUSPECTED = 3
@@ -70,6 +73,8 @@ def decide_after_error(error: BaseException, *, attempt: int, spread: float) -> 
 
 def _hand_back(error: BaseException, message: str, spread: float) -> Retry | None:
     """What costs the job no try: none of it is the job's own failure."""
+    if isinstance(error, BreakerOpenError):
+        return Retry(min(error.retry_after, BREAKER_DELAY_SECONDS), 0, WaitingReason.BREAKER_OPEN, None)
     if isinstance(error, HandBackError):
         return Retry(error.retry_after, 0, error.waiting_reason or WaitingReason.RETRY, None)
     if isinstance(error, DependencyUnavailableError):
