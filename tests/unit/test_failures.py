@@ -42,6 +42,12 @@ def test_last_try_fails_with_the_reason() -> None:
     assert decision == Fail("ProviderUnavailable", "down (after 4 tries)")
 
 
+def test_the_last_try_is_not_used_up_while_the_breaker_counts_what_may_be_an_outage() -> None:
+    error = ProviderUnavailableError("down", failures_before=1)
+    assert decide_after_error(error, attempt=3, spread=0.5) == Retry(pytest.approx(125), 0, "Retry", "down")
+    assert decide_after_error(error, attempt=2, spread=0.5) == Retry(pytest.approx(125), 1, "Retry", "down")
+
+
 def test_permanent_failure_is_not_tried_again() -> None:
     decision = decide_after_error(CredentialsError(), attempt=0, spread=0.0)
     assert decision == Fail("InvalidCredentials", "The provider refused the credentials.")

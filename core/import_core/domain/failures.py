@@ -12,6 +12,7 @@ from import_core.domain.errors import (
     InvalidInputError,
     PermanentError,
     ProviderThrottledError,
+    ProviderUnavailableError,
     RetryableError,
     StorageUnavailableError,
 )
@@ -67,6 +68,10 @@ def decide_after_error(error: BaseException, *, attempt: int, spread: float) -> 
         return Fail("InvalidInput", message)
     reason = error.reason if isinstance(error, RetryableError) else "UnexpectedError"
     if attempt >= len(RETRY_DELAYS_SECONDS):
+        if isinstance(error, ProviderUnavailableError) and error.failures_before > 0:
+            # Nothing was answered since an earlier failure: maybe an outage, which the breaker is about to call
+            # one. It ends somewhere: each such try is a failure more, and the first one after a success counts.
+            return Retry(retry_delay(attempt, spread), 0, WaitingReason.RETRY, message)
         return Fail(reason, f"{message} (after {attempt + 1} tries)")
     return Retry(retry_delay(attempt, spread), 1, WaitingReason.RETRY, message)
 

@@ -12,6 +12,7 @@ from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.connections import ConnectionStore
 from import_core.adapters.postgres.dispatching import DispatchStore
 from import_core.adapters.postgres.notifications import CONNECTION_CHANNEL, listen
+from import_core.domain import failures
 from import_core.domain.breaker import CLOSED
 from import_core.domain.jobs import JobRequest, JobState, ObjectReference
 from import_core.domain.resources.import_provider import BreakerState
@@ -129,6 +130,23 @@ async def test_an_outage_costs_no_job_a_try_and_the_provider_sees_one_probe_at_a
     assert row[0] <= JOBS + WINDOW + len(probes) + 1
     (row,) = await stage.rows("""SELECT max(attempt) FROM "ProductImportJob" """)
     assert row[0] == 0
+
+
+async def test_a_lone_job_whose_provider_does_not_answer_survives_the_outage(stage, monkeypatch) -> None:
+    monkeypatch.setattr(failures, "RETRY_DELAYS_SECONDS", (0.01, 0.01, 0.01))
+    order(stage, latency_seconds=3600)
+    provider = stage.connect("roastify", CATALOGUE, circuitBreaker=BREAKER, timeoutSeconds=1)
+
+    async def probed() -> bool:
+        return (await breaker(stage, provider)).failures > THRESHOLD
+
+    async with stage.worker(), dispatching(stage):
+        await record(stage, provider, 1)
+        await until(probed)
+        order(stage)
+        job = await stage.finished("job-0")
+    assert job.state is JobState.COMPLETED
+    assert job.attempt < 1 + len(failures.RETRY_DELAYS_SECONDS)
 
 
 async def test_a_few_failures_between_successes_open_nothing(stage) -> None:
