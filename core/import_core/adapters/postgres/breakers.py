@@ -105,10 +105,12 @@ class BreakerStore:
             lambda breaker, now: decisions.after_failure(breaker, holder=holder, policy=policy, now=now),
         )
 
-    async def abandoned(self, namespace: str, name: str, *, holder: str) -> Breaker:
+    async def abandoned(self, namespace: str, name: str, *, holder: str, policy: BreakerPolicy) -> Breaker:
         """A probe came to no end."""
         return await self._change(
-            namespace, name, lambda breaker, now: decisions.after_abandoning(breaker, holder=holder, now=now)
+            namespace,
+            name,
+            lambda breaker, now: decisions.after_abandoning(breaker, holder=holder, policy=policy, now=now),
         )
 
     async def open_by_hand(self, namespace: str, name: str, *, by: str, reason: str | None) -> Breaker:
