@@ -40,6 +40,9 @@ WHERE namespace = %s AND name = %s
 CHECK_AT = """
 UPDATE imports.connection SET check_due_at = coalesce(%s, clock_timestamp()) WHERE namespace = %s AND name = %s
 """
+ORPHANS = """
+SELECT name FROM imports.breaker WHERE namespace = %s AND NOT name = ANY(%s) ORDER BY name LIMIT %s
+"""
 FORGET = "DELETE FROM imports.breaker WHERE namespace = %s AND name = %s"
 
 
@@ -125,6 +128,12 @@ class BreakerStore:
     async def reset(self, namespace: str, name: str) -> None:
         """Close, whatever it was."""
         await self._change(namespace, name, lambda _breaker, _now: CLOSED)
+
+    async def orphans(self, namespace: str, listed: Sequence[str], *, limit: int = OPEN_LIMIT) -> list[str]:
+        """Connections of breakers that are not among `listed`, `limit` at most."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(ORPHANS, (namespace, list(listed), limit))
+            return [row[0] for row in await cursor.fetchall()]
 
     async def forget(self, namespace: str, name: str) -> None:
         """Drop the breaker of a connection whose object is gone: its jobs go, and find that out."""
