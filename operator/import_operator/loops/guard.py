@@ -11,7 +11,7 @@ from import_core.adapters.kube.resources import WORKER_POOL
 from import_core.adapters.postgres.evidence import EvidenceStore
 from import_core.adapters.postgres.queue_state import QueueState, QueueStateStore
 from import_core.domain.backpressure import IntakeState, next_health, next_intake
-from import_core.domain.emergency import EmergencyPhase, Evidence, Outage, next_emergency
+from import_core.domain.emergency import Emergency, EmergencyPhase, Evidence, Outage, next_emergency
 from import_core.domain.jobs import DEFAULT_QUEUE
 from import_core.observability.logs import get_logger
 from import_operator import metrics
@@ -100,7 +100,7 @@ class GuardLoop:
 
     async def _look(self, name: str, policy: QueuePolicy) -> QueueState:
         known = await self._queues.health(name)
-        seen = await self._see(name, since=known.emergency.counted_from)
+        seen = await self._see(name, known.emergency)
         async with self._queues.locked(name) as locked:
             before = locked.state
             # Evidence from before a person's word that came meanwhile counts no more.
@@ -115,7 +115,7 @@ class GuardLoop:
             self._say(name, words)
         return after
 
-    async def _see(self, name: str, *, since: datetime | None) -> Seen:
+    async def _see(self, name: str, emergency: Emergency) -> Seen:
         now = datetime.now(UTC)
         depth = self._state.depths.get(name)
         if depth is not None and (now - depth.at).total_seconds() > FRESH_SECONDS:
@@ -125,13 +125,15 @@ class GuardLoop:
             waiting=waiting, succeeded_lately=succeeded_lately, now=now
         )
         self._outages[name] = outage
-        succeeded, failed = await self._evidence.finished(name, since=since)
+        succeeded, failed = await self._evidence.finished(name, since=emergency.counted_from)
+        trying = emergency.phase is EmergencyPhase.TRYING
         evidence = Evidence(
             succeeded,
             failed,
             down=outage.down(now),
+            # Only a trial asks for it.
+            waiting=not trying or await self._evidence.dispatchable(name),
             # Unknown is not zero.
-            waiting=depth is None or depth.due > 0,
             running=depth is None or depth.claimed > 0,
         )
         return Seen(depth, await self._evidence.starts_per_minute(name), evidence)
