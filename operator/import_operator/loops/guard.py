@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from import_core.adapters.kube.resources import WORKER_POOL
 from import_core.adapters.postgres.evidence import EvidenceStore
 from import_core.adapters.postgres.queue_state import QueueState, QueueStateStore
-from import_core.domain.backpressure import IntakeState, next_health, next_intake
+from import_core.domain.backpressure import IntakeState, next_health, next_intake, unmeasured
 from import_core.domain.emergency import Emergency, EmergencyPhase, Evidence, Outage, next_emergency
 from import_core.domain.jobs import DEFAULT_QUEUE
 from import_core.observability.logs import get_logger
@@ -43,15 +43,18 @@ class Seen:
 def decide(before: QueueState, seen: Seen, policy: QueuePolicy, now: datetime) -> QueueState:
     """The queue's state after a look; what could not be seen changes nothing."""
     thresholds, depth = policy.thresholds, seen.depth
-    health = next_health(before.intake.health, depth.total if depth else None, thresholds, now)
-    if depth is not None:
+    if depth is None:
+        health, intake = before.intake.health, unmeasured(before.intake.intake)
+    else:
+        health = next_health(before.intake.health, depth.total, thresholds, now)
+        intake = next_intake(before.intake.intake, health, thresholds, now)
         health = replace(health, measured_at=depth.at)
     emergency = before.emergency
     if seen.evidence is not None:
         emergency = next_emergency(emergency, seen.evidence, policy.emergency, now)
     return replace(
         before,
-        intake=IntakeState(health, next_intake(before.intake.intake, health, thresholds, now), thresholds),
+        intake=IntakeState(health, intake, thresholds),
         starts_per_minute=seen.starts_per_minute,
         emergency=emergency,
     )

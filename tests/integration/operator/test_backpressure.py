@@ -213,6 +213,21 @@ async def test_a_queue_that_could_not_be_measured_changes_nothing(bench: Bench) 
     assert (state.level, state.intake.depth) == (HealthLevel.OVERLOAD, 13)
 
 
+async def test_intake_does_not_resume_while_the_queue_can_not_be_measured(bench: Bench) -> None:
+    bench.policy = QueuePolicy(replace(SMALL, improved_seconds=0.5))
+    await bench.jobs.record([request(f"job-{number:02}") for number in range(13)])
+    assert (await bench.look()).intake.intake.stopped
+    await bench.jobs.cancel([f"job-{number:02}" for number in range(10)], message="m")
+    better = (await bench.look()).intake.intake
+    assert (better.stopped, better.improved_since is None) == (True, False)
+    bench.state.depths.clear()
+    bench.policy = QueuePolicy(SMALL)  # the time is over
+    await bench.guard.round()
+    unknown = (await bench.queues.health(QUEUE)).intake.intake
+    assert (unknown.stopped, unknown.improved_since) == (True, None), "it counts anew"
+    assert not (await bench.look()).intake.intake.stopped
+
+
 async def test_jobs_that_there_is_no_room_for_are_held_and_taken_by_themselves(
     bench: Bench, queue: JobQueue, worker: TakingWorker
 ) -> None:
