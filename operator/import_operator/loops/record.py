@@ -150,6 +150,10 @@ class RecordLoop:
 
     def _give_up(self, uid: str, error: Exception) -> None:
         """Leave an object for the reconcile loop, or a change of its own."""
+        verdict = self._state.verdicts.get(uid)
+        if verdict is not None and verdict.refusal is not None:
+            # An older word, as that it is held, would keep the reconcile loop from it.
+            del self._state.verdicts[uid]
         log.exception("job.not_recorded", jobId=uid, exc_info=error)
         metrics.LOOP_ERRORS.labels("record", type(error).__name__).inc()
 
