@@ -158,6 +158,29 @@ async def test_held_job_whose_write_failed_is_taken_up_again(
     assert set(await jobs.read(["a"])) == {"a"}
 
 
+async def test_held_job_that_is_refused_later_takes_no_room_of_others(
+    state: OperatorState, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queues = QueueStateStore(database)
+    await queues.set_intake(DEFAULT_QUEUE, stopped=True, reason=None, changed_by="ada")
+    submit(state, job("changed"), job("broken"), job("fine"))
+    loop = new_loop(state, database)
+    await loop.round()
+    assert set(state.held) == {"changed", "broken", "fine"}
+    judge = record.admit
+
+    def admit(body: Any, provider: Any) -> Any:
+        if body["metadata"]["uid"] == "broken":
+            raise ZeroDivisionError
+        return judge(body, provider)
+
+    monkeypatch.setattr(record, "admit", admit)
+    submit(state, job("changed", generation=2, companyId="another"))
+    state.to_record.add("broken")
+    await loop.round()
+    assert set(state.held) == {"fine"}
+
+
 @pytest.mark.parametrize("reason", [BACKPRESSURE, DATABASE_UNAVAILABLE])
 async def test_job_that_nothing_remembers_is_recorded_at_the_next_comparison(
     state: OperatorState, database: Database, reason: str
