@@ -1,6 +1,7 @@
 """Recording in batches: one bad object does not keep the others from being recorded."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,9 +11,10 @@ from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.guard import GuardStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.origins import OriginStore
-from import_core.adapters.postgres.queue_state import QueueStateStore
+from import_core.adapters.postgres.queue_state import QueueState, QueueStateStore
 from import_core.adapters.postgres.workers import WorkerStore
 from import_core.domain.admission import DATABASE_UNAVAILABLE, Refusal, Verdict
+from import_core.domain.backpressure import Intake, IntakeState, QueueHealth, Thresholds
 from import_core.domain.errors import DatabaseUnavailableError
 from import_core.domain.holding import BACKPRESSURE, Held
 from import_core.domain.jobs import DEFAULT_QUEUE, JobState, Tier
@@ -156,6 +158,35 @@ async def test_held_job_whose_write_failed_is_taken_up_again(
     await reconcile_jobs(state, database)
     await loop.round()
     assert set(await jobs.read(["a"])) == {"a"}
+
+
+async def test_room_is_given_once_when_the_queue_is_measured_meanwhile(
+    state: OperatorState, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def intake(depth: int) -> IntakeState:
+        now = datetime.now(UTC)
+        return IntakeState(QueueHealth(depth=depth, measured_at=now), Intake(), Thresholds(critical_above=1))
+
+    queues = QueueStateStore(database)
+    async with queues.locked(DEFAULT_QUEUE) as locked:
+        await locked.save(replace(locked.state, intake=intake(0)), tell=False)
+    holding = Holding(state, queues, OriginStore(database))
+    loop = RecordLoop(state, JobStore(database), holding)
+    submit(state, job("first"))
+    await loop.round()
+    read = queues.health
+
+    async def overtaken(queue: str) -> QueueState:
+        before = await read(queue)
+        holding.release(intake(1))
+        return before
+
+    submit(state, job("second"))
+    monkeypatch.setattr(queues, "health", overtaken)
+    state.held["second"] = Held("second", "acme", Tier.BASIC, datetime.now(UTC))
+    await loop.round()
+    assert set(await JobStore(database).read(["first", "second"])) == {"first"}
+    assert set(state.held) == {"second"}
 
 
 async def test_held_job_that_is_refused_later_takes_no_room_of_others(
