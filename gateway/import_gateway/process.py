@@ -17,7 +17,7 @@ from import_core.observability.presence import NeighbourWatch
 from import_gateway.admission.part import AdmissionPart
 from import_gateway.app import get_app
 from import_gateway.services import Services, get_services
-from import_gateway.serving import AppServer, allow_connections
+from import_gateway.serving import SPARE_CONNECTIONS, AppServer, allow_connections
 from import_gateway.settings import GatewaySettings
 
 log = get_logger(__name__)
@@ -45,6 +45,7 @@ class GatewayProcess:
                 self._settings.address,
                 self._settings.http_port,
                 shared=bool(self._settings.shared_address),
+                limit_concurrency=self._settings.listeners_limit + SPARE_CONNECTIONS,
             )
             stack.push_async_callback(self._end_tasks)
             self._start("hub", services.hub.run())

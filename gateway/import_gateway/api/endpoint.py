@@ -1,4 +1,4 @@
-"""What every request of the API passes, in this order: method, time limit, sign-in, call limit, right, handler."""
+"""What every request of the API passes, in order: method, time limit, sign-in, room, call limit, right, handler."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ from import_gateway.services import Services
 log = get_logger(__name__)
 
 REQUESTS_AT_ONCE = 200
-"""Requests under way in this replica; above, callers are asked to come back."""
+"""Requests of recognised callers under way in this replica; above, callers are asked to come back."""
+STRANGERS_AT_ONCE = 64
+"""Requests whose token nobody has recognised yet; they take no room from callers who are known."""
+SIGN_INS_AT_ONCE = 32
+"""Sign-ins and sign-outs: they send a body before they are known."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
@@ -62,20 +66,28 @@ class PathEndpoint:
             raise ProblemError(
                 METHOD_NOT_ALLOWED, f"{request.method} can't be done here", headers={"Allow": allowed}
             )
-        with self._under_way:
-            seconds = self._services.settings.request_seconds
-            try:
-                async with asyncio.timeout(seconds):
-                    return await operation.handler(await self._admit(request, operation))
-            except TimeoutError as error:
-                raise ProblemError(
-                    BUSY, f"There was no answer within {seconds:g} s", retry_after=5
-                ) from error
-
-    async def _admit(self, request: Request, operation: Operation) -> Call:
         _check_path(request.path_params)
+        if operation.weightless:
+            return await operation.handler(Call(self._services, request, None, check=_nothing))
+        seconds = self._services.settings.request_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._handle(request, operation)
+        except TimeoutError as error:
+            raise ProblemError(BUSY, f"There was no answer within {seconds:g} s", retry_after=5) from error
+
+    async def _handle(self, request: Request, operation: Operation) -> Response:
         if operation.public:
-            return Call(self._services, request, None, check=_nothing)
+            with self._under_way.sign_ins:
+                return await operation.handler(Call(self._services, request, None, check=_nothing))
+        token = self._read_token(request)
+        if not self._services.access.knows(token):
+            with self._under_way.strangers:
+                await self._services.access.authenticate(token)
+        with self._under_way.callers:
+            return await operation.handler(await self._admit(request, operation, token))
+
+    def _read_token(self, request: Request) -> str:
         credentials = read_credentials(request, self._services.settings)
         if credentials is None:
             raise NotAuthenticatedError
@@ -85,15 +97,17 @@ class PathEndpoint:
             and not comes_from_own_page(request, self._services.settings)
         ):
             raise ProblemError(FOREIGN_ORIGIN, "With a cookie, writes must come from the gateway's own page")
+        return credentials.token
 
+    async def _admit(self, request: Request, operation: Operation, token: str) -> Call:
         async def check() -> None:
-            await self._authorise(request, operation, credentials.token)
+            await self._authorise(request, operation, token)
 
         access = self._services.access
-        caller = await access.authenticate(credentials.token)
+        caller = await access.authenticate(token)
         request.scope["caller"] = caller.username
         access.count_call(caller)
-        await self._authorise(request, operation, credentials.token, caller)
+        await self._authorise(request, operation, token, caller)
         return Call(self._services, request, caller, check)
 
     async def _authorise(
@@ -117,13 +131,23 @@ class PathEndpoint:
 
 
 class UnderWay:
-    """Counts the requests under way; raises ProblemError above REQUESTS_AT_ONCE. Open streams don't count."""
+    """The requests under way: who is not recognised yet has room of his own. Open streams don't count."""
 
     def __init__(self) -> None:
+        self.callers = Places(REQUESTS_AT_ONCE)
+        self.strangers = Places(STRANGERS_AT_ONCE)
+        self.sign_ins = Places(SIGN_INS_AT_ONCE)
+
+
+class Places:
+    """Counts requests; raises ProblemError above `most`."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._count = 0
 
     def __enter__(self) -> None:
-        if self._count >= REQUESTS_AT_ONCE:
+        if self._count >= self._most:
             raise ProblemError(BUSY, "Too many requests are under way", retry_after=1)
         self._count += 1
 

@@ -54,6 +54,7 @@ FOREIGN_ORIGIN = Kind("foreign-origin", 403, "The request does not come from the
 NOT_FOUND = Kind("not-found", 404, "There is no such thing")
 METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "This can't be done here")
 CONFLICT = Kind("conflict", 409, "The present state does not allow this")
+TOO_SLOW = Kind("too-slow", 408, "The body did not come in time")
 TOO_LARGE = Kind("too-large", 413, "The body is too large")
 UNSUPPORTED_MEDIA_TYPE = Kind("unsupported-media-type", 415, "The body must be JSON")
 INVALID = Kind("invalid", 422, "The request has a value that is not allowed")
