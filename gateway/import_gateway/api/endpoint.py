@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from import_core.domain.callers import Caller
@@ -35,6 +36,8 @@ STRANGERS_AT_ONCE = 64
 """Requests whose token nobody has recognised yet; they take no room from callers who are known."""
 SIGN_INS_AT_ONCE = 32
 """Sign-ins and sign-outs: they send a body before they are known."""
+PIECE = 65_536
+"""Bytes of an answer that are handed to the server at once."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
@@ -52,13 +55,24 @@ class PathEndpoint:
         """Answer one request; every known error becomes a problem document."""
         request = Request(scope, receive)
         scope["route_pattern"] = self._path
-        try:
-            response = await self._answer(request)
-        except ImportOperatorError as error:
-            response = get_problem_response(self._problem(error), instance=scope.get("request_id"))
-        await response(scope, receive, send)
+        with ExitStack() as places:
+            try:
+                response = await self._answer(request, places)
+            except ImportOperatorError as error:
+                places.close()
+                response = get_problem_response(self._problem(error), instance=scope.get("request_id"))
+            if isinstance(response, StreamingResponse):
+                places.close()
+                await response(scope, receive, send)
+                return
+            try:
+                async with asyncio.timeout(self._services.settings.request_seconds):
+                    await _send(response, scope, receive, send)
+            except TimeoutError:
+                # The server closes the connection, as the answer is not complete.
+                log.warning("answer.not_read", requestId=scope.get("request_id"))
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, places: ExitStack) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
         operation = self._operations.get(method)
         if operation is None or (operation.stream and request.method == "HEAD"):
@@ -72,20 +86,21 @@ class PathEndpoint:
         seconds = self._services.settings.request_seconds
         try:
             async with asyncio.timeout(seconds):
-                return await self._handle(request, operation)
+                return await self._handle(request, operation, places)
         except TimeoutError as error:
             raise ProblemError(BUSY, f"There was no answer within {seconds:g} s", retry_after=5) from error
 
-    async def _handle(self, request: Request, operation: Operation) -> Response:
+    async def _handle(self, request: Request, operation: Operation, places: ExitStack) -> Response:
+        """Answer in a place that is free again when the answer has been sent, or begins to be streamed."""
         if operation.public:
-            with self._under_way.sign_ins:
-                return await operation.handler(Call(self._services, request, None, check=_nothing))
+            places.enter_context(self._under_way.sign_ins)
+            return await operation.handler(Call(self._services, request, None, check=_nothing))
         token = self._read_token(request)
         if not self._services.access.knows(token):
             with self._under_way.strangers:
                 await self._services.access.authenticate(token)
-        with self._under_way.callers:
-            return await operation.handler(await self._admit(request, operation, token))
+        places.enter_context(self._under_way.callers)
+        return await operation.handler(await self._admit(request, operation, token))
 
     def _read_token(self, request: Request) -> str:
         credentials = read_credentials(request, self._services.settings)
@@ -159,6 +174,20 @@ def _check_path(parameters: Mapping[str, str]) -> None:
     for value in parameters.values():
         if _NAME.fullmatch(value) is None:
             raise ObjectNotFoundError("There is nothing of that name: no name can look like that")
+
+
+async def _send(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send a large body in pieces: the server takes the next one when the reader has taken most of those before."""
+    body = bytes(response.body)
+    if len(body) <= PIECE:
+        await response(scope, receive, send)
+        return
+    await send(
+        {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+    )
+    for start in range(0, len(body), PIECE):
+        await send({"type": "http.response.body", "body": body[start : start + PIECE], "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _nothing() -> None:

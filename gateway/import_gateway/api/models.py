@@ -381,7 +381,7 @@ class ErrorsQuery(ApiModel):
     model_config = ConfigDict(strict=False)
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
-    """Items on a page at most."""
+    """Items on a page at most; with `documents` no more than 10 come at once, whatever is asked for."""
     cursor: (
         Annotated[
             str,

@@ -178,6 +178,22 @@ async def test_failed_items_are_paged_with_reasons(gateway: Gateway, world: Worl
     assert page["items"][0]["document"] == {"id": 1}
 
 
+async def test_pages_with_documents_are_short(gateway: Gateway, world: World) -> None:
+    await world.row("documents")
+    await world.execute(
+        """INSERT INTO imports.item_error (job_id, external_id, stage, reason, message, document)
+        SELECT 'documents', 'p' || lpad(number::text, 2, '0'), 'map', 'BadPrice', 'no price',
+            jsonb_build_object('text', repeat('x', 60000)) FROM generate_series(0, 11) number"""
+    )
+    path, query = gateway.one("documents", "/errors"), {"limit": "200", "documents": "true"}
+    page = (await gateway.call("GET", path, params=query)).json()
+    assert [item["externalId"] for item in page["items"]] == [f"p{number:02}" for number in range(10)]
+    assert all(len(item["document"]["text"]) == 60000 for item in page["items"])
+    rest = (await gateway.call("GET", path, params={**query, "cursor": page["next"]})).json()
+    assert [item["externalId"] for item in rest["items"]] == ["p10", "p11"]
+    assert rest["next"] is None
+
+
 @pytest.mark.parametrize(
     ("items_only", "annotation"), [(False, RETRY_ANNOTATION), (True, RETRY_ITEMS_ANNOTATION)]
 )

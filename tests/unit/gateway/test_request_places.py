@@ -8,10 +8,14 @@ from typing import Any
 import httpx2
 import pytest
 from starlette.applications import Starlette
+from starlette.responses import Response
 
 from import_gateway.access import gatekeeper
 from import_gateway.access.gatekeeper import Gatekeeper, NotAuthenticatedError
 from import_gateway.api import endpoint, sessions
+from import_gateway.api.endpoint import PathEndpoint, UnderWay
+from import_gateway.api.operation import Operation
+from import_gateway.api.problems import ProblemError
 from import_gateway.api.routes import get_api_routes
 from import_gateway.settings import GatewaySettings
 
@@ -126,3 +130,61 @@ async def test_token_that_was_taken_back_is_a_strangers() -> None:
     with pytest.raises(NotAuthenticatedError):
         await access.authenticate("good")
     assert not access.knows("good")
+
+
+async def test_large_answer_keeps_its_place_until_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "SIGN_INS_AT_ONCE", 1)
+    services: Any = SimpleNamespace(settings=GatewaySettings(**{**SETTINGS, "request_seconds": 5}))
+
+    async def answer(_call: Any) -> Response:
+        return Response(b"x" * 200_000)
+
+    operation = Operation(
+        method="GET", path="/large", handler=answer, id="large", summary="Large", answers={}, public=True
+    )
+    under_way = UnderWay()
+    app = PathEndpoint(services, [operation], under_way)
+    read, begun = asyncio.Event(), asyncio.Event()
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if message.get("body"):
+            begun.set()
+            await read.wait()
+
+    async def call() -> int:
+        first = len(sent)
+        scope = {"type": "http", "method": "GET", "path": "/large", "headers": [], "path_params": {}}
+        await app(scope, asyncio.Event().wait, send)  # type: ignore[arg-type]
+        return int(sent[first]["status"])
+
+    slow = asyncio.create_task(call())
+    await begun.wait()
+    with pytest.raises(ProblemError), under_way.sign_ins:
+        pass
+    read.set()
+    assert await slow == 200
+    assert b"".join(message.get("body", b"") for message in sent) == b"x" * 200_000
+    assert max(len(message.get("body", b"")) for message in sent) == endpoint.PIECE
+    with under_way.sign_ins:
+        pass  # there is room again
+
+
+async def test_who_does_not_read_his_answer_loses_his_place() -> None:
+    services: Any = SimpleNamespace(settings=GatewaySettings(**{**SETTINGS, "request_seconds": 0.01}))
+
+    async def answer(_call: Any) -> Response:
+        return Response(b"x" * 200_000)
+
+    operation = Operation(
+        method="GET", path="/large", handler=answer, id="large", summary="Large", answers={}, public=True
+    )
+    app = PathEndpoint(services, [operation], UnderWay())
+
+    async def send(_message: Any) -> None:
+        await asyncio.Event().wait()
+
+    scope = {"type": "http", "method": "GET", "path": "/large", "headers": [], "path_params": {}}
+    async with asyncio.timeout(10):
+        await app(scope, asyncio.Event().wait, send)  # type: ignore[arg-type]
