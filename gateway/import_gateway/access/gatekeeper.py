@@ -115,7 +115,7 @@ class Gatekeeper:
 
     def count_call(self, caller: Caller) -> None:
         """Count one more request. Raises TooManyCallsError above the limit."""
-        wait = self._limits.take(caller.key)
+        wait = self._limits.take(caller.account)
         if wait > 0:
             raise TooManyCallsError(
                 f"{caller.username} sends more requests than {self._limits.words}", retry_after=wait

@@ -149,12 +149,12 @@ class UnderWay:
     """The requests under way: who is not recognised yet has room of his own. Open streams don't count."""
 
     def __init__(self) -> None:
-        self.callers = Places(REQUESTS_AT_ONCE)
-        self.strangers = Places(STRANGERS_AT_ONCE)
-        self.sign_ins = Places(SIGN_INS_AT_ONCE)
+        self.callers = RequestRoom(REQUESTS_AT_ONCE)
+        self.strangers = RequestRoom(STRANGERS_AT_ONCE)
+        self.sign_ins = RequestRoom(SIGN_INS_AT_ONCE)
 
 
-class Places:
+class RequestRoom:
     """Counts requests; raises ProblemError above `most`."""
 
     def __init__(self, most: int) -> None:

@@ -23,7 +23,7 @@ from import_core.domain.errors import (
 )
 from import_gateway.access.gatekeeper import NotAllowedError, NotAuthenticatedError, TooManyCallsError
 from import_gateway.api.models import FieldProblem, Problem
-from import_gateway.live.hub import TooManyListenersError
+from import_gateway.live.places import TooManyListenersError, TooManyOwnListenersError
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "tag:imports.avnz.io,2026:problem/"
@@ -98,6 +98,7 @@ _RULES: dict[type[ImportOperatorError], _Rule] = {
     NotAllowedError: _Rule(FORBIDDEN),
     TooManyCallsError: _Rule(TOO_MANY_CALLS),
     TooManyListenersError: _Rule(BUSY, AWAY_SECONDS),
+    TooManyOwnListenersError: _Rule(TOO_MANY_CALLS, AWAY_SECONDS),
     IntakeRefusedError: _Rule(INTAKE_REFUSED, INTAKE_SECONDS),
     ObjectNotFoundError: _Rule(NOT_FOUND),
     ObjectConflictError: _Rule(CONFLICT),

@@ -30,6 +30,7 @@ from import_gateway.api.models import Import
 from import_gateway.api.presenting import differs, event_id
 from import_gateway.live.messages import get_message
 from import_gateway.live.overview import OverviewReader, get_event, to_json
+from import_gateway.live.places import Place, Places
 from import_gateway.live.reading import MOST_OBJECTS, JobReader
 from import_gateway.metrics import GatewayMetrics
 
@@ -42,10 +43,6 @@ RETRY_SECONDS = 1.0
 ABSENT_READS = 2
 """A job that so many reads in a row find neither as a row nor as an object was deleted: it ends as cancelled. One is
 not enough, as it may be recorded between the look at the rows and the look at the objects."""
-
-
-class TooManyListenersError(ImportOperatorError):
-    """There are as many event streams as this replica holds open."""
 
 
 @dataclass(slots=True, eq=False)
@@ -103,14 +100,14 @@ class LiveHub:
         metrics: GatewayMetrics,
         *,
         most: int,
+        most_each: int,
         reread_seconds: float = 5.0,
     ) -> None:
         self._database = database
         self._jobs = jobs
         self._overview = overview
         self._metrics = metrics
-        self._most = most
-        self._listeners = 0
+        self._places = Places(most=most, most_each=most_each, changed=metrics.listeners.set)
         self._reread_seconds = reread_seconds
         self.closed = asyncio.Event()
         self.overview = VersionedState()
@@ -131,7 +128,7 @@ class LiveHub:
     @property
     def listeners(self) -> int:
         """Open streams."""
-        return self._listeners
+        return len(self._places)
 
     @property
     def overview_id(self) -> str:
@@ -186,31 +183,29 @@ class LiveHub:
         for listener in self._everyone():
             listener.set()
 
-    def check_room(self) -> None:
-        """Raise TooManyListenersError where no more streams are taken; sooner than the stream itself could tell."""
-        if self.listeners >= self._most:
-            raise TooManyListenersError
+    def take_place(self, caller: str) -> Place:
+        """Take a listener's place for a caller, before the answer begins.
+
+        Raises TooManyListenersError and TooManyOwnListenersError.
+        """
+        return self._places.take(caller)
 
     @contextmanager
     def follow(self, view: Import) -> Iterator[tuple[Watched, asyncio.Event]]:
-        """Follow a job from a state that was just read; the event is set when there is a newer one.
-
-        Raises TooManyListenersError.
-        """
-        with self._counted():
-            job = self._watched.get(view.id)
-            if job is None:
-                job = self._watched[view.id] = Watched(view)
-            # What changed between the read and now has been missed: it is read once more.
-            self._hint([view.id])
-            listener = asyncio.Event()
-            job.listeners.add(listener)
-            try:
-                yield job, listener
-            finally:
-                job.listeners.discard(listener)
-                if not job.listeners:
-                    self._watched.pop(view.id, None)
+        """Follow a job from a state that was just read; the event is set when there is a newer one."""
+        job = self._watched.get(view.id)
+        if job is None:
+            job = self._watched[view.id] = Watched(view)
+        # What changed between the read and now has been missed: it is read once more.
+        self._hint([view.id])
+        listener = asyncio.Event()
+        job.listeners.add(listener)
+        try:
+            yield job, listener
+        finally:
+            job.listeners.discard(listener)
+            if not job.listeners:
+                self._watched.pop(view.id, None)
 
     async def until_read(self, job: Watched, seconds: float) -> None:
         """Wait until the job is read once more, or for so long; `follow` has asked for it."""
@@ -223,32 +218,17 @@ class LiveHub:
 
     @contextmanager
     def follow_overview(self) -> Iterator[asyncio.Event]:
-        """Follow the overview; the event is set when `overview` has a newer version.
-
-        Raises TooManyListenersError.
-        """
-        with self._counted():
-            listener = asyncio.Event()
-            if not self._overview_listeners:
-                self.overview_read.clear()
-                self._overview_stale = True
-            self._overview_listeners.add(listener)
-            self._wake_overview.set()
-            try:
-                yield listener
-            finally:
-                self._overview_listeners.discard(listener)
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self.check_room()
-        self._listeners += 1
-        self._metrics.listeners.set(self._listeners)
+        """Follow the overview; the event is set when `overview` has a newer version."""
+        listener = asyncio.Event()
+        if not self._overview_listeners:
+            self.overview_read.clear()
+            self._overview_stale = True
+        self._overview_listeners.add(listener)
+        self._wake_overview.set()
         try:
-            yield
+            yield listener
         finally:
-            self._listeners -= 1
-            self._metrics.listeners.set(self._listeners)
+            self._overview_listeners.discard(listener)
 
     async def _listen(self) -> None:
         while True:

@@ -118,7 +118,7 @@ async def test_all_listeners_share_one_connection_and_one_read(world: World) -> 
 
 async def eventually_quiet(gateway: Gateway) -> None:
     async def quiet() -> bool:
-        return not gateway.services.hub._changed and not gateway.services.hub._wake.is_set()
+        return not gateway.services.hub._changed and not gateway.services.hub._wake_jobs.is_set()
 
     await eventually(quiet)
 
@@ -152,6 +152,19 @@ async def test_listeners_are_bounded_and_make_room_when_they_go(world: World) ->
         await eventually(gone)
         async with gateway.events(path) as events:
             await events.next()
+
+
+async def test_one_caller_leaves_room_for_others(world: World) -> None:
+    await world.row("greedy")
+    async with world.gateway(caller_listeners_limit=1) as gateway:
+        path = gateway.one("greedy", "/events")
+        async with gateway.events(path) as first:
+            await first.next()
+            answer = await gateway.call("GET", path, caller="viewer")
+            problem(answer, 429, "too-many-requests")
+            assert answer.headers["retry-after"]
+            async with gateway.events(path, caller="operations") as other:
+                await other.next()
 
 
 async def test_slow_listener_gets_the_newest_state_and_no_queue(world: World) -> None:

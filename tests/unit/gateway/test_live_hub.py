@@ -12,7 +12,8 @@ from import_core.domain.resources.import_job import JobPhase
 from import_gateway.api.models import Import
 from import_gateway.live import hub as hub_module
 from import_gateway.live.hub import LiveHub, Watched
-from import_gateway.live.stream import Terms, job_events
+from import_gateway.live.places import TooManyListenersError, TooManyOwnListenersError
+from import_gateway.live.stream import EventStream, Terms, job_events, overview_events
 from import_gateway.metrics import GatewayMetrics
 
 
@@ -65,7 +66,9 @@ class Stage:
         self.overviews: Any = Overviews()
         self.metrics = GatewayMetrics()
         database: Any = NoDatabase()
-        self.hub = LiveHub(database, self.jobs, self.overviews, self.metrics, most=100, reread_seconds=0.01)
+        self.hub = LiveHub(
+            database, self.jobs, self.overviews, self.metrics, most=100, most_each=2, reread_seconds=0.01
+        )
 
     def failures(self, part: str) -> float:
         return self.metrics.registry.get_sample_value("imports_live_failures_total", {"part": part}) or 0.0
@@ -171,3 +174,30 @@ async def test_one_read_that_finds_nothing_ends_no_stream() -> None:
     assert job.view.phase is JobPhase.QUEUED
     job.take(None)
     assert job.view.phase is JobPhase.CANCELLED
+
+
+async def test_places_are_bounded_for_each_caller_and_for_all(stage: Stage) -> None:
+    own = [stage.hub.take_place("a") for _ in range(2)]
+    with pytest.raises(TooManyOwnListenersError):
+        stage.hub.take_place("a")
+    others = [stage.hub.take_place(f"other-{number}") for number in range(98)]
+    with pytest.raises(TooManyListenersError):
+        stage.hub.take_place("b")
+    own[0].free()
+    own[0].free()
+    assert stage.hub.listeners == 99
+    stage.hub.take_place("a").free()
+    for place in [own[1], *others]:
+        place.free()
+    assert stage.hub.listeners == 0
+
+
+async def test_place_of_an_answer_that_can_not_begin_is_free_again(stage: Stage) -> None:
+    stream = EventStream(overview_events(stage.hub, Terms(None, 1.0, stage_check)), stage.hub.take_place("a"))
+
+    async def gone(_message: Any) -> None:
+        raise OSError
+
+    with pytest.raises(Exception):  # noqa: B017 - whatever the server raises
+        await stream({"type": "http"}, asyncio.Event().wait, gone)  # type: ignore[arg-type]
+    assert stage.hub.listeners == 0

@@ -10,8 +10,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.responses import Response
 
+from import_core.domain.callers import Caller
 from import_gateway.access import gatekeeper
-from import_gateway.access.gatekeeper import Gatekeeper, NotAuthenticatedError
+from import_gateway.access.gatekeeper import Gatekeeper, NotAuthenticatedError, TooManyCallsError
 from import_gateway.api import endpoint, sessions
 from import_gateway.api.endpoint import PathEndpoint, UnderWay
 from import_gateway.api.operation import Operation
@@ -188,3 +189,12 @@ async def test_who_does_not_read_his_answer_loses_his_place() -> None:
     scope = {"type": "http", "method": "GET", "path": "/large", "headers": [], "path_params": {}}
     async with asyncio.timeout(10):
         await app(scope, asyncio.Event().wait, send)  # type: ignore[arg-type]
+
+
+async def test_calls_are_limited_for_an_account_whichever_token_it_shows() -> None:
+    kube: Any = Reviewer()
+    access = Gatekeeper(kube, GatewaySettings(**{**SETTINGS, "calls_burst": 1}))
+    access.count_call(Caller("a", extra={"credential-id": ("1",)}))
+    with pytest.raises(TooManyCallsError):
+        access.count_call(Caller("a", extra={"credential-id": ("2",)}))
+    access.count_call(Caller("b"))
