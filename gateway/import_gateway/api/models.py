@@ -279,7 +279,7 @@ class Overview(ApiModel):
     """Event `overview`: all that the live page shows; later events say what changed of it."""
 
     jobs: list[Import]
-    """Running jobs, the next ones in the queue, and those that ended of late."""
+    """Running jobs, those that have waited longest, and of each final state those that were submitted last."""
     queues: list[QueueHealth]
     """The namespace's queues."""
     workers: list[Worker]

@@ -248,5 +248,12 @@ async def test_states_of_the_overview_are_bounded(gateway: Gateway, world: World
     )
     views = gateway.services.jobs.views
     assert len(await views.newest(world.cluster.namespace, JobState.PENDING, limit=50)) == 50
+    await world.execute(
+        """UPDATE "ProductImportJob" SET "createdAt" = now() - interval '1 day' - n * interval '1 minute',
+            suspended = n = 3 FROM generate_series(1, 3) n WHERE id = 'many-' || (1000 + n)"""
+    )
+    oldest = await views.waiting(world.cluster.namespace, limit=50)
+    assert oldest[:2] == ["many-1002", "many-1001"], "what waits longest is next"
+    assert "many-1003" not in oldest, "what is held back is not"
     async with gateway.events("/v1/events") as events:
         assert len((await events.next()).data["jobs"]) == 50
