@@ -21,7 +21,9 @@ RECONNECT_MILLISECONDS = 2000
 FIRST_READ_SECONDS = 1.0
 """A stream begins with what was read after it was opened; when that takes longer, with what was known before."""
 CHECK_SECONDS = 60.0
-"""A stream may outlive its caller's token or rights: they are asked for again so often."""
+"""A stream may outlive its caller's token or rights: they are asked for again so often.
+
+With what the gatekeeper remembers for 30 s, and the time of an answer, that is less than two minutes."""
 
 
 class EventStream(StreamingResponse):
@@ -101,8 +103,10 @@ async def _beats(hub: LiveHub, news: asyncio.Event, terms: Terms) -> AsyncGenera
     while not hub.closed.is_set():
         news.clear()
         yield
+        # A silent stream wakes for its check, too, however long its heartbeats are apart.
+        wait = min(terms.heartbeat_seconds, max(0.0, checked_at + CHECK_SECONDS - loop.time()))
         with suppress(TimeoutError):
-            async with asyncio.timeout(terms.heartbeat_seconds):
+            async with asyncio.timeout(wait):
                 await news.wait()
         if loop.time() - checked_at >= CHECK_SECONDS:
             checked_at = loop.time()

@@ -230,7 +230,7 @@ async def test_stream_ends_when_its_caller_loses_the_right(
     async def refuse(*_words: object, **_named: object) -> bool:
         return False
 
-    monkeypatch.setattr(stream, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(stream, "CHECK_SECONDS", 0.05)
     await world.row("secret")
     async with (
         world.gateway(heartbeat_seconds=0.05) as gateway,

@@ -7,11 +7,17 @@ from typing import Any
 
 import pytest
 
-from import_core.domain.errors import DatabaseUnavailableError, KubernetesUnavailableError
+from import_core.domain.errors import (
+    DatabaseUnavailableError,
+    KubernetesUnavailableError,
+    ObjectForbiddenError,
+)
 from import_core.domain.resources.import_job import JobPhase
 from import_gateway.api.models import Import
 from import_gateway.live import hub as hub_module
+from import_gateway.live import stream as stream_module
 from import_gateway.live.hub import LiveHub, Watched
+from import_gateway.live.messages import HEARTBEAT
 from import_gateway.live.places import TooManyListenersError, TooManyOwnListenersError
 from import_gateway.live.stream import EventStream, Terms, job_events, overview_events
 from import_gateway.metrics import GatewayMetrics
@@ -201,3 +207,20 @@ async def test_place_of_an_answer_that_can_not_begin_is_free_again(stage: Stage)
     with pytest.raises(Exception):  # noqa: B017 - whatever the server raises
         await stream({"type": "http"}, asyncio.Event().wait, gone)  # type: ignore[arg-type]
     assert stage.hub.listeners == 0
+
+
+async def test_silent_stream_asks_for_its_right(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "CHECK_SECONDS", 0.01)
+    asked = 0
+
+    async def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise KubernetesUnavailableError
+        raise ObjectForbiddenError
+
+    async with asyncio.timeout(10):
+        told = [message async for message in overview_events(stage.hub, Terms(None, 1000.0, check))]
+    assert asked == 2, "that nobody can be asked says nothing about the caller"
+    assert told[1:] == [HEARTBEAT] * (len(told) - 1)
