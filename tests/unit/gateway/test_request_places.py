@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 
 from import_core.domain.callers import Caller
+from import_gateway import process
 from import_gateway.access import gatekeeper
 from import_gateway.access.gatekeeper import Gatekeeper, NotAuthenticatedError, TooManyCallsError
 from import_gateway.api import endpoint, sessions
@@ -198,3 +199,22 @@ async def test_calls_are_limited_for_an_account_whichever_token_it_shows() -> No
     with pytest.raises(TooManyCallsError):
         access.count_call(Caller("a", extra={"credential-id": ("2",)}))
     access.count_call(Caller("b"))
+
+
+async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "SPARE_CONNECTIONS", 1)
+    settings = GatewaySettings(**{**SETTINGS, "http_port": 0, "listeners_limit": 2})
+    services: Any = SimpleNamespace(settings=settings, not_ready=lambda: None)
+    server = process.get_server(Starlette(routes=get_api_routes(services)), settings)
+    running = asyncio.create_task(server.run())
+    idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as client:
+        assert (await client.get("/healthz")).status_code == 503
+        for _, writer in idle:
+            writer.close()
+            await writer.wait_closed()
+        async with asyncio.timeout(10):
+            while (await client.get("/healthz")).status_code == 503:  # noqa: ASYNC110 - the server says nothing
+                await asyncio.sleep(0.01)
+    server.stop()
+    await running
