@@ -143,7 +143,7 @@ async def translated() -> AsyncIterator[None]:
         yield
     except _MISSING as error:
         raise SchemaMismatchError(
-            f"The database is not migrated, or another one is meant: {error.diag.message_primary}"
+            "The database has not the tables of the import operator: another one is meant, or it is not migrated"
         ) from error
     except _PASSING as error:
         # The driver's text may hold the address but never the password; one line is enough.
