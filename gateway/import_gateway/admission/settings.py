@@ -22,7 +22,7 @@ class AdmissionSettings(BaseSettings):
         default="",
         validation_alias="ADMISSION_HOSTS",
         description="Names or addresses by which the API server calls the webhook, with commas between; by "
-        "default import-gateway-admission.NAMESPACE.svc",
+        "default import-gateway-admission.NAMESPACE.svc, with the pod's own namespace",
     )
     webhook_configuration: str = Field(
         default="import-gateway",
