@@ -21,7 +21,10 @@ COMPANIES = 10_000
 
 
 class Room:
-    """For one namespace. What can't be known lets a job through: the operator decides on it once more."""
+    """For one namespace. What can't be known lets a job through.
+
+    The operator asks about the queue once more; the limits on numbers of jobs and objects are kept here only.
+    """
 
     def __init__(
         self,
