@@ -153,6 +153,7 @@ CASES = {
     "newest": Case(
         views.NEWEST, {"namespace": "imports", "state": "COMPLETED", "limit": 30, "examined": 500}, 501
     ),
+    "waiting": Case(views.WAITING, {"namespace": "imports", "limit": 50, "examined": 500}, 501),
     "places": Case(views.PLACES, {"queue": QUEUE, "cap": jobs.DEPTH_CAP, "ids": IDS}, jobs.DEPTH_CAP),
     "stalled": Case(repairs.STALLED, {"quiet": 1800.0, "limit": 500}, 2 * RUNNING),
     "end stalled": Case(repairs.END_STALLED, STALLED, 2 * RUNNING),
