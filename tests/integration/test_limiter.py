@@ -204,7 +204,7 @@ async def test_memory_is_bounded_and_every_key_expires(used_redis: Redis) -> Non
         await one.acquire()
     await one.observe(await one.acquire(10), 10, CostBucket(1000, 900, 50))
     await one.acquire(10)
-    await one.block(50)
+    await one.block(25)
     waiters = [asyncio.create_task(one.acquire()) for _ in range(3)]
     await until_waiting(used_redis, 3)
     assert len(await grants(used_redis)) <= 3
