@@ -22,7 +22,11 @@ KEPT = 1000
 
 
 class Holding:
-    """The webhook refuses first; this is for when it was dead, or the queue filled up behind it."""
+    """The webhook refuses first; this is for when it was dead, or the queue filled up behind it.
+
+    It asks about the queue. Limits on a company's jobs and a namespace's objects are the webhook's alone: to hold
+    an object that exists makes it no fewer.
+    """
 
     def __init__(self, state: OperatorState, queues: QueueStateStore, origins: OriginStore) -> None:
         self._state = state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from import_core.domain.backpressure import IntakeRefusal
 
@@ -18,6 +18,41 @@ class ObjectLimits:
     """Unfinished jobs of one company; those that are not due yet, or suspended, count too."""
     namespace_objects: int = 25_000
     """ImportJobs of one namespace, finished ones included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Objects let in between two counts of a namespace, believed as far as the last count found such ones.
+
+    Whoever asks without creating anything adds to them, too. He is believed until the next count, and no longer:
+    then it shows that the objects did not come. Where as many went as came, arrivals are not believed either,
+    and up to one period's objects may be too many until they are counted.
+    """
+
+    let_in: int = 0
+    """Since the last count, or the try at it."""
+    counted: int | None = None
+    """Objects at the last count."""
+    believed: float = 1.0
+    """The share of `let_in` that will have become objects."""
+
+    def one_more(self) -> Arrivals:
+        """An object was let in."""
+        return replace(self, let_in=self.let_in + 1)
+
+    def after_count(self, objects: int | None, *, let_in: int) -> Arrivals:
+        """A count found so many objects (None: it failed), begun when `let_in` were let in."""
+        rest = self.let_in - let_in
+        if objects is None:
+            return replace(self, let_in=rest)
+        believed = 1.0
+        if self.counted is not None and let_in:
+            believed = min(1.0, max(0, objects - self.counted) / let_in)
+        return Arrivals(rest, objects, believed)
+
+    def estimate(self, objects: int) -> int:
+        """How many objects there are now, if the last count found `objects`."""
+        return objects + int(self.let_in * self.believed)
 
 
 def decide_room_for_object(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -65,22 +64,25 @@ def make_key_pair(hosts: Iterable[str], *, now: datetime, life: timedelta) -> Ke
 def read_key_pair(pair: KeyPair) -> Certificate | None:
     """What a pair is good for; None where its three parts can't be read or don't belong together."""
     try:
-        certificate = x509.load_pem_x509_certificate(pair.certificate)
-        authority = x509.load_pem_x509_certificate(pair.authority)
-        key = serialization.load_pem_private_key(pair.key, password=None)
-        certificate.verify_directly_issued_by(authority)
-        if key.public_key() != certificate.public_key():
-            return None
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+        return _read(pair)
+    except Exception:  # noqa: BLE001 - parsers of certificates raise all sorts; a new pair is made for any of them
         return None
-    hosts = [*names.get_values_for_type(x509.DNSName)]
-    hosts += [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+
+
+def _read(pair: KeyPair) -> Certificate | None:
+    certificate = x509.load_pem_x509_certificate(pair.certificate)
+    authority = x509.load_pem_x509_certificate(pair.authority)
+    key = serialization.load_pem_private_key(pair.key, password=None)
+    certificate.verify_directly_issued_by(authority)
+    if key.public_key() != certificate.public_key():
+        return None
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    hosts = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
     return Certificate(
         authority=_fingerprint(authority),
         not_before=max(certificate.not_valid_before_utc, authority.not_valid_before_utc),
         not_after=min(certificate.not_valid_after_utc, authority.not_valid_after_utc),
-        hosts=frozenset(hosts),
+        hosts=frozenset(map(normal_host, hosts)),
     )
 
 
@@ -88,8 +90,21 @@ def fingerprints(bundle: bytes) -> frozenset[str]:
     """The fingerprints of a bundle's certificates (PEM); empty where it can't be read."""
     try:
         return frozenset(map(_fingerprint, x509.load_pem_x509_certificates(bundle)))
-    except ValueError:
+    except Exception:  # noqa: BLE001 - as above
         return frozenset()
+
+
+def normal_host(host: str) -> str:
+    """A name or address in its one spelling, so that `::1` and `0:0:0:0:0:0:0:1` are the same."""
+    try:
+        return str(_address(host))
+    except ValueError:
+        return host.lower()
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    # Packed: an interface (fe80::1%eth0) has no place in a certificate.
+    return ipaddress.ip_address(ipaddress.ip_address(host).packed)
 
 
 def _fingerprint(certificate: x509.Certificate) -> str:
@@ -126,7 +141,7 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 def _host(host: str) -> x509.GeneralName:
     try:
-        return x509.IPAddress(ipaddress.ip_address(host))
+        return x509.IPAddress(_address(host))
     except ValueError:
         return x509.DNSName(host)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from import_core.domain.certificates import CertificateState
 from import_gateway.admission.certificates import KeyPair, fingerprints, read_key_pair
+from import_gateway.admission.tls import can_be_served
 
 ROTATE_ANNOTATION = "imports.avnz.io/rotate"
 """A person sets it, to any value, to have the certificate exchanged; the gateway removes it."""
@@ -21,7 +22,7 @@ _PREVIOUS = "previous-ca.crt"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the Secret holds; what can't be read counts as absent."""
+    """What the Secret holds; what can't be read or served counts as absent."""
 
     current: KeyPair | None = None
     following: KeyPair | None = None
@@ -68,11 +69,10 @@ class Kept:
 def read_secret(body: Mapping[str, Any]) -> Kept:
     """Read a Secret's body."""
     data = _decoded(body.get("data") or {})
-    current, following = _pair(data, _CURRENT), _pair(data, _FOLLOWING)
     previous = data.get(_PREVIOUS)
     return Kept(
-        current=current if current is not None and read_key_pair(current) is not None else None,
-        following=following if following is not None and read_key_pair(following) is not None else None,
+        current=_pair(data, _CURRENT),
+        following=_pair(data, _FOLLOWING),
         previous=previous if previous and len(fingerprints(previous)) == 1 else None,
         rotation_asked=ROTATE_ANNOTATION in (body["metadata"].get("annotations") or {}),
     )
@@ -97,8 +97,8 @@ def write_secret(body: Mapping[str, Any], kept: Kept) -> dict[str, Any]:
 
 
 def _pair(data: Mapping[str, bytes], names: tuple[str, str, str]) -> KeyPair | None:
-    parts = [data.get(name) for name in names]
-    return KeyPair(*(part or b"" for part in parts)) if any(parts) else None
+    pair = KeyPair(*(data.get(name, b"") for name in names))
+    return pair if read_key_pair(pair) is not None and can_be_served(pair) else None
 
 
 def _decoded(data: Mapping[str, str]) -> dict[str, bytes]:

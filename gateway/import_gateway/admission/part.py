@@ -33,6 +33,7 @@ class AdmissionPart:
             services.settings,
             services.metrics,
             namespace=namespace,
+            service_namespace=services.settings.pod_namespace,
             serve=self._context.load,
         )
         self._webhook = Webhook(services.room, services.metrics, namespace=namespace)

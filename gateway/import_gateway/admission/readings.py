@@ -20,6 +20,10 @@ Value = TypeVar("Value")
 WAIT_SECONDS = 1.0
 """A review waits so long for answers, for all together; the API server waits longer for the review."""
 QUESTION_SECONDS = 5.0
+AT_ONCE = 2
+"""Questions that the store has at the same time; others need its connections, too."""
+WAITING = 200
+"""Questions under way, most of them waiting for their turn; more are not asked."""
 
 
 @dataclass(slots=True)
@@ -35,7 +39,8 @@ class Readings(Generic[Key, Value]):
 
     An answer is used for `fresh` seconds. Then the store is asked again; while it does not answer, the old
     answer is used until it is `stale` seconds old. A failed question also lasts for `fresh` seconds: a store
-    that is away is not asked by every caller. At most `size` keys are remembered, those used last.
+    that is away is not asked by every caller. At most `size` keys are remembered, those used last. However many
+    keys are asked for, the store has AT_ONCE questions; who comes when WAITING are under way gets what is known.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Readings(Generic[Key, Value]):
         self._clock = clock
         self._entries: OrderedDict[Key, _Entry[Value]] = OrderedDict()
         self._questions: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -66,7 +72,8 @@ class Readings(Generic[Key, Value]):
         now = self._clock()
         if now - entry.read_at < self._fresh:
             return entry.value
-        if entry.question is None and now - entry.asked_at >= self._fresh:
+        due = entry.question is None and now - entry.asked_at >= self._fresh
+        if due and len(self._questions) < WAITING:
             entry.asked_at = now
             entry.question = asyncio.create_task(self._read(key, entry))
             self._questions.add(entry.question)
@@ -96,7 +103,7 @@ class Readings(Generic[Key, Value]):
 
     async def _read(self, key: Key, entry: _Entry[Value]) -> None:
         try:
-            async with asyncio.timeout(QUESTION_SECONDS):
+            async with asyncio.timeout(QUESTION_SECONDS), self._turns:
                 entry.value = await self._ask(key)
             # From the question on: the answer may be as old as that.
             entry.read_at = entry.asked_at

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from import_core.adapters.kube.client import RETRY_AFTER_CAUSE
 from import_core.domain.backpressure import IntakeRefusal
 from import_core.domain.errors import InvalidInputError
+from import_core.domain.resources.common import CompanyId
 
 API_VERSION = "admission.k8s.io/v1"
 UNAVAILABLE = 503
+
+_COMPANY_ID: TypeAdapter[str] = TypeAdapter(CompanyId)
 
 
 class InvalidReviewError(InvalidInputError):
@@ -54,7 +57,7 @@ class Review:
     resource: str
     """Plural and group, such as importjobs.imports.avnz.io; a subresource is no resource of its own."""
     company_id: str | None
-    """Of the new object; None where it names none, which its schema forbids."""
+    """Of the new object; None where it names none that its schema allows."""
     dry_run: bool = False
     """It is answered like any other, but nothing will be created."""
 
@@ -68,7 +71,6 @@ def parse_review(body: bytes) -> Review:
         field = ".".join(str(part) for part in problem["loc"]) or "body"
         raise InvalidReviewError(field, problem["msg"]) from None
     spec = (request.object or {}).get("spec")
-    company = spec.get("companyId") if isinstance(spec, dict) else None
     resource = f"{request.resource.resource}.{request.resource.group}"
     if request.sub_resource:
         resource = f"{request.resource.resource}/{request.sub_resource}.{request.resource.group}"
@@ -77,9 +79,17 @@ def parse_review(body: bytes) -> Review:
         operation=request.operation,
         namespace=request.namespace,
         resource=resource,
-        company_id=company if isinstance(company, str) and company else None,
+        company_id=_company_id(spec.get("companyId")) if isinstance(spec, dict) else None,
         dry_run=request.dry_run,
     )
+
+
+def _company_id(value: object) -> str | None:
+    """A company that can be asked about. Whoever reaches the port may send any text, and it would be remembered."""
+    try:
+        return _COMPANY_ID.validate_python(value, strict=True)
+    except ValidationError:
+        return None
 
 
 def answer(uid: str, refusal: IntakeRefusal | None) -> dict[str, Any]:

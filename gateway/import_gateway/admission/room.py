@@ -11,7 +11,7 @@ from import_core.adapters.postgres.queue_state import QueueState, QueueStateStor
 from import_core.adapters.postgres.standings import Standing, StandingStore
 from import_core.domain.backpressure import IntakeRefusal, decide_intake
 from import_core.domain.jobs import DEFAULT_QUEUE, Tier
-from import_core.domain.object_limits import ObjectLimits, decide_room_for_object
+from import_core.domain.object_limits import Arrivals, ObjectLimits, decide_room_for_object
 from import_gateway.admission.readings import WAIT_SECONDS, Readings
 from import_gateway.admission.settings import AdmissionSettings
 from import_gateway.metrics import GatewayMetrics
@@ -21,7 +21,10 @@ COMPANIES = 10_000
 
 
 class Room:
-    """For one namespace. What can't be known lets a job through: the operator decides on it once more."""
+    """For one namespace. What can't be known lets a job through.
+
+    The operator asks about the queue once more; the limits on numbers of jobs and objects are kept here only.
+    """
 
     def __init__(
         self,
@@ -42,8 +45,8 @@ class Room:
         self._companies = Readings("company", self._ask_company, fresh=fresh, stale=stale, size=COMPANIES)
         self._namespace = namespace
         self._namespaces = Readings("namespace", self._ask_namespace, fresh=fresh, stale=stale)
-        self._admitted = 0
-        """By this replica since the objects were counted."""
+        self._arrivals = Arrivals()
+        """By this replica."""
 
     async def refusal(self, company: str) -> IntakeRefusal | None:
         """Why no import of this company is taken now; None: there is room."""
@@ -60,12 +63,12 @@ class Room:
         return decide_room_for_object(
             self._limits,
             company_jobs=None if standing is None else standing.unfinished,
-            namespace_objects=None if objects is None else objects + self._admitted,
+            namespace_objects=None if objects is None else self._arrivals.estimate(objects),
         )
 
     def add(self) -> None:
         """Count an object that was let through, until all are counted again."""
-        self._admitted += 1
+        self._arrivals = self._arrivals.one_more()
 
     async def close(self) -> None:
         """End questions under way."""
@@ -82,7 +85,9 @@ class Room:
 
     async def _ask_namespace(self, namespace: str) -> int:
         self._metrics.store_questions.labels("namespace").inc()
-        before = self._admitted
-        objects = await self._kube.count(IMPORT_JOB, namespace)
-        self._admitted -= before
+        let_in, objects = self._arrivals.let_in, None
+        try:
+            objects = await self._kube.count(IMPORT_JOB, namespace)
+        finally:
+            self._arrivals = self._arrivals.after_count(objects, let_in=let_in)
         return objects

@@ -21,7 +21,7 @@ from import_core.domain.certificates import (
 )
 from import_core.domain.errors import ImportOperatorError, ObjectConflictError, ObjectNotFoundError
 from import_core.observability.logs import get_logger
-from import_gateway.admission.certificates import KeyPair, make_key_pair
+from import_gateway.admission.certificates import KeyPair, make_key_pair, normal_host
 from import_gateway.admission.keeping import Kept, read_secret, write_secret
 from import_gateway.admission.settings import AdmissionSettings
 from import_gateway.metrics import GatewayMetrics
@@ -45,6 +45,7 @@ class CertificateKeeper:
         metrics: GatewayMetrics,
         *,
         namespace: str,
+        service_namespace: str,
         serve: Callable[[KeyPair], None],
     ) -> None:
         self._kube = kube
@@ -54,7 +55,7 @@ class CertificateKeeper:
         self._serve = serve
         names = [name.strip() for name in settings.admission_hosts.split(",") if name.strip()]
         self._policy = CertificatePolicy(
-            hosts=frozenset(names or [f"import-gateway-admission.{namespace}.svc"]),
+            hosts=frozenset(map(normal_host, names or [f"import-gateway-admission.{service_namespace}.svc"])),
             settle_seconds=settings.certificate_settle_seconds,
             retire_seconds=settings.certificate_retire_seconds,
         )
@@ -73,6 +74,9 @@ class CertificateKeeper:
             except ImportOperatorError as error:
                 self._metrics.certificate_steps.labels("failed").inc()
                 log.warning("certificate.look_failed", message=error.message)
+            except Exception as error:  # noqa: BLE001 - API and page go on without a certificate
+                self._metrics.certificate_steps.labels("failed").inc()
+                log.warning("certificate.look_failed", message=type(error).__name__)
             self.looked.set()
             await asyncio.sleep(self._settings.certificate_check_seconds)
 

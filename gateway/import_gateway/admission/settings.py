@@ -22,7 +22,7 @@ class AdmissionSettings(BaseSettings):
         default="",
         validation_alias="ADMISSION_HOSTS",
         description="Names or addresses by which the API server calls the webhook, with commas between; by "
-        "default import-gateway-admission.NAMESPACE.svc",
+        "default import-gateway-admission.NAMESPACE.svc, with the pod's own namespace",
     )
     webhook_configuration: str = Field(
         default="import-gateway",
@@ -73,7 +73,7 @@ class AdmissionSettings(BaseSettings):
         validation_alias="INTAKE_STALE_SECONDS",
         ge=0,
         description="An answer so old is used while no newer one can be had; after that every job is let "
-        "through, and the operator decides",
+        "through, and the operator holds those that the queue has no room for",
     )
     company_jobs_limit: int = Field(
         default=10_000,

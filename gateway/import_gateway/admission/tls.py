@@ -16,18 +16,36 @@ class ServingContext:
     """What uvicorn takes as its `ssl_context_factory`."""
 
     def __init__(self) -> None:
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # The API server speaks it since Kubernetes 1.12.
-        self._context.minimum_version = ssl.TLSVersion.TLSv1_3
+        self._context = _context()
 
     def load(self, pair: KeyPair) -> None:
         """Serve this certificate from the next handshake on; connections that stand go on as they are."""
-        with _file(pair.certificate + pair.key) as path:
-            self._context.load_cert_chain(path)
+        _load(self._context, pair)
 
     def __call__(self, *_details: object) -> ssl.SSLContext:
         """The context; always the same."""
         return self._context
+
+
+def can_be_served(pair: KeyPair) -> bool:
+    """Whether OpenSSL takes it, which refuses keys and signatures that are too weak. It must be readable."""
+    try:
+        _load(_context(), pair)
+    except ssl.SSLError:
+        return False
+    return True
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # The API server speaks it since Kubernetes 1.12.
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
+    with _file(pair.certificate + pair.key) as path:
+        context.load_cert_chain(path)
 
 
 @contextmanager

@@ -7,8 +7,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from import_gateway.admission.certificates import KeyPair, fingerprints, make_key_pair, read_key_pair
+from import_gateway.admission.certificates import (
+    KeyPair,
+    fingerprints,
+    make_key_pair,
+    normal_host,
+    read_key_pair,
+)
 from import_gateway.admission.keeping import ROTATE_ANNOTATION, Kept, read_secret, write_secret
 from import_gateway.admission.tls import ServingContext
 
@@ -86,6 +95,53 @@ def test_what_can_not_be_read_counts_as_absent() -> None:
         assert read_secret({**body, "data": {**body["data"], key: value}}).current is None
     damaged = {**body, "data": {**body["data"], "previous-ca.crt": "AAAA"}}
     assert read_secret(damaged) == Kept(current=FIRST)
+
+
+def weak_pair() -> KeyPair:
+    """Its own authority, with a key that OpenSSL does not serve."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - weak on purpose
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "weak")])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, NOW, NOW + LIFE)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("weak")]), critical=False)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return KeyPair(certificate, private, certificate)
+
+
+def test_what_can_not_be_served_counts_as_absent() -> None:
+    weak = weak_pair()
+    assert read_key_pair(weak) is not None
+    assert read_secret(write_secret(secret(), Kept(current=weak, following=weak))) == Kept()
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+@pytest.mark.parametrize("part", ["certificate", "key", "authority"])
+def test_a_garbled_pair_is_none(part: str) -> None:
+    """Its envelope is right, and something in it is not; each byte is a parser's other way out."""
+    content: bytes = getattr(FIRST, part)
+    lines = content.splitlines(keepends=True)
+    inside = bytearray(base64.b64decode(b"".join(lines[1:-1])))
+    for place in range(len(inside)):
+        garbled = bytearray(inside)
+        garbled[place] ^= 0xFF
+        pem = lines[0] + base64.encodebytes(bytes(garbled)) + lines[-1]
+        read_secret(
+            write_secret(secret(), replace(Kept(current=FIRST), current=replace(FIRST, **{part: pem})))
+        )
+        fingerprints(pem)
+
+
+def test_hosts_are_compared_in_one_spelling() -> None:
+    hosts = ("0:0:0:0:0:0:0:1", "fe80::1%eth0", "Gateway.imports.SVC", "127.0.0.1")
+    certificate = read_key_pair(make(*hosts))
+    assert certificate is not None
+    assert certificate.hosts == set(map(normal_host, hosts))
+    assert certificate.hosts == {"::1", "fe80::1", "gateway.imports.svc", "127.0.0.1"}
 
 
 def handshake(server: ssl.SSLContext, authority: bytes, host: str) -> bytes | None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from import_core.domain.errors import DatabaseUnavailableError
-from import_gateway.admission.readings import Readings
+from import_gateway.admission.readings import AT_ONCE, WAITING, Readings
 
 NEVER = float("inf")
 
@@ -115,3 +115,16 @@ async def test_closing_ends_questions(store: Store) -> None:
     await asyncio.sleep(0)
     await store.readings.close()
     assert await asking is None
+
+
+async def test_the_store_has_few_questions_however_many_keys_are_asked_for(store: Store) -> None:
+    store.answering.clear()
+    asking = [asyncio.create_task(store.get(f"key-{number}")) for number in range(WAITING)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(store.asked) == AT_ONCE
+    assert await store.get("one-more") is None, "nobody is asked about it, and nobody waits"
+    store.answering.set()
+    assert None not in await asyncio.gather(*asking)
+    assert len(store.asked) == WAITING
+    assert await store.get("one-more") == WAITING + 1, "it is asked about as soon as there is a turn"

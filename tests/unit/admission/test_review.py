@@ -47,6 +47,17 @@ def test_an_object_without_a_company_names_none(object_: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "company", ["a" * 129, "a" * 2**19, "-acme", "acme corp", "acme\n", "ac\0me", "äcme"]
+)
+def test_what_can_be_no_company_id_is_not_asked_about(company: str) -> None:
+    assert parse_review(body(object={"spec": {"companyId": company}})).company_id is None
+
+
+def test_the_longest_company_id_is_asked_about() -> None:
+    assert parse_review(body(object={"spec": {"companyId": "a" * 128}})).company_id == "a" * 128
+
+
+@pytest.mark.parametrize(
     ("content", "field"),
     [
         (b"", "body"),
