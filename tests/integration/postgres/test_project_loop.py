@@ -14,6 +14,7 @@ from import_core.adapters.postgres.jobs import JobStore
 from import_core.domain.breaker import BreakerPolicy
 from import_core.domain.errors import ObjectForbiddenError
 from import_core.domain.projection import PatchSchedule
+from import_operator.loops.breakers import BreakerLoop
 from import_operator.loops.project import ProjectLoop
 from import_operator.loops.provider_status import ProviderStatusLoop
 from import_operator.loops.reconcile import ReconcileLoop
@@ -60,6 +61,23 @@ async def test_a_refused_status_is_written_later(database: Database) -> None:
     await state.to_project.wake.wait()
     await loop.round()
     assert len(server.patches) == 1
+
+
+async def test_the_jobs_of_a_breaker_that_opens_or_closes_are_shown_anew(database: Database) -> None:
+    state, breakers = OperatorState("imports"), BreakerStore(database)
+    for name, provider, phase in (("held", "p", "Queued"), ("done", "p", "Failed"), ("other", "q", "Queued")):
+        metadata = {"name": name, "namespace": "imports", "uid": name, "resourceVersion": "1"}
+        spec = {"companyId": "acme", "providerRef": {"name": provider}}
+        state.jobs.put({"metadata": metadata, "spec": spec, "status": {"phase": phase}})
+    loop = BreakerLoop(state, breakers)
+    await breakers.open_by_hand("imports", "p", by="ada", reason=None)
+    for is_closed in (False, True):
+        await loop.round()
+        assert state.to_project.take(10) == ["held"]
+        assert state.dispatch_wanted.is_set() == is_closed
+        await loop.round()
+        assert state.to_project.take(10) == []
+        await breakers.reset("imports", "p")
 
 
 class Listing:
