@@ -19,6 +19,7 @@ from import_gateway.live import stream as stream_module
 from import_gateway.live.hub import LiveHub, Watched
 from import_gateway.live.messages import HEARTBEAT
 from import_gateway.live.places import TooManyListenersError, TooManyOwnListenersError
+from import_gateway.live.reading import MOST_OBJECTS
 from import_gateway.live.stream import EventStream, Terms, job_events, overview_events
 from import_gateway.metrics import GatewayMetrics
 
@@ -68,12 +69,14 @@ class Stage:
     """A hub with its stand-ins."""
 
     def __init__(self) -> None:
-        self.jobs: Any = Jobs()
-        self.overviews: Any = Overviews()
+        self.jobs = Jobs()
+        self.overviews = Overviews()
         self.metrics = GatewayMetrics()
         database: Any = NoDatabase()
+        jobs: Any = self.jobs
+        overviews: Any = self.overviews
         self.hub = LiveHub(
-            database, self.jobs, self.overviews, self.metrics, most=100, most_each=2, reread_seconds=0.01
+            database, jobs, overviews, self.metrics, most=100, most_each=2, reread_seconds=0.01
         )
 
     def failures(self, part: str) -> float:
@@ -90,7 +93,13 @@ class Stage:
 
 
 def view(job_id: str, phase: JobPhase = JobPhase.QUEUED, **fields: Any) -> Import:
-    values = {"namespace": "shop", "name": job_id, "id": job_id, "company_id": "acme", "provider": "p"}
+    values: dict[str, Any] = {
+        "namespace": "shop",
+        "name": job_id,
+        "id": job_id,
+        "company_id": "acme",
+        "provider": "p",
+    }
     return Import(**values, phase=phase, **fields)
 
 
@@ -146,7 +155,7 @@ async def test_slow_overview_delays_no_job(stage: Stage) -> None:
 
 
 async def test_unrecorded_jobs_take_turns(stage: Stage) -> None:
-    ids = [f"job-{number}" for number in range(3 * hub_module.MOST_OBJECTS)]
+    ids = [f"job-{number}" for number in range(3 * MOST_OBJECTS)]
     stage.jobs.objects = {job_id: view(job_id, JobPhase.PENDING, reason="Backpressure") for job_id in ids}
     async with stage.running():
         with ExitStack() as followed:
@@ -173,13 +182,11 @@ async def stage_check() -> None:
 
 async def test_one_read_that_finds_nothing_ends_no_stream() -> None:
     job = Watched(view("a", JobPhase.PENDING))
-    job.take(None)
-    assert job.view.phase is JobPhase.PENDING
-    job.take(view("a"))
-    job.take(None)
-    assert job.view.phase is JobPhase.QUEUED
-    job.take(None)
-    assert job.view.phase is JobPhase.CANCELLED
+    phases = []
+    for found in (None, view("a"), None, None):
+        job.take(found)
+        phases.append(job.view.phase)
+    assert phases == [JobPhase.PENDING, JobPhase.QUEUED, JobPhase.QUEUED, JobPhase.CANCELLED]
 
 
 async def test_places_are_bounded_for_each_caller_and_for_all(stage: Stage) -> None:
