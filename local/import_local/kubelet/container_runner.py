@@ -158,12 +158,14 @@ class ContainerRunner:
                 cure.cancel()
 
     async def _supervise(self, attempt: Attempt) -> Terminated:
+        is_shown = self.view.container_id == attempt.container_id
+        # Also of one that has ended by now: it counts as a restart like any other.
+        self._show_attempt(attempt)
+        if isinstance(self.view.state, Terminated) and not is_shown:
+            self.view.last = self.view.state
         if attempt.has_ended():
             return attempt.read_end()
         self._attempt = attempt
-        self._show_attempt(attempt)
-        if isinstance(self.view.state, Terminated):
-            self.view.last = self.view.state
         self._show_running(attempt)
         self._context.report()
         target = self._get_target(attempt)
