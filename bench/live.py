@@ -122,6 +122,7 @@ async def _measure(url: str, kubeconfig: Path, token: str, folder: Path, clock: 
         ADMISSION_PORT=str(free_port()),
         POD_NAMESPACE=NAMESPACE,
         CALLS_BURST=str(2 * LISTENERS),
+        CALLER_LISTENERS_LIMIT=str(2 * LISTENERS),
         DRAIN_SECONDS="0",
         PATH=os.environ["PATH"],
     )

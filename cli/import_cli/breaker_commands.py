@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 
 from import_cli.acting import person
-from import_cli.printing import print_json, printable, say
-from import_cli.sources import Sources, Stores, UsageError, is_object_name
-from import_core.adapters.kube.resources import IMPORT_PROVIDER
+from import_cli.finding import need_provider
+from import_cli.printing import print_json, say
+from import_cli.sources import Sources, Stores
 from import_core.adapters.postgres.reports import writable
 from import_core.domain.breaker import Breaker
 from import_core.domain.connection_status import describe_breaker
@@ -20,7 +20,7 @@ async def open_breaker(
     sources: Sources, console: Console, *, provider: str, reason: str, dry_run: bool, as_json: bool
 ) -> int:
     """Let no call through to a provider until `reset_breaker`; always 0. Raises UsageError for an unknown one."""
-    await _find(sources, provider)
+    await need_provider(sources, provider)
     async with sources.needed_stores(WHY) as stores:
         before = await _read(stores, sources.namespace, provider)
         if not dry_run:
@@ -45,7 +45,7 @@ async def reset_breaker(
     sources: Sources, console: Console, *, provider: str, dry_run: bool, as_json: bool
 ) -> int:
     """Close a provider's breaker, whoever opened it; always 0. Raises UsageError for an unknown one."""
-    await _find(sources, provider)
+    await need_provider(sources, provider)
     async with sources.needed_stores(WHY) as stores:
         before = await _read(stores, sources.namespace, provider)
         if before != Breaker() and not dry_run:
@@ -64,13 +64,6 @@ async def reset_breaker(
             f"{verb} the circuit breaker of {provider}: calls go through, the jobs that waited are due",
         )
     return 0
-
-
-async def _find(sources: Sources, provider: str) -> None:
-    """Raise UsageError where there is no such ImportProvider: a breaker of nobody would never be seen again."""
-    known = is_object_name(provider) and await sources.kube.get(IMPORT_PROVIDER, sources.namespace, provider)
-    if not known:
-        raise UsageError(f"There is no ImportProvider {printable(provider)} in namespace {sources.namespace}")
 
 
 async def _read(stores: Stores, namespace: str, provider: str) -> Breaker:

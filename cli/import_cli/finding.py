@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from import_cli.printing import printable
 from import_cli.sources import Sources, Stores, UsageError, is_object_name
-from import_core.adapters.kube.resources import IMPORT_JOB, WORKER_POOL
+from import_core.adapters.kube.resources import IMPORT_JOB, IMPORT_PROVIDER, WORKER_POOL
 from import_core.domain.jobs import DEFAULT_QUEUE, JobRow
 from import_core.domain.projection import PHASES
 from import_core.domain.projection import message as message_of
@@ -46,6 +47,13 @@ async def find_job(sources: Sources, stores: Stores | None, job: str) -> FoundJo
         where = ", and no row with that id" if stores is not None else ""
         raise UsageError(f"There is no ImportJob {job} in namespace {sources.namespace}{where}")
     return FoundJob(job, body, row)
+
+
+async def need_provider(sources: Sources, provider: str) -> None:
+    """Raise UsageError where there is no such ImportProvider: a word about nobody would never be seen again."""
+    known = is_object_name(provider) and await sources.kube.get(IMPORT_PROVIDER, sources.namespace, provider)
+    if not known:
+        raise UsageError(f"There is no ImportProvider {printable(provider)} in namespace {sources.namespace}")
 
 
 async def served_queues(sources: Sources) -> list[str]:

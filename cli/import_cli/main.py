@@ -244,7 +244,7 @@ def pause(
         namespace,
         lambda sources, console: pause_commands.pause(
             *(sources, console),
-            what=pause_commands.What(queue or queue_option, company, provider),
+            what=pause_commands.What(queue, company, provider, queue_option=queue_option),
             reason=reason,
             dry_run=dry_run,
             as_json=output is Output.JSON,
@@ -271,7 +271,7 @@ def resume(
         namespace,
         lambda sources, console: pause_commands.resume(
             *(sources, console),
-            what=pause_commands.What(queue or queue_option, company, provider),
+            what=pause_commands.What(queue, company, provider, queue_option=queue_option),
             dry_run=dry_run,
             as_json=output is Output.JSON,
         ),

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from import_cli import queue_commands
 from import_cli.acting import person
-from import_cli.finding import choose_queue, served_queues
+from import_cli.finding import choose_queue, need_provider, served_queues
 from import_cli.printing import print_json, say
 from import_cli.sources import DEFAULT_NAMESPACE, Sources, UsageError
 from import_core.adapters.postgres.queue_state import COMPANY, PROVIDER, QueueState, Scope
@@ -26,10 +26,13 @@ class What:
     queue: str | None = None
     company: str | None = None
     provider: str | None = None
+    queue_option: str | None = None
+    """The queue, named by --queue."""
 
     def scope(self, namespace: str) -> tuple[Scope, str, str] | None:
         """Scope, namespace and name of a company or connection; None: a queue. Raises UsageError for two."""
-        if sum(each is not None for each in (self.queue, self.company, self.provider)) > 1:
+        named = (self.queue, self.queue_option, self.company, self.provider)
+        if sum(each is not None for each in named) > 1:
             raise UsageError("Name a queue, a company or a provider, not several of them")
         if self.company is not None:
             return COMPANY, "", self.company
@@ -41,27 +44,36 @@ class What:
 async def pause(
     sources: Sources, console: Console, *, what: What, reason: str | None, dry_run: bool, as_json: bool
 ) -> int:
-    """Start no more jobs of a queue, a company or a provider connection; always 0."""
+    """Start no more jobs of a queue, a company or a provider connection; always 0.
+
+    Raises UsageError for an unknown provider. A company without jobs may be paused before its first one.
+    """
     scope = what.scope(sources.namespace)
     if scope is None:
         return await queue_commands.drain(
             *(sources, console),
-            queue=what.queue,
+            queue=what.queue or what.queue_option,
             reason=reason,
             waiting=queue_commands.Waiting(),
             dry_run=dry_run,
             as_json=as_json,
         )
     kind, namespace, name = scope
+    if kind == PROVIDER:
+        await need_provider(sources, name)
     async with sources.needed_stores(WHY) as stores:
+        known = kind != COMPANY or await stores.queues.knows_company(name)
         if not dry_run:
             async with writable("to pause imports"):
                 await stores.queues.pause(
                     kind, name, namespace=namespace, reason=reason, changed_by=person(sources)
                 )
     if as_json:
-        print_json(console, {"scope": kind, "name": name, "dryRun": dry_run, "paused": not dry_run})
+        document = {"scope": kind, "name": name, "dryRun": dry_run, "known": known}
+        print_json(console, {**document, "paused": not dry_run})
         return 0
+    if not known:
+        say(console, f"No job of a company {name} is known: check the ID", style="yellow")
     verb = "Would pause" if dry_run else "Paused"
     say(console, f"{verb} imports of {kind} {name}. Jobs under way go on, no other one starts")
     if not dry_run:
@@ -74,7 +86,7 @@ async def resume(sources: Sources, console: Console, *, what: What, dry_run: boo
     scope = what.scope(sources.namespace)
     if scope is None:
         return await queue_commands.resume(
-            sources, console, queue=what.queue, dry_run=dry_run, as_json=as_json
+            sources, console, queue=what.queue or what.queue_option, dry_run=dry_run, as_json=as_json
         )
     kind, namespace, name = scope
     async with sources.needed_stores(WHY) as stores:

@@ -26,6 +26,12 @@ class GatewayMetrics:
         )
         self.listeners = Gauge("imports_live_listeners", "Open event streams", registry=r)
         self.events = Counter("imports_live_events", "Events sent to listeners", ["event"], registry=r)
+        self.live_failures = Counter(
+            "imports_live_failures",
+            "Times that what listeners follow could not be heard of or read, by part: listen, jobs, objects, overview",
+            ["part"],
+            registry=r,
+        )
         self.reviews = Counter(
             "imports_admission_reviews",
             "Answered admission reviews by result: allowed, refused, passed (not asked for), invalid",

@@ -7,6 +7,8 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
+from starlette.applications import Starlette
+
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.life import LifeSign
@@ -17,12 +19,23 @@ from import_core.observability.presence import NeighbourWatch
 from import_gateway.admission.part import AdmissionPart
 from import_gateway.app import get_app
 from import_gateway.services import Services, get_services
-from import_gateway.serving import AppServer, allow_connections
+from import_gateway.serving import SPARE_CONNECTIONS, AppServer, allow_connections
 from import_gateway.settings import GatewaySettings
 
 log = get_logger(__name__)
 
 DATABASE_CONNECTIONS = 8
+
+
+def get_server(app: Starlette, settings: GatewaySettings) -> AppServer:
+    """The API's server; with too many connections it answers 503 before anything else. Raises OSError."""
+    return AppServer(
+        app,
+        settings.address,
+        settings.http_port,
+        shared=bool(settings.shared_address),
+        limit_concurrency=settings.listeners_limit + SPARE_CONNECTIONS,
+    )
 
 
 class GatewayProcess:
@@ -40,12 +53,7 @@ class GatewayProcess:
         async with AsyncExitStack() as stack:
             allow_connections(self._settings.listeners_limit)
             services = await self._open(stack)
-            server = AppServer(
-                get_app(services),
-                self._settings.address,
-                self._settings.http_port,
-                shared=bool(self._settings.shared_address),
-            )
+            server = get_server(get_app(services), self._settings)
             stack.push_async_callback(self._end_tasks)
             self._start("hub", services.hub.run())
             self._start("api", server.run())

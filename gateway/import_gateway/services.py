@@ -65,6 +65,7 @@ def get_services(
             overview,
             metrics,
             most=settings.listeners_limit,
+            most_each=settings.caller_listeners_limit,
             reread_seconds=settings.reread_seconds,
         ),
         metrics=metrics,

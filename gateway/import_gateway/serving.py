@@ -20,6 +20,8 @@ HEAD_SECONDS = 15.0
 """Time for a request's line and headers: a connection that says nothing must not be kept for ever."""
 VANISHED_MILLISECONDS = 30_000
 SPARE_FILES = 2_000
+SPARE_CONNECTIONS = 1_000
+"""Connections to the API beside those of event streams; above, requests are answered with 503 before anything else."""
 LONGEST_HEAD = 32_768
 """Bytes of a request's line and headers; a token may have a few thousand."""
 

@@ -69,6 +69,12 @@ class GatewaySettings(AdmissionSettings, PodSettings):
         ge=1,
         description="Event streams that a replica holds open at most",
     )
+    caller_listeners_limit: int = Field(
+        default=50,
+        validation_alias="CALLER_LISTENERS_LIMIT",
+        ge=1,
+        description="Event streams that one caller holds open at most, in each replica",
+    )
     heartbeat_seconds: float = Field(
         default=15.0,
         validation_alias="HEARTBEAT_SECONDS",

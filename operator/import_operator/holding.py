@@ -75,10 +75,9 @@ class Holding:
             )
 
     def _added(self, intake: IntakeState) -> int:
+        """Jobs that this measurement did not see. None is forgotten: an older measurement may still be in use."""
         measured_at = intake.health.measured_at
-        while self._recorded and measured_at is not None and self._recorded[0][0] < measured_at:
-            self._recorded.popleft()
-        return sum(jobs for _, jobs in self._recorded)
+        return sum(jobs for at, jobs in self._recorded if measured_at is None or at >= measured_at)
 
     async def _hold(self, new: Mapping[str, Admission]) -> None:
         requests = {uid: each.request for uid, each in new.items() if each.request is not None}

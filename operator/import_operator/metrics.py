@@ -66,9 +66,6 @@ BREAKER_CHANGES = Counter(
     "Circuit breakers that opened or closed, probes in between not counted",
     ["provider", "change"],
 )
-JOBS_WOKEN = Counter(
-    "imports_jobs_woken_total", "Jobs made due because the circuit breaker that they waited for closed"
-)
 REPAIRS = Counter("imports_repairs_total", "What was found wrong and put right", ["kind"])
 JOBS_STALLED_FAILED = Counter(
     "imports_jobs_stalled_failed_total", "Jobs failed because they made no progress for too long"

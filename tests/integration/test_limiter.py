@@ -209,7 +209,7 @@ async def test_memory_is_bounded_and_every_key_expires(used_redis: Redis) -> Non
     await until_waiting(used_redis, 3)
     assert len(await grants(used_redis)) <= 3
     lives = {key: await used_redis.pttl(key) for key in await used_redis.keys("*")}
-    assert len(lives) == 7
+    assert len(lives) == 8
     assert all(life > 0 for life in lives.values())
     await cancel(*waiters)
 
@@ -360,6 +360,36 @@ async def test_a_lowered_limit_holds_at_once(used_redis: Redis) -> None:
     answer = await limiter(used_redis, requests=2, per_seconds=60, max_wait=0).try_acquire()
     assert isinstance(answer, Wait)
     assert 55 < answer.seconds <= 60.001
+
+
+async def test_a_shorter_window_makes_nobody_forget(used_redis: Redis) -> None:
+    before, after = (limiter(used_redis, per_seconds=length) for length in (60, 0.05))
+    for one in [before] * 5 + [after] * 7:
+        await one.acquire()
+    await after.release(await after.acquire(), 0)
+    answer = await before.try_acquire()
+    assert isinstance(answer, Wait)
+    assert 55 < answer.seconds <= 60.001
+    assert len(await grants(used_redis)) < 10, "no more are kept than the larger limit has use for"
+
+
+async def test_a_longer_window_counts_what_a_shorter_one_granted(used_redis: Redis) -> None:
+    before, after = (limiter(used_redis, requests=3, per_seconds=length) for length in (0.05, 60))
+    await after.acquire()
+    for _ in range(4):
+        await before.acquire()
+    assert isinstance(await after.try_acquire(), Wait)
+
+
+async def test_a_limit_that_is_out_of_use_is_kept_for_no_longer(
+    used_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("import_core.adapters.redis.limiter.IN_USE_SECONDS", 0)
+    await limiter(used_redis, requests=9, per_seconds=0.2).acquire()
+    one = limiter(used_redis, requests=2, per_seconds=0.05)
+    async with asyncio.timeout(20):
+        while await used_redis.get(f"{KEY_PREFIX}imports/acme:kept") != b"50000 2":
+            await one.acquire()
 
 
 async def test_without_redis_no_call_is_granted(unused_tcp_port: int) -> None:

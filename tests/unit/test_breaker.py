@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from import_core.domain.breaker import (
     CLOSED,
     FORCED_LOOK_SECONDS,
-    WAIT_BEYOND_PROBE_SECONDS,
     Breaker,
     BreakerPolicy,
     admit,
@@ -19,7 +18,6 @@ from import_core.domain.breaker import (
     after_success,
     opened_by_hand,
     seconds_until_probe,
-    waiting_time,
 )
 from import_core.domain.resources.import_provider import BreakerState
 
@@ -95,13 +93,6 @@ def test_what_a_person_opened_stays_open_whatever_happens() -> None:
     assert answer.wait_seconds == FORCED_LOOK_SECONDS
     assert after_success(forced, holder="one") == forced
     assert after_failure(forced, holder="one", policy=POLICY, now=later(62)) == forced
-
-
-def test_one_job_waits_for_the_probe_and_the_others_for_the_closing() -> None:
-    opened = failed(times=3)
-    assert waiting_time(opened, later(10), is_first=True) == 50
-    assert waiting_time(opened, later(10), is_first=False) == 50 + WAIT_BEYOND_PROBE_SECONDS
-    assert waiting_time(CLOSED, NOW, is_first=False) == 0
 
 
 def test_counting_ends_somewhere() -> None:

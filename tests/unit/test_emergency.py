@@ -60,9 +60,20 @@ def test_pauses_again_when_they_fail() -> None:
     assert look(TRYING, 10, succeeded=3, failed=2) == TRYING, "a majority that is still too small"
 
 
-def test_pauses_again_when_they_all_wait_for_another_try() -> None:
+def test_tries_more_jobs_when_the_first_have_shown_nothing() -> None:
+    more = Emergency(EmergencyPhase.TRYING, "r", after(300), NOON)
     assert look(TRYING, 300, waiting=True, running=True) == TRYING, "a long job may still succeed"
-    assert look(TRYING, 300, waiting=True, running=False).phase is EmergencyPhase.PAUSED
+    assert look(TRYING, 300, running=False) == more, "given back, all of them"
+    assert look(TRYING, 300, succeeded=4, running=False) == more, "what they have shown counts on"
+    assert look(more, 310, succeeded=TRIAL_JOBS).phase is EmergencyPhase.NONE
+    assert look(TRYING, 299, running=False) == TRYING, "not sooner than after a while"
+
+
+def test_pauses_again_when_the_few_that_finished_failed() -> None:
+    paused = look(TRYING, 300, succeeded=1, failed=2, running=False)
+    assert paused.phase is EmergencyPhase.PAUSED
+    assert paused.reason == "only 1 of the 3 jobs that were tried succeeded"
+    assert look(TRYING, 299, succeeded=1, failed=2, running=False) == TRYING, "too few to judge so soon"
 
 
 def test_resumes_when_nothing_is_left_to_try() -> None:
@@ -95,4 +106,35 @@ def test_every_pause_is_followed_by_a_trial_and_never_by_more(
             assert new.phase is not EmergencyPhase.NONE
         if new.phase is not emergency.phase:
             assert new.since == new.counted_from == after(100 * number)
+        else:
+            assert new.counted_from == emergency.counted_from, "what was shown is not forgotten meanwhile"
         emergency = new
+
+
+@given(
+    st.sampled_from([PAUSED, TRYING]),
+    st.lists(st.tuples(st.integers(0, 50), st.booleans(), st.booleans()), min_size=1, max_size=60),
+)
+def test_a_trial_never_fails_without_a_failure_and_never_stands_still(
+    emergency: Emergency, looks: list[tuple[int, bool, bool]]
+) -> None:
+    for number, (succeeded, waiting, running) in enumerate(looks, start=1):
+        seen = Evidence(succeeded, 0, None, waiting, running)
+        now = after(POLICY.pause_seconds * number)
+        new = next_emergency(emergency, seen, POLICY, now)
+        if emergency.phase is EmergencyPhase.TRYING:
+            assert new.phase is not EmergencyPhase.PAUSED
+            assert new.since == now or running, "it ends, or more jobs are tried"
+        emergency = new
+        if emergency.phase is EmergencyPhase.NONE:
+            break
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.booleans(), st.booleans(), st.floats(0, 1000))
+def test_a_trial_ends_in_a_pause_only_where_too_few_of_those_that_count_succeeded(
+    succeeded: int, failed: int, waiting: bool, running: bool, seconds: float
+) -> None:
+    new = look(TRYING, seconds, succeeded=succeeded, failed=failed, waiting=waiting, running=running)
+    if new.phase is EmergencyPhase.PAUSED:
+        assert failed > succeeded
+        assert new.reason == f"only {succeeded} of the {succeeded + failed} jobs that were tried succeeded"

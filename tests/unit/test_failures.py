@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from import_core.domain.errors import (
+    BreakerOpenError,
     CredentialsError,
     DatabaseUnavailableError,
     HandBackError,
@@ -18,6 +19,7 @@ from import_core.domain.errors import (
     StorageUnavailableError,
 )
 from import_core.domain.failures import (
+    BREAKER_DELAY_SECONDS,
     JITTER,
     MESSAGE_LIMIT,
     RETRY_DELAYS_SECONDS,
@@ -40,6 +42,12 @@ def test_last_try_fails_with_the_reason() -> None:
     assert decision == Fail("ProviderUnavailable", "down (after 4 tries)")
 
 
+def test_the_last_try_is_not_used_up_while_the_breaker_counts_what_may_be_an_outage() -> None:
+    error = ProviderUnavailableError("down", failures_before=1)
+    assert decide_after_error(error, attempt=3, spread=0.5) == Retry(pytest.approx(125), 0, "Retry", "down")
+    assert decide_after_error(error, attempt=2, spread=0.5) == Retry(pytest.approx(125), 1, "Retry", "down")
+
+
 def test_permanent_failure_is_not_tried_again() -> None:
     decision = decide_after_error(CredentialsError(), attempt=0, spread=0.0)
     assert decision == Fail("InvalidCredentials", "The provider refused the credentials.")
@@ -60,6 +68,12 @@ def test_bug_counts_as_passing() -> None:
 def test_hand_back_uses_up_no_try() -> None:
     error = HandBackError(retry_after=7.0, waiting_reason="ProviderLimit")
     assert decide_after_error(error, attempt=3, spread=0.0) == Retry(7.0, 0, "ProviderLimit", None)
+
+
+def test_who_an_open_breaker_stops_is_soon_left_to_dispatch_which_holds_it() -> None:
+    error = BreakerOpenError(retry_after=600.0, waiting_reason="BreakerOpen")
+    decision = decide_after_error(error, attempt=3, spread=0.0)
+    assert decision == Retry(BREAKER_DELAY_SECONDS, 0, "BreakerOpen", None)
 
 
 @pytest.mark.parametrize(

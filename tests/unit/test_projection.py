@@ -324,6 +324,18 @@ def test_another_run_that_ended_while_nobody_looked() -> None:
     assert conditions(after(FAILED_ROW, status))["Complete"] == ("False", "RunsAgain")
 
 
+def test_an_open_breaker_is_why_a_due_job_waits_until_it_closes() -> None:
+    held = replace(ROW, breaker_open=True)
+    assert shown(held)["waitingReason"] == "BreakerOpen"
+    assert "circuit breaker is open" in shown(held)["message"]
+    assert "waitingReason" not in shown(replace(held, dispatched_at=NOW)), "it goes to probe"
+    retries = replace(held, not_before=NOW + timedelta(minutes=1), waiting_reason="Retry")
+    assert shown(retries)["waitingReason"] == "Retry"
+    refused = replace(ROW, waiting_reason="BreakerOpen", queued_at=NOW - timedelta(minutes=1))
+    assert shown(replace(refused, breaker_open=True))["waitingReason"] == "BreakerOpen"
+    assert shown(refused)["waitingReason"] == "QueueFull"
+
+
 def test_paused_queue_is_why_a_due_job_waits() -> None:
     paused = replace(ROW, queue_paused=True)
     assert shown(paused)["waitingReason"] == "Paused"

@@ -101,15 +101,6 @@ class Breakers:
             return CLOSED, None
         return known.look.breaker, known.look.at + timedelta(seconds=clock() - known.read_at)
 
-    async def await_probe(self, namespace: str, name: str) -> float | None:
-        """Seconds for which a job that was not let through shall wait; None: the database doesn't answer."""
-        try:
-            async with asyncio.timeout(ASK_SECONDS):
-                return await self.store.await_probe(namespace, name)
-        except (DatabaseUnavailableError, TimeoutError) as error:
-            log.warning("breaker.wait_unknown", connection=name, detail=str(error))
-            return None
-
     def note(self, key: tuple[str, str]) -> None:
         """Read a breaker anew before it is believed again."""
         known = self._known.get(key)
@@ -198,15 +189,15 @@ class ConnectionGuard:
         if permit.probe is not None and after is not None and after.state is BreakerState.CLOSED:
             log.info("breaker.closed", connection=self._key[1])
 
-    async def failed(self, permit: Permit) -> BreakerOpenError | None:
-        """Count it; the error is there where the breaker is open now."""
+    async def failed(self, permit: Permit) -> BreakerOpenError | int:
+        """Count it: the failures in a row, or the error where the breaker is open now."""
         self._breakers.metrics.provider_failures.labels(self._type).inc()
         before, _ = await self._breakers.look(self._key)
         after = await self._told(
             self._breakers.store.failed(*self._key, holder=permit.probe, policy=self._policy)
         )
         if after is None or after.state is BreakerState.CLOSED:
-            return None
+            return after.failures if after is not None else 0
         if before.state is BreakerState.CLOSED:
             log.warning("breaker.opened", connection=self._key[1], failures=after.failures)
         return self._refusal(after, self._policy.open_seconds)

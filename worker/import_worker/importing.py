@@ -8,7 +8,7 @@ from datetime import datetime
 
 from import_core.adapters.postgres.catalogue import CatalogueStore
 from import_core.adapters.postgres.removals import Owner, RemovalStore
-from import_core.domain.errors import BreakerOpenError, CompanyMismatchError, PermanentError
+from import_core.domain.errors import CompanyMismatchError, PermanentError
 from import_core.domain.jobs import JobRow, Progress
 from import_core.domain.mapping import compile_mapping
 from import_core.domain.resources.common import format_timestamp
@@ -89,12 +89,6 @@ class CatalogueImporter:
                 removals=self._removal_stage(run, spec, on_commit) if whole else None,
                 max_products=self._max_products,
             ).run()
-        except BreakerOpenError as error:
-            name = found.metadata.name
-            wait = await self._connections.breakers.await_probe(self._connections.namespace, name)
-            if wait is not None:
-                error.retry_after = wait
-            raise
         finally:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await provider.aclose()

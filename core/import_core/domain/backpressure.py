@@ -148,6 +148,11 @@ def next_intake(intake: Intake, health: QueueHealth, thresholds: Thresholds, now
     return Intake(stopped=True, reason=reason, since=now)
 
 
+def unmeasured(intake: Intake) -> Intake:
+    """The same after a look that could not measure the queue: nobody knows whether it is still better."""
+    return replace(intake, improved_since=None)
+
+
 def _after_stop(intake: Intake, overloaded: bool, thresholds: Thresholds, now: datetime) -> Intake:
     if overloaded:
         return replace(intake, improved_since=None)

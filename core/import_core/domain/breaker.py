@@ -10,10 +10,7 @@ from import_core.domain.resources.import_provider import BreakerState
 MOST_FAILURES = 1_000_000
 """Counting stops there: an outage of months must not overflow a column."""
 FORCED_LOOK_SECONDS = 600.0
-"""A job of a breaker that was opened by hand looks again after this time, should nobody wake it earlier."""
-WAIT_BEYOND_PROBE_SECONDS = 600.0
-"""All jobs but one wait so much longer than until the probe: closing wakes them, and without it they need not
-take turns on a worker only to hear that they must wait on."""
+"""Who is refused by a breaker that was opened by hand is told to ask again after this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +85,6 @@ def seconds_until_probe(breaker: Breaker, now: datetime) -> float:
         return FORCED_LOOK_SECONDS
     moment = breaker.probe_until if breaker.state is BreakerState.HALF_OPEN else breaker.probe_at
     return max(0.0, (moment - now).total_seconds()) if moment is not None else 0.0
-
-
-def waiting_time(breaker: Breaker, now: datetime, *, is_first: bool) -> float:
-    """Seconds that a job waits which was not let through; the first one of an opening comes back to probe."""
-    wait = seconds_until_probe(breaker, now)
-    if is_first or breaker.is_forced or breaker.state is BreakerState.CLOSED:
-        return wait
-    return wait + WAIT_BEYOND_PROBE_SECONDS
 
 
 def after_success(breaker: Breaker, *, holder: str | None) -> Breaker:

@@ -19,8 +19,16 @@ class Caller:
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
+    def account(self) -> str:
+        """Tells accounts apart, whichever token they show; for limits."""
+        return f"{self.username}\0{self.uid}"
+
+    @property
     def key(self) -> str:
-        """Tells callers with different rights apart; for caches."""
+        """Tells callers with different rights apart; for what is remembered of these.
+
+        A token's own id is among the extra fields, and may be what a right depends on.
+        """
         parts = [self.username, self.uid, *sorted(self.groups)]
         parts += [f"{name}={value}" for name, values in sorted(self.extra.items()) for value in values]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()

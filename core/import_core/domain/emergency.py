@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -96,7 +96,7 @@ class Evidence:
     down: str | None = None
     """Name of a part that every job needs and that does not answer."""
     waiting: bool = True
-    """Whether any job is due."""
+    """Whether dispatch has any job to hand out: one that is due and not paused, or on its way to a worker."""
     running: bool = True
     """Whether any job is under way."""
 
@@ -110,7 +110,7 @@ def next_emergency(emergency: Emergency, seen: Evidence, policy: EmergencyPolicy
     """Where the pause stands after a look.
 
     A part that is down, or too few successes, pauses. After a while a few jobs are tried: if they succeed,
-    dispatch goes on, and else it pauses again.
+    dispatch goes on; if they fail it pauses again; and as long as they do neither, a few more are tried.
     """
     if policy.min_success_percent == 0:
         off = emergency.phase is EmergencyPhase.NONE
@@ -139,8 +139,12 @@ def _after_trial(
     if not seen.waiting:
         # Nothing left to try.
         return Emergency(since=now, counted_from=now)
-    # Those that were tried wait for another try by now.
-    return Emergency(EmergencyPhase.PAUSED, "the jobs that were tried did not succeed", now, now)
+    reason = _reason(seen, policy, enough=1)
+    if reason is not None:
+        return Emergency(EmergencyPhase.PAUSED, reason, now, now)
+    # Given back (their provider's limit, an open breaker), or their own failures: that says nothing of the
+    # system, and what they have shown so far counts on.
+    return replace(emergency, since=now)
 
 
 def _reason(seen: Evidence, policy: EmergencyPolicy, *, enough: int) -> str | None:
@@ -148,4 +152,6 @@ def _reason(seen: Evidence, policy: EmergencyPolicy, *, enough: int) -> str | No
         return f"{seen.down} does not answer"
     if seen.finished < enough or seen.succeeded * 100 >= policy.min_success_percent * seen.finished:
         return None
+    if enough < FINISHED_LOOKED_AT:
+        return f"only {seen.succeeded} of the {seen.finished} jobs that were tried succeeded"
     return f"only {seen.succeeded} of the last {seen.finished} jobs succeeded"

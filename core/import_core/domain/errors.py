@@ -53,6 +53,11 @@ class ProviderUnavailableError(RetryableError):
 
     reason = "ProviderUnavailable"
 
+    def __init__(self, message: str | None = None, *, failures_before: int = 0) -> None:
+        self.failures_before = failures_before
+        """Calls of the connection, by whomever, that had failed in a row before this one."""
+        super().__init__(message)
+
 
 class ProviderThrottledError(RetryableError):
     """The provider asks us to slow down."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from import_core.domain.errors import (
+    BreakerOpenError,
     DependencyUnavailableError,
     HandBackError,
     ImportOperatorError,
     InvalidInputError,
     PermanentError,
     ProviderThrottledError,
+    ProviderUnavailableError,
     RetryableError,
     StorageUnavailableError,
 )
@@ -22,6 +24,8 @@ JITTER = 0.2
 """Delays are spread by up to this share either way, so that jobs which failed together don't return together."""
 DEPENDENCY_DELAY_SECONDS = 20.0
 """A job waits this long while the database, Redis, the object store or the API server is away."""
+BREAKER_DELAY_SECONDS = 1.0
+"""A job that an open breaker stops is off the queue for so long; after that dispatch holds it until it may go."""
 THROTTLED_DELAY_SECONDS = 30.0
 """A job waits at least this long for a provider that keeps asking to slow down."""
 DEATHS_UNTIL_SUSPECTED = 3
@@ -64,12 +68,18 @@ def decide_after_error(error: BaseException, *, attempt: int, spread: float) -> 
         return Fail("InvalidInput", message)
     reason = error.reason if isinstance(error, RetryableError) else "UnexpectedError"
     if attempt >= len(RETRY_DELAYS_SECONDS):
+        if isinstance(error, ProviderUnavailableError) and error.failures_before > 0:
+            # Nothing was answered since an earlier failure: maybe an outage, which the breaker is about to call
+            # one. It ends somewhere: each such try is a failure more, and the first one after a success counts.
+            return Retry(retry_delay(attempt, spread), 0, WaitingReason.RETRY, message)
         return Fail(reason, f"{message} (after {attempt + 1} tries)")
     return Retry(retry_delay(attempt, spread), 1, WaitingReason.RETRY, message)
 
 
 def _hand_back(error: BaseException, message: str, spread: float) -> Retry | None:
     """What costs the job no try: none of it is the job's own failure."""
+    if isinstance(error, BreakerOpenError):
+        return Retry(min(error.retry_after, BREAKER_DELAY_SECONDS), 0, WaitingReason.BREAKER_OPEN, None)
     if isinstance(error, HandBackError):
         return Retry(error.retry_after, 0, error.waiting_reason or WaitingReason.RETRY, None)
     if isinstance(error, DependencyUnavailableError):

@@ -184,6 +184,8 @@ class JobRow:
     """Nothing of its queue is handed out: by a person's word, or in an emergency."""
     connection_paused: bool = False
     """Nothing of its company or of its provider connection is handed out."""
+    breaker_open: bool = False
+    """The circuit breaker of its connection is not closed: at most one of its jobs is handed out, to probe."""
     delayed_until: datetime | None = None
     """While its queue is degraded: when a job of its company's tier is due."""
 

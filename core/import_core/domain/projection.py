@@ -121,15 +121,27 @@ def waiting_reason(row: JobRow, now: datetime) -> str | None:
     if row.state is not JobState.PENDING:
         return None
     due = row.not_before is None or row.not_before <= now
-    if (row.queue_paused or row.connection_paused) and due and not row.suspended:
-        return WaitingReason.PAUSED.value
-    if _is_delayed(row, now) and due and not row.suspended:
-        return WaitingReason.BACKPRESSURE.value
-    if row.waiting_reason:
+    held = _held_by(row, now) if due and not row.suspended else None
+    if held is not None:
+        return held.value
+    # What it waited for in an outage is over with it; nobody takes that off the row.
+    was_held = row.waiting_reason == WaitingReason.BREAKER_OPEN and not row.breaker_open and due
+    if row.waiting_reason and not was_held:
         return row.waiting_reason
     waiting = (now - row.queued_at).total_seconds()
     if due and row.dispatched_at is None and not row.suspended and waiting >= QUEUE_FULL_AFTER_SECONDS:
         return WaitingReason.QUEUE_FULL.value
+    return None
+
+
+def _held_by(row: JobRow, now: datetime) -> WaitingReason | None:
+    """Why dispatch passes over a due job."""
+    if row.queue_paused or row.connection_paused:
+        return WaitingReason.PAUSED
+    if _is_delayed(row, now):
+        return WaitingReason.BACKPRESSURE
+    if row.breaker_open and row.dispatched_at is None:
+        return WaitingReason.BREAKER_OPEN
     return None
 
 
@@ -169,6 +181,8 @@ def _waiting_for(row: JobRow) -> str:
         return "Waits until imports of this company or provider go on; they are paused"
     if row.delayed_until is not None and row.dispatched_at is None:
         return f"Waits until {_time(row.delayed_until)} at least: the queue is long"
+    if row.breaker_open and row.dispatched_at is None:
+        return "Waits until its provider may be called again; its circuit breaker is open"
     return "Waits for a worker"
 
 

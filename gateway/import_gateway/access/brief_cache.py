@@ -23,6 +23,21 @@ class BriefCache(Generic[Answer]):
     def __len__(self) -> int:
         return len(self._answers)
 
+    def __contains__(self, key: object) -> bool:
+        """Whether there is an answer, be it too old."""
+        return key in self._answers
+
+    def put(self, key: object, answer: Answer) -> None:
+        """Remember an answer from now on."""
+        self._answers.pop(key, None)
+        self._answers[key] = (answer, self._clock() + self._seconds(answer))
+        while len(self._answers) > self._most:
+            self._answers.popitem(last=False)
+
+    def forget(self, key: object) -> None:
+        """Remember nothing of it."""
+        self._answers.pop(key, None)
+
     async def get(self, key: object, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """The answer for `key`, from memory or from `ask`; an error of it is raised to all who wait."""
         known = self._answers.get(key)
@@ -38,10 +53,7 @@ class BriefCache(Generic[Answer]):
 
     async def _ask(self, key: object, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         answer = await ask()
-        self._answers.pop(key, None)
-        self._answers[key] = (answer, self._clock() + self._seconds(answer))
-        while len(self._answers) > self._most:
-            self._answers.popitem(last=False)
+        self.put(key, answer)
         return answer
 
     def _done(self, key: object, task: asyncio.Task[Answer]) -> None:

@@ -23,8 +23,11 @@ KNOWN_SECONDS = 30.0
 UNKNOWN_SECONDS = 5.0
 """A refusal holds for a shorter time: who was just given a right should not have to wait."""
 MOST_REMEMBERED = 10_000
-REVIEWS_AT_ONCE = 32
-"""Tokens that are asked about at the same time: somebody who makes up tokens keeps no others from the API server."""
+REVIEWS_AT_ONCE = 16
+"""Tokens that are asked about at the same time, of callers who were known lately and as many of strangers: somebody
+who makes up tokens keeps no others from the API server."""
+STRANGERS_REMEMBERED = 1_000
+"""Tokens that stand for nobody; they push no others out."""
 LONGEST_TOKEN = 16_384
 
 
@@ -62,10 +65,12 @@ class Gatekeeper:
         self._clock = clock
         self._salt = secrets.token_bytes(32)
         self._reviews = asyncio.Semaphore(REVIEWS_AT_ONCE)
+        self._strangers_reviews = asyncio.Semaphore(REVIEWS_AT_ONCE)
         self._tokens: BriefCache[_Known] = BriefCache(
-            seconds=lambda known: KNOWN_SECONDS if known.caller else UNKNOWN_SECONDS,
-            most=MOST_REMEMBERED,
-            clock=clock,
+            seconds=lambda _: KNOWN_SECONDS, most=MOST_REMEMBERED, clock=clock
+        )
+        self._strangers: BriefCache[_Known] = BriefCache(
+            seconds=lambda _: UNKNOWN_SECONDS, most=STRANGERS_REMEMBERED, clock=clock
         )
         self._rights: BriefCache[bool] = BriefCache(
             seconds=lambda allowed: KNOWN_SECONDS if allowed else UNKNOWN_SECONDS,
@@ -74,12 +79,20 @@ class Gatekeeper:
         )
         self._limits = CallLimits(CallRate(settings.calls_per_minute / 60, settings.calls_burst), clock=clock)
 
+    def knows(self, token: str) -> bool:
+        """Whether the token has stood for somebody of late, be it to ask once more whether it still does."""
+        return self._key(token) in self._tokens
+
     async def authenticate(self, token: str) -> Caller:
         """Whose token it is. Raises NotAuthenticatedError, KubernetesUnavailableError, ObjectForbiddenError."""
         if not token or len(token) > LONGEST_TOKEN or not token.isascii() or not token.isprintable():
             raise NotAuthenticatedError
-        key = hmac.digest(self._salt, token.encode(), hashlib.sha256)
-        known = await self._tokens.get(key, lambda: self._review(token))
+        key = self._key(token)
+        if key in self._tokens:
+            known = await self._tokens.get(key, lambda: self._review(token, self._reviews))
+        else:
+            known = await self._strangers.get(key, lambda: self._review(token, self._strangers_reviews))
+        self._sort(key, known)
         if known.caller is None:
             raise NotAuthenticatedError(
                 "The token is not valid: it has expired, or it was made for another audience than "
@@ -102,22 +115,34 @@ class Gatekeeper:
 
     def count_call(self, caller: Caller) -> None:
         """Count one more request. Raises TooManyCallsError above the limit."""
-        wait = self._limits.take(caller.key)
+        wait = self._limits.take(caller.account)
         if wait > 0:
             raise TooManyCallsError(
                 f"{caller.username} sends more requests than {self._limits.words}", retry_after=wait
             )
 
-    async def _review(self, token: str) -> _Known:
+    def _key(self, token: str) -> bytes:
+        return hmac.digest(self._salt, token.encode("utf-8", "replace"), hashlib.sha256)
+
+    def _sort(self, key: bytes, known: _Known) -> None:
+        """Keep good tokens and others apart."""
+        if known.caller is None and key in self._tokens:
+            self._tokens.forget(key)
+            self._strangers.put(key, known)
+        elif known.caller is not None and key not in self._tokens:
+            self._strangers.forget(key)
+            self._tokens.put(key, known)
+
+    async def _review(self, token: str, reviews: asyncio.Semaphore) -> _Known:
         try:
             async with asyncio.timeout(5.0):
-                await self._reviews.acquire()
+                await reviews.acquire()
         except TimeoutError as error:
             raise KubernetesUnavailableError("Too many tokens wait for the API server's word") from error
         try:
             return _Known(await review_token(self._kube, token, audience=self._audience))
         finally:
-            self._reviews.release()
+            reviews.release()
 
 
 class CallLimits:

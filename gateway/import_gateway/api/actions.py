@@ -28,7 +28,7 @@ async def retry_import(call: Call) -> Response:
     annotation = RETRY_ITEMS_ANNOTATION if wanted.items_only else RETRY_ANNOTATION
     if key is not None:
         token = retry_token(call.caller.username, found.id, key)
-        if _annotation(found, annotation) == token:
+        if _annotation(found, annotation) == token or await _row_has(call, found, wanted, token):
             return get_json_response(found.view(), 202, {"Idempotent-Replayed": "true"})
     else:
         token = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{secrets.token_hex(4)}"
@@ -57,7 +57,7 @@ async def cancel_import(call: Call) -> Response:
         raise ProblemError(CONFLICT, f"{found.name} has finished: {view.phase.value}")
     if found.body is None:
         message = f"Cancelled over HTTP by {call.caller.username}"
-        await call.services.jobs.jobs.cancel([found.id], message=message)
+        await call.services.jobs.jobs.cancel([found.id], message=message, tell=True)
         return get_json_response((await find_job(call)).view(), 202)
     try:
         await call.services.kube.delete(IMPORT_JOB, found.namespace, found.name, uid=found.id)
@@ -75,6 +75,19 @@ async def _annotate(call: Call, found: FoundJob, annotation: str, token: str) ->
         )
     except (ObjectNotFoundError, ObjectConflictError) as error:
         raise ProblemError(CONFLICT, f"The ImportJob {found.name} was deleted meanwhile") from error
+
+
+async def _row_has(call: Call, found: FoundJob, wanted: RetryRequest, token: str) -> bool:
+    """Whether a row without an object has been asked with this token already."""
+    if found.body is not None:
+        return False
+    honoured = (await call.services.reopening.honoured([found.id])).get(found.id)
+    if honoured is None:
+        return False
+    if wanted.items_only:
+        # A finished row has it also where there was nothing to do, which is no success.
+        return honoured.retry_items == token and found.view().phase.value not in FINAL_PHASES
+    return honoured.retry == token
 
 
 def _annotation(found: FoundJob, annotation: str) -> str | None:

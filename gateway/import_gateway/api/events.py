@@ -22,15 +22,17 @@ async def follow_import(call: Call) -> Response:
     view = found.view()
     if view.phase.value in FINAL_PHASES and _last_id(call) == event_id(view):
         return Response(status_code=204)
-    call.services.hub.check_room()
-    return EventStream(job_events(call.services.hub, view, _terms(call)))
+    hub = call.services.hub
+    place = hub.take_place(call.caller.account)
+    return EventStream(job_events(hub, view, _terms(call)), place)
 
 
 async def follow_all(call: Call) -> Response:
     """Stream the overview."""
     read_query(call.request, NoQuery)
-    call.services.hub.check_room()
-    return EventStream(overview_events(call.services.hub, _terms(call)))
+    hub = call.services.hub
+    place = hub.take_place(call.caller.account)
+    return EventStream(overview_events(hub, _terms(call)), place)
 
 
 def _terms(call: Call) -> Terms:

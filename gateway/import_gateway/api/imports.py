@@ -44,6 +44,8 @@ from import_gateway.api.reading import (
 )
 
 PENDING_SHOWN = 500
+DOCUMENTS_SHOWN = 10
+"""Documents of up to 64 KiB on one page: many callers who ask at once must fit into memory."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -84,14 +86,15 @@ async def list_errors(call: Call) -> Response:
     place = ItemPosition(*map(read_text, query.cursor.split("."))) if query.cursor else ItemPosition()
     found = await find_job(call)
     total, reasons = await call.services.jobs.reports.item_failure_reasons(found.id)
+    limit = min(query.limit, DOCUMENTS_SHOWN) if query.documents else query.limit
     items = await call.services.jobs.views.item_errors(
         found.id,
-        limit=query.limit + 1,
+        limit=limit + 1,
         after=place,
         documents=query.documents,
     )
-    shown = items[: query.limit]
-    more = len(items) > query.limit
+    shown = items[:limit]
+    more = len(items) > limit
     return get_json_response(
         ItemErrorPage(
             total=total,

@@ -279,7 +279,7 @@ class Overview(ApiModel):
     """Event `overview`: all that the live page shows; later events say what changed of it."""
 
     jobs: list[Import]
-    """Running jobs, the next ones in the queue, and those that ended of late."""
+    """Running jobs, those that have waited longest, and of each final state those that were submitted last."""
     queues: list[QueueHealth]
     """The namespace's queues."""
     workers: list[Worker]
@@ -381,7 +381,7 @@ class ErrorsQuery(ApiModel):
     model_config = ConfigDict(strict=False)
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
-    """Items on a page at most."""
+    """Items on a page at most; with `documents` no more than 10 come at once, whatever is asked for."""
     cursor: (
         Annotated[
             str,

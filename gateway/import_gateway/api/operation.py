@@ -74,6 +74,8 @@ class Operation:
     """What the caller must be allowed to do; None: nothing but to be somebody."""
     public: bool = False
     """Whether it needs no sign-in."""
+    weightless: bool = False
+    """Whether it is public and answered at once from memory, so that it never has to wait for room."""
     query: type[ApiModel] | None = None
     body: type[ApiModel] | None = None
     body_optional: bool = False

@@ -23,7 +23,7 @@ from import_core.domain.errors import (
 )
 from import_gateway.access.gatekeeper import NotAllowedError, NotAuthenticatedError, TooManyCallsError
 from import_gateway.api.models import FieldProblem, Problem
-from import_gateway.live.hub import TooManyListenersError
+from import_gateway.live.places import TooManyListenersError, TooManyOwnListenersError
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "tag:imports.avnz.io,2026:problem/"
@@ -54,6 +54,7 @@ FOREIGN_ORIGIN = Kind("foreign-origin", 403, "The request does not come from the
 NOT_FOUND = Kind("not-found", 404, "There is no such thing")
 METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "This can't be done here")
 CONFLICT = Kind("conflict", 409, "The present state does not allow this")
+TOO_SLOW = Kind("too-slow", 408, "The body did not come in time")
 TOO_LARGE = Kind("too-large", 413, "The body is too large")
 UNSUPPORTED_MEDIA_TYPE = Kind("unsupported-media-type", 415, "The body must be JSON")
 INVALID = Kind("invalid", 422, "The request has a value that is not allowed")
@@ -97,6 +98,7 @@ _RULES: dict[type[ImportOperatorError], _Rule] = {
     NotAllowedError: _Rule(FORBIDDEN),
     TooManyCallsError: _Rule(TOO_MANY_CALLS),
     TooManyListenersError: _Rule(BUSY, AWAY_SECONDS),
+    TooManyOwnListenersError: _Rule(TOO_MANY_CALLS, AWAY_SECONDS),
     IntakeRefusedError: _Rule(INTAKE_REFUSED, INTAKE_SECONDS),
     ObjectNotFoundError: _Rule(NOT_FOUND),
     ObjectConflictError: _Rule(CONFLICT),

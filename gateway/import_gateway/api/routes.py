@@ -37,6 +37,7 @@ from import_gateway.api.problems import (
     MALFORMED,
     NOT_FOUND,
     TOO_LARGE,
+    TOO_SLOW,
     UNSUPPORTED_MEDIA_TYPE,
 )
 from import_gateway.services import Services
@@ -216,7 +217,7 @@ OPERATIONS = (
         summary="Have the browser keep a token in a cookie",
         body=SignIn,
         answers={201: Answer("The token is good.", Session, headers={"Set-Cookie": "The cookie."})},
-        problems=(*_BODY, FOREIGN_ORIGIN),
+        problems=(*_BODY, FOREIGN_ORIGIN, TOO_SLOW),
     ),
     Operation(
         method="DELETE",
@@ -234,6 +235,7 @@ OPERATIONS = (
         id="getLiveness",
         handler=health.healthz,
         public=True,
+        weightless=True,
         summary="Whether the process answers",
         answers={200: Answer("It does.", media_type="text/plain")},
     ),
@@ -243,6 +245,7 @@ OPERATIONS = (
         id="getReadiness",
         handler=health.readyz,
         public=True,
+        weightless=True,
         summary="Whether requests may be sent to this replica",
         answers={200: Answer("They may.", Health), 503: Answer("It is stopping.", Health)},
     ),
@@ -252,6 +255,7 @@ OPERATIONS = (
         id="getDescription",
         handler=_describe,
         public=True,
+        weightless=True,
         summary="This description",
         answers={200: Answer("The OpenAPI document.", media_type=DESCRIPTION)},
     ),

@@ -10,14 +10,21 @@ from import_core.domain.callers import Action, Caller
 from import_gateway.access.credentials import comes_from_own_page, end_session, set_session
 from import_gateway.api.models import Permissions, Session, SignIn
 from import_gateway.api.operation import Call, get_json_response
-from import_gateway.api.problems import FOREIGN_ORIGIN, ProblemError
+from import_gateway.api.problems import FOREIGN_ORIGIN, TOO_SLOW, ProblemError
 from import_gateway.api.reading import read_body
+
+BODY_SECONDS = 3.0
+"""Time for the body of a sign-in: who has no token yet may not keep others from theirs by sending slowly."""
 
 
 async def sign_in(call: Call) -> Response:
     """Check a token and have the browser keep it."""
     _check_origin(call)
-    wanted = await read_body(call.request, SignIn)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            wanted = await read_body(call.request, SignIn)
+    except TimeoutError as error:
+        raise ProblemError(TOO_SLOW, f"The body did not come within {BODY_SECONDS:g} s") from error
     caller = await call.services.access.authenticate(wanted.token)
     call.services.access.count_call(caller)
     response = get_json_response(await _session(call, caller), 201)

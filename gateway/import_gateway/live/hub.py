@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,15 +21,17 @@ from import_core.adapters.postgres.notifications import (
     Notification,
     listen,
 )
-from import_core.domain.errors import DatabaseUnavailableError, ImportOperatorError
+from import_core.domain.errors import ImportOperatorError
 from import_core.domain.live import Change, VersionedState, state_id
+from import_core.domain.projection import FINAL_PHASES
 from import_core.domain.resources.import_job import JobPhase
 from import_core.observability.logs import get_logger
 from import_gateway.api.models import Import
 from import_gateway.api.presenting import differs, event_id
 from import_gateway.live.messages import get_message
 from import_gateway.live.overview import OverviewReader, get_event, to_json
-from import_gateway.live.reading import JobReader
+from import_gateway.live.places import Place, Places
+from import_gateway.live.reading import MOST_OBJECTS, JobReader
 from import_gateway.metrics import GatewayMetrics
 
 log = get_logger(__name__)
@@ -38,10 +40,9 @@ COALESCE_SECONDS = 0.05
 """Hints that come within this time are answered by one read."""
 OVERVIEW_SECONDS = 1.0
 RETRY_SECONDS = 1.0
-
-
-class TooManyListenersError(ImportOperatorError):
-    """There are as many event streams as this replica holds open."""
+ABSENT_READS = 2
+"""A job that so many reads in a row find neither as a row nor as an object was deleted: it ends as cancelled. One is
+not enough, as it may be recorded between the look at the rows and the look at the objects."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +57,12 @@ class Watched:
     """The state as it is sent, made once for all."""
     readers: set[asyncio.Event] = field(default_factory=set)
     """Who waits for the next read, changed or not."""
+    has_row: bool = True
+    """Whether the last read found a row."""
+    asked: int = 0
+    """When its object was asked for last, by counting."""
+    absent: int = 0
+    """Reads in a row that found neither row nor object."""
 
     def __post_init__(self) -> None:
         self._write()
@@ -65,6 +72,11 @@ class Watched:
         for reader in self.readers:
             reader.set()
         self.readers.clear()
+        self.absent = 0 if view is not None else self.absent + 1
+        if self.absent >= ABSENT_READS and self.view.phase.value not in FINAL_PHASES:
+            view = self.view.model_copy(
+                update={"phase": JobPhase.CANCELLED, "message": "The ImportJob was deleted", "estimate": None}
+            )
         if view is not None and differs(view, self.view):
             self.view = view
             self.version += 1
@@ -88,21 +100,25 @@ class LiveHub:
         metrics: GatewayMetrics,
         *,
         most: int,
+        most_each: int,
         reread_seconds: float = 5.0,
     ) -> None:
         self._database = database
         self._jobs = jobs
         self._overview = overview
         self._metrics = metrics
-        self._most = most
-        self._listeners = 0
+        self._places = Places(most=most, most_each=most_each, changed=metrics.listeners.set)
         self._reread_seconds = reread_seconds
         self.closed = asyncio.Event()
         self.overview = VersionedState()
         self.overview_read = asyncio.Event()
         self._watched: dict[str, Watched] = {}
         self._changed: set[str] = set()
-        self._wake = asyncio.Event()
+        self._without_row: set[str] = set()
+        self._asked = 0
+        self._wake_jobs = asyncio.Event()
+        self._wake_objects = asyncio.Event()
+        self._wake_overview = asyncio.Event()
         self._overview_listeners: set[asyncio.Event] = set()
         self._overview_stale = True
         self._overview_at = float("-inf")
@@ -112,7 +128,7 @@ class LiveHub:
     @property
     def listeners(self) -> int:
         """Open streams."""
-        return self._listeners
+        return len(self._places)
 
     @property
     def overview_id(self) -> str:
@@ -143,7 +159,13 @@ class LiveHub:
         """Listen and read until `close`."""
         tasks = [
             asyncio.create_task(self._listen()),
-            asyncio.create_task(self._read_on()),
+            asyncio.create_task(self._go_on("jobs", self._wake_jobs, self._read_jobs, self._mark_jobs)),
+            asyncio.create_task(
+                self._go_on("objects", self._wake_objects, self._read_objects, _mark_nothing)
+            ),
+            asyncio.create_task(
+                self._go_on("overview", self._wake_overview, self._read_overview, self._mark_overview)
+            ),
             asyncio.create_task(self.closed.wait()),
         ]
         try:
@@ -161,31 +183,29 @@ class LiveHub:
         for listener in self._everyone():
             listener.set()
 
-    def check_room(self) -> None:
-        """Raise TooManyListenersError where no more streams are taken; sooner than the stream itself could tell."""
-        if self.listeners >= self._most:
-            raise TooManyListenersError
+    def take_place(self, caller: str) -> Place:
+        """Take a listener's place for a caller, before the answer begins.
+
+        Raises TooManyListenersError and TooManyOwnListenersError.
+        """
+        return self._places.take(caller)
 
     @contextmanager
     def follow(self, view: Import) -> Iterator[tuple[Watched, asyncio.Event]]:
-        """Follow a job from a state that was just read; the event is set when there is a newer one.
-
-        Raises TooManyListenersError.
-        """
-        with self._counted():
-            job = self._watched.get(view.id)
-            if job is None:
-                job = self._watched[view.id] = Watched(view)
-            # What changed between the read and now has been missed: it is read once more.
-            self._hint([view.id])
-            listener = asyncio.Event()
-            job.listeners.add(listener)
-            try:
-                yield job, listener
-            finally:
-                job.listeners.discard(listener)
-                if not job.listeners:
-                    self._watched.pop(view.id, None)
+        """Follow a job from a state that was just read; the event is set when there is a newer one."""
+        job = self._watched.get(view.id)
+        if job is None:
+            job = self._watched[view.id] = Watched(view)
+        # What changed between the read and now has been missed: it is read once more.
+        self._hint([view.id])
+        listener = asyncio.Event()
+        job.listeners.add(listener)
+        try:
+            yield job, listener
+        finally:
+            job.listeners.discard(listener)
+            if not job.listeners:
+                self._watched.pop(view.id, None)
 
     async def until_read(self, job: Watched, seconds: float) -> None:
         """Wait until the job is read once more, or for so long; `follow` has asked for it."""
@@ -198,32 +218,17 @@ class LiveHub:
 
     @contextmanager
     def follow_overview(self) -> Iterator[asyncio.Event]:
-        """Follow the overview; the event is set when `overview` has a newer version.
-
-        Raises TooManyListenersError.
-        """
-        with self._counted():
-            listener = asyncio.Event()
-            if not self._overview_listeners:
-                self.overview_read.clear()
-                self._overview_stale = True
-            self._overview_listeners.add(listener)
-            self._wake.set()
-            try:
-                yield listener
-            finally:
-                self._overview_listeners.discard(listener)
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self.check_room()
-        self._listeners += 1
-        self._metrics.listeners.set(self._listeners)
+        """Follow the overview; the event is set when `overview` has a newer version."""
+        listener = asyncio.Event()
+        if not self._overview_listeners:
+            self.overview_read.clear()
+            self._overview_stale = True
+        self._overview_listeners.add(listener)
+        self._wake_overview.set()
         try:
-            yield
+            yield listener
         finally:
-            self._listeners -= 1
-            self._metrics.listeners.set(self._listeners)
+            self._overview_listeners.discard(listener)
 
     async def _listen(self) -> None:
         while True:
@@ -232,8 +237,8 @@ class LiveHub:
                     self._database, [PROGRESS_CHANNEL, LIVE_CHANNEL, QUEUE_CHANNEL]
                 ):
                     self._take(notification)
-            except DatabaseUnavailableError as error:
-                log.warning("live.not_listening", message=error.message)
+            except Exception as error:  # noqa: BLE001 - logged and counted there; listening must not end
+                self._failed("listen", error)
             await asyncio.sleep(RETRY_SECONDS)
 
     def _take(self, notification: Notification) -> None:
@@ -245,31 +250,46 @@ class LiveHub:
     def _hint(self, job_ids: list[str]) -> None:
         self._changed.update(job_id for job_id in job_ids if job_id in self._watched)
         self._overview_stale = True
-        if self._changed or self._overview_listeners:
-            self._wake.set()
+        if self._changed:
+            self._wake_jobs.set()
+        if self._overview_listeners:
+            self._wake_overview.set()
 
-    async def _read_on(self) -> None:
-        """Read what changed, and everything that is followed now and then: a hint may have been lost."""
+    async def _go_on(
+        self,
+        part: str,
+        wake: asyncio.Event,
+        read: Callable[[], Awaitable[None]],
+        mark_all: Callable[[], None],
+    ) -> None:
+        """Read when woken, and everything that is followed now and then: a hint may have been lost.
+
+        Each part has a task of its own: one whose source is slow or away delays no other.
+        """
         all_read_at = time.monotonic()
         while True:
             wait = all_read_at + self._reread_seconds - time.monotonic()
             try:
                 async with asyncio.timeout(max(0.0, wait)):
-                    await self._wake.wait()
+                    await wake.wait()
                     await asyncio.sleep(COALESCE_SECONDS)
             except TimeoutError:
                 all_read_at = time.monotonic()
-                self._changed.update(self._watched)
-                self._overview_stale = True
-            self._wake.clear()
+                mark_all()
+            wake.clear()
             try:
-                await self._read_jobs()
-                await self._read_overview()
-            except ImportOperatorError as error:
+                await read()
+            except Exception as error:  # noqa: BLE001 - logged and counted there; reading must not end
                 # What was to be read stays marked; listeners keep what they have.
-                log.warning("live.not_read", message=error.message)
+                self._failed(part, error)
                 await asyncio.sleep(RETRY_SECONDS)
-                self._wake.set()
+                wake.set()
+
+    def _mark_jobs(self) -> None:
+        self._changed.update(self._watched)
+
+    def _mark_overview(self) -> None:
+        self._overview_stale = True
 
     async def _read_jobs(self) -> None:
         wanted, self._changed = self._changed, set()
@@ -278,31 +298,47 @@ class LiveHub:
             return
         try:
             views = await self._jobs.read(list(wanted))
-            without = [
-                self._watched[job_id].view for job_id in wanted - views.keys() if job_id in self._watched
-            ]
-            views |= await self._jobs.read_objects(
-                [view for view in without if view.phase is JobPhase.PENDING]
-            )
-        except ImportOperatorError:
+        except Exception:
             self._changed |= wanted
             raise
         for job_id in wanted:
             job = self._watched.get(job_id)
             if job is not None:
-                job.take(views.get(job_id))
+                job.has_row = job_id in views
+                if job.has_row:
+                    job.take(views[job_id])
+                else:
+                    self._without_row.add(job_id)
+        if self._without_row:
+            self._wake_objects.set()
+
+    async def _read_objects(self) -> None:
+        """Read the objects of jobs that have no row: some at a time, those first that were asked for longest ago."""
+        jobs = [job for job_id in self._without_row if (job := self._watched.get(job_id)) and not job.has_row]
+        chosen = sorted(jobs, key=lambda job: job.asked)[:MOST_OBJECTS]
+        self._without_row.intersection_update(job.view.id for job in jobs)
+        if not chosen:
+            return
+        self._asked += 1
+        for job in chosen:
+            job.asked = self._asked
+        found = await self._jobs.read_objects([job.view for job in chosen])
+        for job in chosen:
+            self._without_row.discard(job.view.id)
+            if not job.has_row:  # else it was recorded meanwhile, and the row is newer
+                job.take(found.get(job.view.id))
 
     async def _read_overview(self) -> None:
         if not self._overview_listeners or not self._overview_stale:
             return
         left = self._overview_at + OVERVIEW_SECONDS - time.monotonic()
         if left > 0 and self.overview_read.is_set():
-            asyncio.get_running_loop().call_later(left, self._wake.set)
+            asyncio.get_running_loop().call_later(left, self._wake_overview.set)
             return
         self._overview_stale, self._overview_at = False, time.monotonic()
         try:
             entries = await self._overview.read()
-        except ImportOperatorError:
+        except Exception:
             self._overview_stale = True
             raise
         changed = self.overview.replace(entries)
@@ -311,10 +347,21 @@ class LiveHub:
             for listener in self._overview_listeners:
                 listener.set()
 
+    def _failed(self, part: str, error: Exception) -> None:
+        self._metrics.live_failures.labels(part).inc()
+        if isinstance(error, ImportOperatorError):
+            log.warning("live.failed", part=part, message=error.message)
+        else:
+            log.error("live.failed", part=part, exc_info=error)
+
     def _everyone(self) -> Iterator[asyncio.Event]:
         yield from self._overview_listeners
         for job in self._watched.values():
             yield from job.listeners
+
+
+def _mark_nothing() -> None:
+    """Objects are read for jobs that have just been looked for in vain: those are marked already."""
 
 
 def _named(change: Change, identity: str) -> tuple[str, str, Any]:

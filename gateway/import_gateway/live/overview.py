@@ -12,8 +12,9 @@ from import_gateway.live.reading import JobReader
 
 RUNNING = 200
 WAITING = 50
+"""Those that have waited longest."""
 FINISHED = 30
-"""Of each final state."""
+"""Of each final state, those that were submitted last."""
 WORKERS = 100
 
 
@@ -29,7 +30,7 @@ class OverviewReader:
         """The entries. Raises DatabaseUnavailableError and KubernetesUnavailableError."""
         views, namespace = self._jobs.views, self._namespace
         ids = await views.running(namespace, limit=RUNNING)
-        ids += await views.newest(namespace, JobState.PENDING, limit=WAITING)
+        ids += await views.waiting(namespace, limit=WAITING)
         for state in (JobState.FAILED, JobState.COMPLETED, JobState.CANCELLED):
             ids += await views.newest(namespace, state, limit=FINISHED)
         jobs = await self._jobs.read(list(dict.fromkeys(ids)), estimates=False)

@@ -16,8 +16,11 @@ from import_core.adapters.postgres.queue_state import QueueState, QueueStateStor
 from import_core.domain.backpressure import next_health
 from import_core.domain.errors import KubernetesUnavailableError
 from import_core.domain.jobs import DEFAULT_QUEUE
+from import_core.observability.logs import get_logger
 from import_gateway.access.brief_cache import BriefCache
 from import_gateway.api.models import QueueHealth, QueueReport, QueueThresholds
+
+log = get_logger(__name__)
 
 REPORT_SECONDS = 10.0
 POOLS_SECONDS = 5.0
@@ -60,16 +63,17 @@ class QueueReports:
 
     async def _pools(self) -> list[Served]:
         async def ask() -> list[Served]:
-            self._last_served = served_queues(
-                [body async for body in self._kube.list(WORKER_POOL, self._namespace)]
-            )
+            try:
+                self._last_served = served_queues(
+                    [body async for body in self._kube.list(WORKER_POOL, self._namespace)]
+                )
+            except KubernetesUnavailableError as error:
+                # Pools come and go rarely; what PostgreSQL knows of their queues is worth telling meanwhile,
+                # and at once: the answer is remembered like a good one.
+                log.warning("pools.not_read", message=error.message)
             return self._last_served
 
-        try:
-            return await self._served.get("queues", ask)
-        except KubernetesUnavailableError:
-            # Pools come and go rarely; what PostgreSQL knows of their queues is worth telling meanwhile.
-            return self._last_served
+        return await self._served.get("queues", ask)
 
     async def report(self) -> QueueReport:
         """The queues; the same answer for REPORT_SECONDS."""

@@ -22,7 +22,7 @@ from import_gateway.api.presenting import estimate_of, present_object, present_r
 RATES_SECONDS = 10.0
 BATCH = 500
 MOST_OBJECTS = 20
-"""Objects that are asked for at once; jobs have no row for a moment only, or because they were refused."""
+"""Objects that the live events ask for at once; jobs have no row for a moment only, or because they were refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class JobReader:
         Raises KubernetesUnavailableError and ObjectForbiddenError.
         """
         found = {}
-        for view in views[:MOST_OBJECTS]:
+        for view in views:
             body = await self._kube.get(IMPORT_JOB, view.namespace, view.name)
             if body is not None and body["metadata"]["uid"] == view.id:
                 found[view.id] = present_object(body)

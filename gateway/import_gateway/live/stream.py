@@ -8,25 +8,28 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.responses import StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from import_core.domain.errors import ImportOperatorError, KubernetesUnavailableError
 from import_core.domain.projection import FINAL_PHASES
 from import_gateway.api.models import Import
 from import_gateway.live.hub import LiveHub
 from import_gateway.live.messages import HEARTBEAT, get_retry
+from import_gateway.live.places import Place
 
 RECONNECT_MILLISECONDS = 2000
 FIRST_READ_SECONDS = 1.0
 """A stream begins with what was read after it was opened; when that takes longer, with what was known before."""
 CHECK_SECONDS = 60.0
-"""A stream may outlive its caller's token or rights: they are asked for again so often."""
+"""A stream may outlive its caller's token or rights: they are asked for again so often.
+
+With what the gatekeeper remembers for 30 s, and the time of an answer, that is less than two minutes."""
 
 
 class EventStream(StreamingResponse):
-    """An answer of events."""
+    """An answer of events, in a listener's place that is free again when it ends."""
 
-    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], place: Place) -> None:
         super().__init__(
             events,
             media_type="text/event-stream",
@@ -34,9 +37,17 @@ class EventStream(StreamingResponse):
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
         self._events = events
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; however that goes, the place is free afterwards."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._place.free()
 
     async def stream_response(self, send: Send) -> None:
-        """Send events until they end or the reader goes; the listener's place is free at once."""
+        """Send events until they end or the reader goes."""
         try:
             await super().stream_response(send)
         finally:
@@ -53,10 +64,7 @@ class Terms:
 
 
 async def job_events(hub: LiveHub, view: Import, terms: Terms) -> AsyncGenerator[bytes, None]:
-    """A job's newest states until it has finished; nothing at first for who knows the present one already.
-
-    Raises TooManyListenersError.
-    """
+    """A job's newest states until it has finished; nothing at first for who knows the present one already."""
     with hub.follow(view) as (job, news):
         yield get_retry(RECONNECT_MILLISECONDS)
         await hub.until_read(job, FIRST_READ_SECONDS)
@@ -73,10 +81,7 @@ async def job_events(hub: LiveHub, view: Import, terms: Terms) -> AsyncGenerator
 
 
 async def overview_events(hub: LiveHub, terms: Terms) -> AsyncGenerator[bytes, None]:
-    """All that the page shows, then what changes; nothing at first for who knows the present state already.
-
-    Raises TooManyListenersError.
-    """
+    """All that the page shows, then what changes; nothing at first for who knows the present state already."""
     with hub.follow_overview() as news:
         seen: int | None = None
         yield get_retry(RECONNECT_MILLISECONDS)
@@ -98,8 +103,10 @@ async def _beats(hub: LiveHub, news: asyncio.Event, terms: Terms) -> AsyncGenera
     while not hub.closed.is_set():
         news.clear()
         yield
+        # A silent stream wakes for its check, too, however long its heartbeats are apart.
+        wait = min(terms.heartbeat_seconds, max(0.0, checked_at + CHECK_SECONDS - loop.time()))
         with suppress(TimeoutError):
-            async with asyncio.timeout(terms.heartbeat_seconds):
+            async with asyncio.timeout(wait):
                 await news.wait()
         if loop.time() - checked_at >= CHECK_SECONDS:
             checked_at = loop.time()

@@ -1,31 +1,32 @@
-"""Makes jobs due whose circuit breaker has closed, and counts the breakers by state.
+"""Shows waiting jobs whether their circuit breaker holds them, and counts the breakers by state.
 
-The breakers themselves are the workers' work, in PostgreSQL: none of it needs an operator.
+The breakers themselves are the workers' work, in PostgreSQL; holding the jobs back is dispatch's.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from import_core.adapters.postgres.breakers import BreakerStore
+from import_core.domain.breaker import Breaker
+from import_core.domain.projection import is_final
 from import_core.domain.resources.import_provider import BreakerState
-from import_core.observability.logs import get_logger
 from import_operator import metrics
 from import_operator.loops.runner import Loop
-from import_operator.state import OperatorState, type_of
-
-log = get_logger(__name__)
+from import_operator.state import OperatorState, provider_name_of, type_of, uid_of
 
 INTERVAL_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
 
 
 class BreakerLoop:
-    """One batch of jobs of each connection a round; a round that leaves some is followed by another at once."""
+    """Compares the breakers that are not closed with those of the round before."""
 
     def __init__(self, state: OperatorState, breakers: BreakerStore) -> None:
         self._state = state
         self._breakers = breakers
+        self._holding: set[str] = set()
         self._shown: set[tuple[str, str]] = set()
 
     def loop(self) -> Loop:
@@ -39,19 +40,25 @@ class BreakerLoop:
         )
 
     async def round(self) -> None:
-        """Wake and count."""
-        woken, more = await self._breakers.wake_waiting(self._state.namespace)
-        if woken:
-            metrics.JOBS_WOKEN.inc(len(woken))
-            log.info("jobs.woken", jobs=len(woken))
-            self._state.to_project.update(uid for uid in woken if self._state.jobs.get(uid) is not None)
-            self._state.dispatch_wanted.set()
-        if more:
-            self._state.breakers_changed.set()
-        await self._count()
-
-    async def _count(self) -> None:
+        """Look, have jobs shown whose connection has changed, and count."""
         not_closed = await self._breakers.not_closed(self._state.namespace)
+        self._note_holding(set(not_closed))
+        self._count(not_closed)
+
+    def _note_holding(self, holding: set[str]) -> None:
+        changed = holding ^ self._holding
+        if not changed:
+            return
+        if self._holding - holding:
+            self._state.dispatch_wanted.set()
+        self._holding = holding
+        self._state.to_project.update(
+            uid_of(body)
+            for body in self._state.jobs
+            if provider_name_of(body) in changed and not is_final(body)
+        )
+
+    def _count(self, not_closed: Mapping[str, Breaker]) -> None:
         counts: Counter[tuple[str, str]] = Counter()
         for body in self._state.providers:
             breaker = not_closed.get(str(body["metadata"]["name"]))

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from import_core.adapters.kube.resources import WORKER_POOL
 from import_core.adapters.postgres.evidence import EvidenceStore
 from import_core.adapters.postgres.queue_state import QueueState, QueueStateStore
-from import_core.domain.backpressure import IntakeState, next_health, next_intake
-from import_core.domain.emergency import EmergencyPhase, Evidence, Outage, next_emergency
+from import_core.domain.backpressure import IntakeState, next_health, next_intake, unmeasured
+from import_core.domain.emergency import Emergency, EmergencyPhase, Evidence, Outage, next_emergency
 from import_core.domain.jobs import DEFAULT_QUEUE
 from import_core.observability.logs import get_logger
 from import_operator import metrics
@@ -43,15 +43,18 @@ class Seen:
 def decide(before: QueueState, seen: Seen, policy: QueuePolicy, now: datetime) -> QueueState:
     """The queue's state after a look; what could not be seen changes nothing."""
     thresholds, depth = policy.thresholds, seen.depth
-    health = next_health(before.intake.health, depth.total if depth else None, thresholds, now)
-    if depth is not None:
+    if depth is None:
+        health, intake = before.intake.health, unmeasured(before.intake.intake)
+    else:
+        health = next_health(before.intake.health, depth.total, thresholds, now)
+        intake = next_intake(before.intake.intake, health, thresholds, now)
         health = replace(health, measured_at=depth.at)
     emergency = before.emergency
     if seen.evidence is not None:
         emergency = next_emergency(emergency, seen.evidence, policy.emergency, now)
     return replace(
         before,
-        intake=IntakeState(health, next_intake(before.intake.intake, health, thresholds, now), thresholds),
+        intake=IntakeState(health, intake, thresholds),
         starts_per_minute=seen.starts_per_minute,
         emergency=emergency,
     )
@@ -100,7 +103,7 @@ class GuardLoop:
 
     async def _look(self, name: str, policy: QueuePolicy) -> QueueState:
         known = await self._queues.health(name)
-        seen = await self._see(name, since=known.emergency.counted_from)
+        seen = await self._see(name, known.emergency)
         async with self._queues.locked(name) as locked:
             before = locked.state
             # Evidence from before a person's word that came meanwhile counts no more.
@@ -115,7 +118,7 @@ class GuardLoop:
             self._say(name, words)
         return after
 
-    async def _see(self, name: str, *, since: datetime | None) -> Seen:
+    async def _see(self, name: str, emergency: Emergency) -> Seen:
         now = datetime.now(UTC)
         depth = self._state.depths.get(name)
         if depth is not None and (now - depth.at).total_seconds() > FRESH_SECONDS:
@@ -125,13 +128,15 @@ class GuardLoop:
             waiting=waiting, succeeded_lately=succeeded_lately, now=now
         )
         self._outages[name] = outage
-        succeeded, failed = await self._evidence.finished(name, since=since)
+        succeeded, failed = await self._evidence.finished(name, since=emergency.counted_from)
+        trying = emergency.phase is EmergencyPhase.TRYING
         evidence = Evidence(
             succeeded,
             failed,
             down=outage.down(now),
+            # Only a trial asks for it.
+            waiting=not trying or await self._evidence.dispatchable(name),
             # Unknown is not zero.
-            waiting=depth is None or depth.due > 0,
             running=depth is None or depth.claimed > 0,
         )
         return Seen(depth, await self._evidence.starts_per_minute(name), evidence)

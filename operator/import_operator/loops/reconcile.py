@@ -8,6 +8,8 @@ from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import DEPLOYMENT, IMPORT_JOB, IMPORT_PROVIDER, WORKER_POOL, Kind
 from import_core.adapters.postgres.origins import OriginStore
 from import_core.adapters.postgres.workers import WorkerStore
+from import_core.domain.admission import DATABASE_UNAVAILABLE, Refusal
+from import_core.domain.holding import BACKPRESSURE
 from import_core.domain.projection import is_final
 from import_core.domain.reopening import requests_of
 from import_operator.deployments import POOL_LABEL
@@ -105,8 +107,12 @@ class ReconcileLoop:
             verdict = self._state.verdicts.get(uid)
             if uid in existing:
                 self._state.to_project.add(uid)
-            elif verdict is None or verdict.refusal is None:
+            elif verdict is None or verdict.refusal is None or self._was_put_off(uid, verdict.refusal):
                 self._state.to_record.add(uid)
+
+    def _was_put_off(self, uid: str, refusal: Refusal) -> bool:
+        """Whether nothing is wrong with the job itself, and nothing remembers to take it later."""
+        return refusal.reason in {BACKPRESSURE, DATABASE_UNAVAILABLE} and uid not in self._state.held
 
     async def _sync(
         self,

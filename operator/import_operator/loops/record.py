@@ -75,6 +75,7 @@ class RecordLoop:
         for uid in self._state.to_record.take(BATCH):
             body = self._state.jobs.get(uid)
             if body is None or is_final(body):
+                self._state.held.pop(uid, None)
                 continue
             try:
                 admission = admit(body, self._state.providers.named(provider_name_of(body)))
@@ -82,6 +83,8 @@ class RecordLoop:
                 self._give_up(uid, error)
                 continue
             if admission.request is None:
+                # It needs no room any more, which others may wait for.
+                self._state.held.pop(uid, None)
                 self._refuse(uid, body, admission.verdict)
             else:
                 accepted[uid] = admission
@@ -137,6 +140,7 @@ class RecordLoop:
             reason="The row of a live ImportJob was gone; it starts over",
         )
         for uid, admission in accepted.items():
+            self._state.held.pop(uid, None)
             if self._state.jobs.get(uid) is not None:
                 self._state.verdicts[uid] = admission.verdict
                 self._state.to_project.add(uid)
@@ -150,6 +154,11 @@ class RecordLoop:
 
     def _give_up(self, uid: str, error: Exception) -> None:
         """Leave an object for the reconcile loop, or a change of its own."""
+        self._state.held.pop(uid, None)
+        verdict = self._state.verdicts.get(uid)
+        if verdict is not None and verdict.refusal is not None:
+            # An older word, as that it is held, would keep the reconcile loop from it.
+            del self._state.verdicts[uid]
         log.exception("job.not_recorded", jobId=uid, exc_info=error)
         metrics.LOOP_ERRORS.labels("record", type(error).__name__).inc()
 

@@ -128,6 +128,7 @@ class ReopenLoop:
         specs = {uid: item.request for uid, item in accepted.items() if item.request is not None}
         reopened = await reopen(tokens, requests=specs)
         for uid in reopened:
+            self._state.held.pop(uid, None)
             if self._state.jobs.get(uid) is not None:
                 self._state.verdicts[uid] = accepted[uid].verdict
         self._reopened(action, reopened)

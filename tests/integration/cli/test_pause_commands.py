@@ -18,6 +18,8 @@ NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 async def test_a_company_and_a_provider_are_paused_and_go_on(cli: CliWorld) -> None:
     store = QueueStateStore(cli.database)
+    await cli.provider("acme-shopify")
+    await cli.row("job")
     dry = await cli.invoke("pause", "--company", "acme", "--dry-run")
     assert dry.stdout == "Would pause imports of company acme. Jobs under way go on, no other one starts\n"
     assert await store.pauses() == []
@@ -47,6 +49,22 @@ async def test_a_company_and_a_provider_are_paused_and_go_on(cli: CliWorld) -> N
     assert await store.pauses() == []
 
 
+async def test_a_pause_of_nobody_is_refused_or_says_so(cli: CliWorld) -> None:
+    store = QueueStateStore(cli.database)
+    for name in ("acme-shopfy", "No Name"):
+        refused = await cli.invoke("pause", "--provider", name)
+        assert refused.exit_code == 2
+        assert f"There is no ImportProvider {name}" in refused.stderr
+    assert await store.pauses() == []
+    warned = await cli.invoke("pause", "--company", "acm")
+    assert warned.exit_code == 0
+    assert warned.stdout.startswith("No job of a company acm is known: check the ID\nPaused imports")
+    assert not json.loads((await cli.invoke("pause", "--company", "acm", "-o", "json")).stdout)["known"]
+    assert [each.name for each in await store.pauses()] == ["acm"]
+    # What a provider that is gone by now was paused with can be ended.
+    assert (await cli.invoke("resume", "--provider", "acme-shopfy")).exit_code == 0
+
+
 async def test_pause_without_an_option_is_the_queues(cli: CliWorld) -> None:
     assert (await cli.invoke("pause", "--reason", "r")).stdout.startswith("Paused product-imports: ")
     assert (await QueueStateStore(cli.database).health(DEFAULT_QUEUE)).paused
@@ -59,6 +77,8 @@ async def test_several_scopes_at_once_are_refused(cli: CliWorld) -> None:
         result = await cli.invoke(command, "--company", "acme", "--provider", "acme-shopify")
         assert result.exit_code == 2
         assert "not several of them" in result.stderr
+        two = await cli.invoke(command, DEFAULT_QUEUE, "--queue", "other")
+        assert (two.exit_code, "not several of them" in two.stderr) == (2, True)
 
 
 async def test_intake_is_stopped_and_resumed(cli: CliWorld) -> None:

@@ -118,7 +118,7 @@ async def test_all_listeners_share_one_connection_and_one_read(world: World) -> 
 
 async def eventually_quiet(gateway: Gateway) -> None:
     async def quiet() -> bool:
-        return not gateway.services.hub._changed and not gateway.services.hub._wake.is_set()
+        return not gateway.services.hub._changed and not gateway.services.hub._wake_jobs.is_set()
 
     await eventually(quiet)
 
@@ -152,6 +152,19 @@ async def test_listeners_are_bounded_and_make_room_when_they_go(world: World) ->
         await eventually(gone)
         async with gateway.events(path) as events:
             await events.next()
+
+
+async def test_one_caller_leaves_room_for_others(world: World) -> None:
+    await world.row("greedy")
+    async with world.gateway(caller_listeners_limit=1) as gateway:
+        path = gateway.one("greedy", "/events")
+        async with gateway.events(path) as first:
+            await first.next()
+            answer = await gateway.call("GET", path, caller="viewer")
+            problem(answer, 429, "too-many-requests")
+            assert answer.headers["retry-after"]
+            async with gateway.events(path, caller="operations") as other:
+                await other.next()
 
 
 async def test_slow_listener_gets_the_newest_state_and_no_queue(world: World) -> None:
@@ -217,7 +230,7 @@ async def test_stream_ends_when_its_caller_loses_the_right(
     async def refuse(*_words: object, **_named: object) -> bool:
         return False
 
-    monkeypatch.setattr(stream, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(stream, "CHECK_SECONDS", 0.05)
     await world.row("secret")
     async with (
         world.gateway(heartbeat_seconds=0.05) as gateway,
@@ -235,5 +248,12 @@ async def test_states_of_the_overview_are_bounded(gateway: Gateway, world: World
     )
     views = gateway.services.jobs.views
     assert len(await views.newest(world.cluster.namespace, JobState.PENDING, limit=50)) == 50
+    await world.execute(
+        """UPDATE "ProductImportJob" SET "createdAt" = now() - interval '1 day' - n * interval '1 minute',
+            suspended = n = 3 FROM generate_series(1, 3) n WHERE id = 'many-' || (1000 + n)"""
+    )
+    oldest = await views.waiting(world.cluster.namespace, limit=50)
+    assert oldest[:2] == ["many-1002", "many-1001"], "what waits longest is next"
+    assert "many-1003" not in oldest, "what is held back is not"
     async with gateway.events("/v1/events") as events:
         assert len((await events.next()).data["jobs"]) == 50

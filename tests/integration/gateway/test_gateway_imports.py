@@ -8,6 +8,7 @@ import pytest
 from gateway_world import SPEC, Gateway, World
 
 from import_core.adapters.kube.resources import IMPORT_JOB
+from import_core.adapters.postgres.notifications import PROGRESS_CHANNEL
 from import_core.domain.reopening import RETRY_ANNOTATION, RETRY_ITEMS_ANNOTATION
 from import_core.domain.submission import SUBMITTED_BY_ANNOTATION
 
@@ -178,6 +179,22 @@ async def test_failed_items_are_paged_with_reasons(gateway: Gateway, world: Worl
     assert page["items"][0]["document"] == {"id": 1}
 
 
+async def test_pages_with_documents_are_short(gateway: Gateway, world: World) -> None:
+    await world.row("documents")
+    await world.execute(
+        """INSERT INTO imports.item_error (job_id, external_id, stage, reason, message, document)
+        SELECT 'documents', 'p' || lpad(number::text, 2, '0'), 'map', 'BadPrice', 'no price',
+            jsonb_build_object('text', repeat('x', 60000)) FROM generate_series(0, 11) number"""
+    )
+    path, query = gateway.one("documents", "/errors"), {"limit": "200", "documents": "true"}
+    page = (await gateway.call("GET", path, params=query)).json()
+    assert [item["externalId"] for item in page["items"]] == [f"p{number:02}" for number in range(10)]
+    assert all(len(item["document"]["text"]) == 60000 for item in page["items"])
+    rest = (await gateway.call("GET", path, params={**query, "cursor": page["next"]})).json()
+    assert [item["externalId"] for item in rest["items"]] == ["p10", "p11"]
+    assert rest["next"] is None
+
+
 @pytest.mark.parametrize(
     ("items_only", "annotation"), [(False, RETRY_ANNOTATION), (True, RETRY_ITEMS_ANNOTATION)]
 )
@@ -217,6 +234,41 @@ async def test_row_without_an_object_is_retried_and_cancelled_by_itself(
     assert (cancelled.status_code, cancelled.json()["phase"]) == (202, "Cancelled")
     assert (await gateway.call("POST", gateway.one("platform", "/cancel"))).status_code == 202
     problem(await gateway.call("POST", gateway.one("platform", "/retry")), 409, "conflict")
+
+
+@pytest.mark.parametrize("items_only", [False, True])
+async def test_row_without_an_object_is_retried_once_for_each_key(
+    gateway: Gateway, world: World, items_only: bool
+) -> None:
+    await world.row("keyed")
+    await world.set("keyed", "FAILED")
+    await world.execute(
+        """INSERT INTO imports.item_error (job_id, external_id, stage, reason, message)
+        VALUES ('keyed', 'p1', 'map', 'BadPrice', 'no price')"""
+    )
+
+    async def retry(key: str) -> httpx2.Response:
+        headers, body = {"Idempotency-Key": key}, {"itemsOnly": items_only}
+        return await gateway.call("POST", gateway.one("keyed", "/retry"), json=body, headers=headers)
+
+    assert "idempotent-replayed" not in (await retry("once")).headers
+    again = await retry("once")
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (202, "true")
+    problem(await retry("twice"), 409, "conflict")
+
+
+async def test_operator_is_told_of_a_row_that_was_cancelled(gateway: Gateway, world: World) -> None:
+    await world.row("told")
+    connection = await world.database.dedicated()
+    try:
+        await connection.execute(f"LISTEN {PROGRESS_CHANNEL}")
+        assert (await gateway.call("POST", gateway.one("told", "/cancel"))).status_code == 202
+        async with asyncio.timeout(10):
+            async for notification in connection.notifies():
+                assert notification.payload == "told"
+                break
+    finally:
+        await connection.close()
 
 
 async def test_cancel_deletes_the_object_and_leaves_a_finished_one(gateway: Gateway, world: World) -> None:

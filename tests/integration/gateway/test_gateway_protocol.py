@@ -161,3 +161,22 @@ async def test_refused_intake_is_passed_on_with_the_webhooks_time(
         assert answer.headers["retry-after"] == "420"
     finally:
         await run_kubectl(world.cluster.admin, "delete", "validatingwebhookconfiguration", name)
+
+
+async def test_database_without_our_tables_is_said_and_ends_no_replica(
+    world: World, empty_database_url: str
+) -> None:
+    async with world.gateway(database_url=empty_database_url) as gateway:
+        async with gateway.events("/v1/events", caller="operations") as stream:
+            assert stream.response.status_code == 200
+            answer = await gateway.call("GET", "/v1/imports")
+            assert answer.status_code == 503
+            assert answer.json()["type"].endswith("/unavailable")
+            assert "not migrated" in answer.json()["detail"]
+            metrics = gateway.services.metrics.registry
+
+            async def counted() -> bool:
+                return bool(metrics.get_sample_value("imports_live_failures_total", {"part": "overview"}))
+
+            await eventually(counted)
+        assert not any(task.done() for task in gateway.tasks)

@@ -1,7 +1,7 @@
 """The queue limiter, the guard's levels and held jobs, with thresholds scaled down; PostgreSQL and Valkey are real."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +19,13 @@ from import_core.adapters.postgres.queue_state import COMPANY, QueueState, Queue
 from import_core.adapters.redis.queue import JobQueue, connect
 from import_core.domain.backpressure import HealthLevel, Thresholds
 from import_core.domain.dispatch import StartLimit
-from import_core.domain.emergency import TRIAL_JOBS, TRIAL_STARTS, EmergencyPhase, EmergencyPolicy
+from import_core.domain.emergency import (
+    TRIAL_JOBS,
+    TRIAL_STARTS,
+    Emergency,
+    EmergencyPhase,
+    EmergencyPolicy,
+)
 from import_core.domain.jobs import Claim, JobRequest, JobState, ObjectReference
 from import_operator.holding import Holding
 from import_operator.loops.dispatch import Capacity, DispatchLoop
@@ -207,6 +213,21 @@ async def test_a_queue_that_could_not_be_measured_changes_nothing(bench: Bench) 
     assert (state.level, state.intake.depth) == (HealthLevel.OVERLOAD, 13)
 
 
+async def test_intake_does_not_resume_while_the_queue_can_not_be_measured(bench: Bench) -> None:
+    bench.policy = QueuePolicy(replace(SMALL, improved_seconds=0.5))
+    await bench.jobs.record([request(f"job-{number:02}") for number in range(13)])
+    assert (await bench.look()).intake.intake.stopped
+    await bench.jobs.cancel([f"job-{number:02}" for number in range(10)], message="m")
+    better = (await bench.look()).intake.intake
+    assert (better.stopped, better.improved_since is None) == (True, False)
+    bench.state.depths.clear()
+    bench.policy = QueuePolicy(SMALL)  # the time is over
+    await bench.guard.round()
+    unknown = (await bench.queues.health(QUEUE)).intake.intake
+    assert (unknown.stopped, unknown.improved_since) == (True, None), "it counts anew"
+    assert not (await bench.look()).intake.intake.stopped
+
+
 async def test_jobs_that_there_is_no_room_for_are_held_and_taken_by_themselves(
     bench: Bench, queue: JobQueue, worker: TakingWorker
 ) -> None:
@@ -306,6 +327,49 @@ async def test_emergency_pause_trial_and_resume(bench: Bench, queue: JobQueue, w
     assert (await bench.look()).emergency.phase is EmergencyPhase.NONE, (
         "the old failures are no more evidence"
     )
+
+
+async def try_jobs(bench: Bench) -> None:
+    async with bench.queues.locked(QUEUE) as locked:
+        now = datetime.now(UTC)
+        trying = Emergency(EmergencyPhase.TRYING, "r", now, now)
+        await locked.save(replace(locked.state, emergency=trying), tell=False)
+
+
+async def test_a_trial_whose_jobs_were_given_back_tries_others(
+    bench: Bench, queue: JobQueue, worker: TakingWorker
+) -> None:
+    bench.policy = QueuePolicy(emergency=EmergencyPolicy(pause_seconds=0.0))
+    await try_jobs(bench)
+    await bench.jobs.record([request(f"job-{number:02}", f"c-{number}") for number in range(40)])
+    dispatcher = bench.dispatcher()
+    for _ in range(2):
+        await dispatcher.round()
+        tried = await take_all(worker, queue)
+        assert len(tried) == TRIAL_STARTS
+        for claim in tried:
+            await worker.claims.release(
+                claim, delay_seconds=60, tries=0, waiting_reason="BreakerOpen", message=None
+            )
+        assert (await bench.look()).emergency.phase is EmergencyPhase.TRYING
+    await dispatcher.round()
+    for claim in (await take_all(worker, queue))[:TRIAL_JOBS]:
+        await worker.finish(claim)
+    assert (await bench.look()).emergency.phase is EmergencyPhase.NONE
+
+
+async def test_a_paused_companys_jobs_are_nothing_to_try(bench: Bench, queue: JobQueue) -> None:
+    bench.policy = QueuePolicy(emergency=EmergencyPolicy(pause_seconds=0.0))
+    await bench.queues.pause(COMPANY, "held", reason=None, changed_by="ada")
+    await bench.jobs.record([request("held", "held"), request("free", "free")])
+    evidence = EvidenceStore(bench.database)
+    assert await evidence.dispatchable(QUEUE)
+    await bench.dispatcher().round()
+    assert await evidence.dispatchable(QUEUE), "what no worker has claimed yet is still to be tried"
+    await bench.jobs.cancel(["free"], message="m")
+    assert not await evidence.dispatchable(QUEUE)
+    await try_jobs(bench)
+    assert (await bench.look()).emergency.phase is EmergencyPhase.NONE
 
 
 async def test_emergency_pause_is_ended_by_hand(bench: Bench, worker: TakingWorker) -> None:

@@ -1,20 +1,30 @@
 """Recording in batches: one bad object does not keep the others from being recorded."""
 
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.guard import GuardStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.origins import OriginStore
-from import_core.adapters.postgres.queue_state import QueueStateStore
-from import_core.domain.admission import DATABASE_UNAVAILABLE
+from import_core.adapters.postgres.queue_state import QueueState, QueueStateStore
+from import_core.adapters.postgres.workers import WorkerStore
+from import_core.domain.admission import DATABASE_UNAVAILABLE, Refusal, Verdict
+from import_core.domain.backpressure import Intake, IntakeState, QueueHealth, Thresholds
 from import_core.domain.errors import DatabaseUnavailableError
-from import_core.domain.jobs import JobState
+from import_core.domain.holding import BACKPRESSURE, Held
+from import_core.domain.jobs import DEFAULT_QUEUE, JobState, Tier
 from import_operator.holding import Holding
 from import_operator.loops import record
+from import_operator.loops.reconcile import ReconcileLoop
 from import_operator.loops.record import RecordLoop
+from import_operator.loops.tell import TellLoop
 from import_operator.state import OperatorState
+from import_operator.vanishing import VanishedJobs
 
 
 def job(uid: str, *, generation: int = 1, **spec: Any) -> dict[str, Any]:
@@ -51,6 +61,25 @@ def state() -> OperatorState:
 def new_loop(state: OperatorState, database: Database) -> RecordLoop:
     holding = Holding(state, QueueStateStore(database), OriginStore(database))
     return RecordLoop(state, JobStore(database), holding)
+
+
+async def reconcile_jobs(state: OperatorState, database: Database) -> None:
+    """A round of the reconcile loop, with the objects that the operator knows."""
+
+    class Objects:
+        async def namespace_uid(self, _namespace: str) -> str:
+            return "here"
+
+        async def list(self, *_arguments: Any) -> AsyncIterator[Any]:
+            for body in state.jobs:
+                yield body
+
+    kube: Any = Objects()
+    origins = OriginStore(database)
+    tell = TellLoop(kube, namespace="imports", instance="tests")
+    vanishing = VanishedJobs(state, origins, JobStore(database), GuardStore(database), tell)
+    loop = ReconcileLoop(state, kube, origins, vanishing, WorkerStore(database))
+    await loop._reconcile_jobs()
 
 
 def submit(state: OperatorState, *bodies: dict[str, Any]) -> None:
@@ -105,6 +134,94 @@ async def test_object_that_the_database_refuses_is_left_out(
     submit(state, job("a"), job("bad", fieldMapping={"title": "'x\0y'"}), job("b"))
     await new_loop(state, database).round()
     assert set(await JobStore(database).read(["a", "bad", "b"])) == {"a", "b"}
+
+
+async def test_held_job_whose_write_failed_is_taken_up_again(
+    state: OperatorState, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queues, jobs = QueueStateStore(database), JobStore(database)
+    await queues.set_intake(DEFAULT_QUEUE, stopped=True, reason=None, changed_by="ada")
+    submit(state, job("a"))
+    loop = new_loop(state, database)
+    await loop.round()
+    assert set(state.held) == {"a"}
+    await queues.set_intake(DEFAULT_QUEUE, stopped=False, reason=None, changed_by="ada")
+
+    async def fail(_self: JobStore, _requests: Any) -> list[str]:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(JobStore, "record", fail)
+        state.to_record.add("a")
+        await loop.round()
+    assert state.held == {}
+    await reconcile_jobs(state, database)
+    await loop.round()
+    assert set(await jobs.read(["a"])) == {"a"}
+
+
+async def test_room_is_given_once_when_the_queue_is_measured_meanwhile(
+    state: OperatorState, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def intake(depth: int) -> IntakeState:
+        now = datetime.now(UTC)
+        return IntakeState(QueueHealth(depth=depth, measured_at=now), Intake(), Thresholds(critical_above=1))
+
+    queues = QueueStateStore(database)
+    async with queues.locked(DEFAULT_QUEUE) as locked:
+        await locked.save(replace(locked.state, intake=intake(0)), tell=False)
+    holding = Holding(state, queues, OriginStore(database))
+    loop = RecordLoop(state, JobStore(database), holding)
+    submit(state, job("first"))
+    await loop.round()
+    read = queues.health
+
+    async def overtaken(queue: str) -> QueueState:
+        before = await read(queue)
+        holding.release(intake(1))
+        return before
+
+    submit(state, job("second"))
+    monkeypatch.setattr(queues, "health", overtaken)
+    state.held["second"] = Held("second", "acme", Tier.BASIC, datetime.now(UTC))
+    await loop.round()
+    assert set(await JobStore(database).read(["first", "second"])) == {"first"}
+    assert set(state.held) == {"second"}
+
+
+async def test_held_job_that_is_refused_later_takes_no_room_of_others(
+    state: OperatorState, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queues = QueueStateStore(database)
+    await queues.set_intake(DEFAULT_QUEUE, stopped=True, reason=None, changed_by="ada")
+    submit(state, job("changed"), job("broken"), job("fine"))
+    loop = new_loop(state, database)
+    await loop.round()
+    assert set(state.held) == {"changed", "broken", "fine"}
+    judge = record.admit
+
+    def admit(body: Any, provider: Any) -> Any:
+        if body["metadata"]["uid"] == "broken":
+            raise ZeroDivisionError
+        return judge(body, provider)
+
+    monkeypatch.setattr(record, "admit", admit)
+    submit(state, job("changed", generation=2, companyId="another"))
+    state.to_record.add("broken")
+    await loop.round()
+    assert set(state.held) == {"fine"}
+
+
+@pytest.mark.parametrize("reason", [BACKPRESSURE, DATABASE_UNAVAILABLE])
+async def test_job_that_nothing_remembers_is_recorded_at_the_next_comparison(
+    state: OperatorState, database: Database, reason: str
+) -> None:
+    for uid in ("forgotten", "held"):
+        state.jobs.put(job(uid))
+        state.verdicts[uid] = Verdict(1, Refusal(reason, "m"))
+    state.held["held"] = Held("held", "acme", Tier.BASIC, datetime.now(UTC))
+    await reconcile_jobs(state, database)
+    assert state.to_record.take(9) == ["forgotten"]
 
 
 async def test_database_away_keeps_what_it_did_not_take(state: OperatorState) -> None:

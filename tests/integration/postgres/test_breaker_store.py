@@ -1,4 +1,4 @@
-"""Breakers in PostgreSQL: exact over all workers, and who waits for them is woken when they close."""
+"""Breakers in PostgreSQL: exact over all workers, and dispatch holds the jobs of those that are not closed."""
 
 import asyncio
 from contextlib import aclosing
@@ -7,11 +7,12 @@ from postgres_rows import NAMESPACE, execute, request
 
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.breakers import BreakerStore
-from import_core.adapters.postgres.claims import ClaimStore
 from import_core.adapters.postgres.connections import CheckResult, ConnectionStore
+from import_core.adapters.postgres.dispatching import DispatchStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.notifications import BREAKER_CHANNEL, listen
-from import_core.domain.breaker import CLOSED, WAIT_BEYOND_PROBE_SECONDS, BreakerPolicy
+from import_core.domain.breaker import CLOSED, BreakerPolicy
+from import_core.domain.jobs import DEFAULT_QUEUE as QUEUE
 from import_core.domain.resources.import_provider import BreakerState
 
 NAME = "acme-shopify"
@@ -31,7 +32,6 @@ async def test_what_never_failed_is_closed_and_leaves_nothing(database: Database
     store = BreakerStore(database)
     assert (await store.read(NAMESPACE, NAME)).breaker == CLOSED
     assert await store.read_many(NAMESPACE, [NAME]) == {}
-    assert await store.await_probe(NAMESPACE, NAME) == 0
     assert await execute(database, "SELECT * FROM imports.breaker") == []
 
 
@@ -85,85 +85,78 @@ async def test_everybody_hears_of_the_first_failure_and_of_every_change(database
     assert heard == [f"{NAMESPACE}/{NAME}"] * 4 + [f"{NAMESPACE}/last"]
 
 
-async def test_one_job_waits_for_each_probe_and_the_others_longer(database: Database) -> None:
-    store = BreakerStore(database)
+async def hand_over(database: Database, *, limit: int = 10) -> list[str]:
+    """What a dispatch round hands over that knows `limit` rows of each connection."""
+    async with DispatchStore(database).transaction() as transaction:
+        heads = await transaction.heads(QUEUE)
+        more = await transaction.more(QUEUE, [head.company_id for head in heads], limit=limit)
+        chosen = dict.fromkeys(candidate.job_id for candidate in [*heads, *more])
+        return [message.job_id for message in await transaction.hand_over(list(chosen))]
+
+
+async def test_a_failing_connections_jobs_are_passed_over_and_stay_due(database: Database) -> None:
+    store, jobs = BreakerStore(database), JobStore(database)
+    await jobs.record([request(f"job-{n}") for n in range(3)])
+    await jobs.record([request("elsewhere", namespace="other"), request("another", provider="another")])
+    await execute(
+        database,
+        f"""INSERT INTO "ProductImportJob" (id, "companyId", provider) VALUES ('bare', 'b', '{NAME}')""",
+    )
     await fail(store, 3)
-    waits = await asyncio.gather(*(store.await_probe(NAMESPACE, NAME) for _ in range(10)))
-    assert sum(wait <= 100 for wait in waits) == 1
-    assert sum(wait > WAIT_BEYOND_PROBE_SECONDS for wait in waits) == 9
+    assert sorted(await hand_over(database)) == ["another", "elsewhere"]
+    assert (await jobs.depth([QUEUE]))[QUEUE].total == 6
+    held = {row.id for row in (await jobs.read(["job-0", "bare", "elsewhere"])).values() if row.breaker_open}
+    assert held == {"job-0", "bare"}
+    await store.reset(NAMESPACE, NAME)
+    assert sorted(await hand_over(database)) == ["bare", "job-0", "job-1", "job-2"]
+
+
+async def test_one_job_goes_for_each_probe(database: Database) -> None:
+    store = BreakerStore(database)
+    await JobStore(database).record([request(f"job-{n}") for n in range(9)])
+    await fail(store, 3)
     await let_probe(database)
+    assert len(await hand_over(database)) == 1
+    assert await hand_over(database) == [], "the first is on its way"
     await store.enter(NAMESPACE, NAME, holder="one", lease_seconds=30)
-    assert await store.await_probe(NAMESPACE, NAME) > WAIT_BEYOND_PROBE_SECONDS
+    assert await hand_over(database) == [], "it probes"
     await store.failed(NAMESPACE, NAME, holder="one", policy=POLICY)
-    assert 90 < await store.await_probe(NAMESPACE, NAME) <= 100
+    assert await hand_over(database) == [], "it failed"
+    await let_probe(database)
+    assert len(await hand_over(database)) == 1
+    await execute(database, "UPDATE imports.breaker SET handed_over_at = now() - interval '1 minute'")
+    await execute(database, "UPDATE imports.breaker SET probe_at = now() - interval '2 minutes'")
+    assert len(await hand_over(database)) == 1, "the one before never asked"
+    await store.enter(NAMESPACE, NAME, holder="dead", lease_seconds=0)
+    assert len(await hand_over(database)) == 1, "the prober died"
     await store.open_by_hand(NAMESPACE, NAME, by="ada", reason=None)
-    assert await store.await_probe(NAMESPACE, NAME) > 100
+    await execute(database, "UPDATE imports.breaker SET handed_over_at = NULL")
+    assert await hand_over(database) == []
 
 
-async def wait_for_breaker(database: Database, claimed, job_id: str, **values) -> None:
-    claim = await claimed(job_id, **values)
-    await ClaimStore(database).release(
-        claim, delay_seconds=700, tries=0, waiting_reason="BreakerOpen", message=None
-    )
-
-
-async def waiting(database: Database) -> set[str]:
-    rows = await execute(
-        database, """SELECT id FROM "ProductImportJob" WHERE "notBefore" > now() AND status = 'PENDING'"""
-    )
-    return {row[0] for row in rows}
-
-
-async def test_closing_wakes_the_jobs_that_waited_for_it_in_batches(
-    database: Database, claimed, monkeypatch
-) -> None:
+async def test_what_was_chosen_before_the_breaker_opened_is_held_too(database: Database) -> None:
     store = BreakerStore(database)
-    await fail(store, 3)
-    await fail(store, 3, name="other")
-    for number in range(5):
-        await wait_for_breaker(database, claimed, f"job-{number}")
-        await store.await_probe(NAMESPACE, NAME)
-    await wait_for_breaker(database, claimed, "of-another", provider="other")
-    await store.await_probe(NAMESPACE, "other")
-    claim = await claimed("retries")
-    await ClaimStore(database).release(
-        claim, delay_seconds=700, tries=1, waiting_reason="Retry", message=None
-    )
-    assert await store.wake_waiting(NAMESPACE) == ([], False)
-    await store.reset(NAMESPACE, NAME)
-    monkeypatch.setattr("import_core.adapters.postgres.breakers.WAKE_BATCH", 3)
-    first, more = await store.wake_waiting(NAMESPACE)
-    assert (len(first), more) == (3, True)
-    second, more = await store.wake_waiting(NAMESPACE)
-    assert (len(second), more) == (2, False)
-    assert {*first, *second} == {f"job-{number}" for number in range(5)}
-    assert await waiting(database) == {"of-another", "retries"}
-    row = (await JobStore(database).read(["job-0"]))["job-0"]
-    assert (row.attempt, row.not_before, row.waiting_reason) == (0, None, None)
+    await JobStore(database).record([request("job-1"), request("job-2"), request("fine", provider="fine")])
+    async with DispatchStore(database).transaction() as transaction:
+        await fail(store, 3)
+        given = await transaction.hand_over(["job-1", "fine", "job-2"])
+    assert [message.job_id for message in given] == ["fine"]
+    async with DispatchStore(database).transaction() as transaction:
+        await let_probe(database)
+        given = await transaction.hand_over(["job-1", "job-2"])
+    assert given == [], "a probe that was not due when the round began"
+    async with DispatchStore(database).transaction() as transaction:
+        given = await transaction.hand_over(["job-1", "job-2"])
+    assert [message.job_id for message in given] == ["job-1"]
 
 
-async def test_a_job_that_came_back_while_it_closed_is_woken_too(database: Database, claimed) -> None:
+async def test_a_connection_that_is_gone_leaves_no_breaker_and_holds_nobody(database: Database) -> None:
     store = BreakerStore(database)
+    await JobStore(database).record([request("job-1")])
     await fail(store, 3)
-    await store.await_probe(NAMESPACE, NAME)
-    await store.reset(NAMESPACE, NAME)
-    assert await store.wake_waiting(NAMESPACE) == ([], False)
-    await wait_for_breaker(database, claimed, "late")
-    assert await store.wake_waiting(NAMESPACE) == (["late"], False)
-    await execute(database, "UPDATE imports.breaker SET waited_at = now() - interval '2 minutes'")
-    assert await store.wake_waiting(NAMESPACE) == ([], False)
-    assert await execute(database, "SELECT waited_at FROM imports.breaker") == [(None,)]
-
-
-async def test_a_connection_that_is_gone_leaves_no_breaker_and_nobody_waiting(
-    database: Database, claimed
-) -> None:
-    store = BreakerStore(database)
-    await fail(store, 3)
-    await wait_for_breaker(database, claimed, "job-1")
     await store.forget(NAMESPACE, NAME)
     assert await execute(database, "SELECT * FROM imports.breaker") == []
-    assert await waiting(database) == set()
+    assert await hand_over(database) == ["job-1"]
 
 
 async def check_due_in(database: Database) -> float:

@@ -12,7 +12,6 @@ import pytest_asyncio
 
 from import_core.adapters.postgres import (
     Database,
-    breakers,
     claims,
     dispatching,
     evidence,
@@ -43,7 +42,7 @@ SELECT 'job-' || n,
     1,
     CASE WHEN n <= {RUNNING + HANDED_OVER} THEN now() - interval '1 minute' - n * interval '1 ms' END,
     CASE WHEN n BETWEEN {60001 - NOT_DUE} AND 60000 THEN now() + interval '1 hour' END,
-    CASE WHEN n BETWEEN {60001 - NOT_DUE} AND 60000 THEN 'BreakerOpen' END,
+    CASE WHEN n BETWEEN {60001 - NOT_DUE} AND 60000 THEN 'Retry' END,
     now() - n * interval '1 second',
     CASE WHEN n <= {RUNNING} THEN now() - interval '1 hour' END,
     'imports'
@@ -57,6 +56,14 @@ FROM (SELECT id, row_number() OVER () AS n FROM "ProductImportJob" WHERE status 
 """
 
 
+# The job rows' one connection, and many others.
+OUTAGE = """
+INSERT INTO imports.breaker (namespace, name, state, failures, opened_at, probe_at)
+SELECT 'imports', name, 'Open', 5, now(), now() + interval '1 minute'
+FROM (SELECT 'p' UNION ALL SELECT 'other-' || n FROM generate_series(1, 1000) n) t (name)
+"""
+
+
 @dataclass(frozen=True)
 class Case:
     """A statement with its parameters, and how many rows of the job table it may read."""
@@ -64,6 +71,8 @@ class Case:
     statement: str
     parameters: Mapping[str, Any] | Sequence[Any]
     rows: int
+    before: str = ""
+    """What happens first."""
 
 
 IDS = [f"job-{number}" for number in range(1, 501)]
@@ -100,6 +109,17 @@ CASES = {
         {"queue": QUEUE, "companies": MANY_COMPANIES, "limit": 8, "basic_delay": 0.0},
         10 * len(MANY_COMPANIES) + NOT_DUE,
     ),
+    # A failing connection's rows cost as much as none, however many they are: its probes are read alone.
+    "heads of failing connections": Case(
+        dispatching.HEADS, {"queue": QUEUE, "limit": 1, "basic_delay": 0.0}, 2 * COMPANIES, before=OUTAGE
+    ),
+    "more of failing connections": Case(
+        dispatching.MORE,
+        {"queue": QUEUE, "companies": MANY_COMPANIES, "limit": 8, "basic_delay": 0.0},
+        2 * len(MANY_COMPANIES),
+        before=OUTAGE,
+    ),
+    "chosen of failing connections": Case(dispatching.OF_OPEN_BREAKERS, (IDS,), len(IDS), before=OUTAGE),
     # Those of BASIC companies are all younger than the delay: nothing is read but each connection's probes.
     "heads of a degraded queue": Case(
         dispatching.HEADS, {"queue": QUEUE, "limit": 1, "basic_delay": 1e9}, 3 * COMPANIES + NOT_DUE
@@ -133,10 +153,10 @@ CASES = {
     "newest": Case(
         views.NEWEST, {"namespace": "imports", "state": "COMPLETED", "limit": 30, "examined": 500}, 501
     ),
+    "waiting": Case(views.WAITING, {"namespace": "imports", "limit": 50, "examined": 500}, 501),
     "places": Case(views.PLACES, {"queue": QUEUE, "cap": jobs.DEPTH_CAP, "ids": IDS}, jobs.DEPTH_CAP),
     "stalled": Case(repairs.STALLED, {"quiet": 1800.0, "limit": 500}, 2 * RUNNING),
     "end stalled": Case(repairs.END_STALLED, STALLED, 2 * RUNNING),
-    "wake": Case(breakers.WAKE, ("p", "imports", 500), 2 * 500),
     "after death": Case(
         claims.AFTER_DEATH, ("WorkerKilled", "died", 1, IDS, [False] * len(IDS)), 2 * len(IDS)
     ),
@@ -191,6 +211,8 @@ def summary(plan: Mapping[str, Any]) -> list[tuple[object, ...]]:
 async def test_rows_read_are_bounded(large: Database, name: str) -> None:
     case = CASES[name]
     async with large.connection() as connection, connection.transaction(force_rollback=True):
+        if case.before:
+            await connection.execute(case.before)
         cursor = await connection.execute(
             f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {case.statement}", case.parameters
         )

@@ -233,3 +233,10 @@ async def test_evidence_is_of_the_newest_ends_and_of_no_company_alone(database: 
     assert 3 <= failed <= 5
     await execute(database, """UPDATE "ProductImportJob" SET "completedAt" = now() - interval '2 h'""")
     assert await evidence.finished(QUEUE, since=None) == (0, 0)
+
+
+async def test_a_company_is_known_by_its_tier_or_its_jobs(database: Database) -> None:
+    store = QueueStateStore(database)
+    await execute(database, """INSERT INTO "Company" (id, tier) VALUES ('told', 'PRO')""")
+    await JobStore(database).record([request("job-1", company_id="seen")])
+    assert [await store.knows_company(name) for name in ("told", "seen", "nobody")] == [True, True, False]

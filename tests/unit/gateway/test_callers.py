@@ -83,6 +83,12 @@ def test_callers_with_other_rights_have_other_keys() -> None:
     assert Caller("a", groups=("g", "h")).key == Caller("a", groups=("h", "g")).key
 
 
+def test_tokens_of_one_account_count_together() -> None:
+    tokens = [Caller("a", uid="u", extra={"credential-id": (number,)}) for number in "12"]
+    assert tokens[0].account == tokens[1].account
+    assert len({Caller("a").account, Caller("b").account, Caller("a", uid="u").account}) == 3
+
+
 def test_action_reads_as_a_person_would_say_it() -> None:
     assert Action.PAUSE.words == "create workerpools/pause.imports.avnz.io"
     assert Action.CANCEL.words == "delete importjobs.imports.avnz.io"

@@ -39,10 +39,10 @@ class RecordingGuard:
     async def succeeded(self, permit: Permit) -> None:
         self.told.append("succeeded")
 
-    async def failed(self, permit: Permit) -> BreakerOpenError | None:
+    async def failed(self, permit: Permit) -> BreakerOpenError | int:
         self.told.append("failed")
         self.failures += 1
-        return BreakerOpenError(retry_after=60) if self.failures >= self.opens_at else None
+        return BreakerOpenError(retry_after=60) if self.failures >= self.opens_at else self.failures
 
     async def abandoned(self, permit: Permit) -> None:
         self.told.append("abandoned")
@@ -84,6 +84,14 @@ async def test_each_failure_is_told_until_the_call_gives_up(client, server, repl
     with pytest.raises(ProviderUnavailableError):
         await client.send(CALL)
     assert guard.told == ["check", "enter", "failed"] * (1 + POLICY.outage_retries)
+
+
+async def test_a_call_that_gives_up_tells_what_had_failed_before_it(client, server, reply, guard):
+    server.script(reply(status=503))
+    for before in (0, 1 + POLICY.outage_retries):
+        with pytest.raises(ProviderUnavailableError) as raised:
+            await client.send(CALL)
+        assert raised.value.failures_before == before
 
 
 async def test_a_timeout_and_a_lost_connection_are_failures(connect, server, reply, limiter, guard):

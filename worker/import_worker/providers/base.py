@@ -51,8 +51,9 @@ class CallGuard(Protocol):
     async def succeeded(self, permit: Permit) -> None:
         """The provider answered, if only by refusing the request."""
 
-    async def failed(self, permit: Permit) -> BreakerOpenError | None:
-        """The provider failed; the error is for its job where the breaker is open now."""
+    async def failed(self, permit: Permit) -> BreakerOpenError | int:
+        """The provider failed; the error is for its job where the breaker is open now, else there are so many
+        failures in a row, this one among them; 0: not known."""
 
     async def abandoned(self, permit: Permit) -> None:
         """The call was not sent, or was cancelled."""
@@ -74,9 +75,9 @@ class NoGuard:
     async def succeeded(self, permit: Permit) -> None:
         """Not kept."""
 
-    async def failed(self, permit: Permit) -> BreakerOpenError | None:
+    async def failed(self, permit: Permit) -> BreakerOpenError | int:
         """Not kept."""
-        return None
+        return 0
 
     async def abandoned(self, permit: Permit) -> None:
         """Not kept."""

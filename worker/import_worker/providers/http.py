@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ import httpx2
 
 from import_core.domain.addresses import ForbiddenAddressError
 from import_core.domain.errors import (
+    BreakerOpenError,
     CredentialsError,
     HandBackError,
     ProviderRejectedError,
@@ -109,11 +110,15 @@ def read_status(answer: Answer) -> ProviderWord:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """A request that the provider did not answer properly; `final`: it is not tried again at once."""
+    """A request that the provider did not answer properly; `final`: it is not tried again at once.
+
+    `in_a_row`: the connection's failures since its last success, this one among them.
+    """
 
     problem: str
     cause: BaseException | None = None
     final: bool = False
+    in_a_row: int = 0
 
 
 @dataclass(slots=True)
@@ -163,7 +168,8 @@ class ApiClient:
             result = await self._once(call)
             if isinstance(result, _Failure):
                 if result.final or outages >= self._policy.outage_retries:
-                    raise ProviderUnavailableError(result.problem) from result.cause
+                    before = max(0, result.in_a_row - outages - 1)
+                    raise ProviderUnavailableError(result.problem, failures_before=before) from result.cause
                 await asyncio.sleep(
                     growing_delay(
                         outages,
@@ -249,10 +255,10 @@ class ApiClient:
             await self._guard.abandoned(permit)
             raise
         if isinstance(result, _Failure):
-            opened = await self._guard.failed(permit)
-            if opened is not None:
-                raise opened from ProviderUnavailableError(result.problem)
-            return result
+            told = await self._guard.failed(permit)
+            if isinstance(told, BreakerOpenError):
+                raise told from ProviderUnavailableError(result.problem)
+            return replace(result, in_a_row=told)
         await self._guard.succeeded(permit)
         return result, self._word_of(result)
 

@@ -14,11 +14,8 @@ from import_core.domain.resources.import_provider import BreakerState
 
 TRANSACTION_SECONDS = 5.0
 TEXT_LIMIT = 500
-WAKE_BATCH = 500
 OPEN_LIMIT = 1000
 """Breakers that are not closed, of which one look shows at most so many."""
-LATE_SECONDS = 60
-"""A job that was on its way back while its breaker closed has arrived after this time."""
 
 COLUMNS = """state, failures, opened_at, probe_at, probe_holder, probe_until, forced_by, forced_reason"""
 READ = f"""
@@ -44,36 +41,6 @@ CHECK_AT = """
 UPDATE imports.connection SET check_due_at = coalesce(%s, clock_timestamp()) WHERE namespace = %s AND name = %s
 """
 FORGET = "DELETE FROM imports.breaker WHERE namespace = %s AND name = %s"
-# One job for each probe: whoever comes first waits for its time, the others for the breaker's closing.
-AWAIT_PROBE = """
-WITH known AS (
-    SELECT state, probe_at, awaited_probe_at FROM imports.breaker
-    WHERE namespace = %(namespace)s AND name = %(name)s AND state <> 'Closed' FOR UPDATE
-)
-UPDATE imports.breaker b SET waited_at = clock_timestamp(),
-    awaited_probe_at = CASE WHEN k.state = 'Open' THEN k.probe_at ELSE k.awaited_probe_at END
-FROM known k WHERE b.namespace = %(namespace)s AND b.name = %(name)s
-RETURNING k.state = 'Open' AND k.probe_at IS NOT NULL AND k.probe_at IS DISTINCT FROM k.awaited_probe_at
-"""
-TO_WAKE = """
-SELECT name FROM imports.breaker
-WHERE namespace = %s AND state = 'Closed' AND waited_at IS NOT NULL ORDER BY name LIMIT %s
-"""
-# Written letter by letter as in the partial index import_job_breaker_open.
-WAKE = """
-UPDATE "ProductImportJob" SET "notBefore" = NULL, "waitingReason" = NULL, "updatedAt" = now()
-WHERE id = ANY(ARRAY(
-    SELECT id FROM "ProductImportJob"
-    WHERE provider = %s AND status = 'PENDING' AND "waitingReason" = 'BreakerOpen'
-      AND (namespace = %s OR namespace IS NULL)
-    LIMIT %s FOR UPDATE SKIP LOCKED))
-RETURNING id
-"""
-ALL_WOKEN = f"""
-UPDATE imports.breaker SET waited_at = NULL, awaited_probe_at = NULL
-WHERE namespace = %s AND name = %s AND state = 'Closed'
-  AND waited_at < clock_timestamp() - interval '{LATE_SECONDS} seconds'
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,39 +125,9 @@ class BreakerStore:
         await self._change(namespace, name, lambda _breaker, _now: CLOSED)
 
     async def forget(self, namespace: str, name: str) -> None:
-        """Drop the breaker of a connection whose object is gone, and let its jobs find that out."""
+        """Drop the breaker of a connection whose object is gone: its jobs go, and find that out."""
         async with self._database.connection() as connection:
             await connection.execute(FORGET, (namespace, name))
-            await connection.execute(WAKE, (name, namespace, WAKE_BATCH))
-
-    async def await_probe(self, namespace: str, name: str) -> float:
-        """Seconds for which a job shall wait that was not let through; 0 where it is closed by now."""
-        async with self._database.transaction(timeout_seconds=TRANSACTION_SECONDS) as connection:
-            cursor = await connection.execute(AWAIT_PROBE, {"namespace": namespace, "name": name})
-            row = await cursor.fetchone()
-            if row is None:
-                return 0.0
-            cursor = await connection.execute(READ, (namespace, name))
-            look = await cursor.fetchone()
-        assert look is not None  # noqa: S101 - the statement yields one row, whatever is there
-        return decisions.waiting_time(_breaker(look[:-1]), look[-1], is_first=row[0])
-
-    async def wake_waiting(self, namespace: str, *, connections: int = 100) -> tuple[list[str], bool]:
-        """Make jobs due whose breaker has closed, a batch of each connection; their ids, and whether more are."""
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(TO_WAKE, (namespace, connections))
-            names = [row[0] for row in await cursor.fetchall()]
-        woken: list[str] = []
-        more = len(names) == connections
-        for name in names:
-            async with self._database.connection() as connection:
-                cursor = await connection.execute(WAKE, (name, namespace, WAKE_BATCH))
-                batch = [row[0] for row in await cursor.fetchall()]
-                if len(batch) < WAKE_BATCH:
-                    await connection.execute(ALL_WOKEN, (namespace, name))
-            woken += batch
-            more = more or len(batch) == WAKE_BATCH
-        return woken, more
 
     async def _change(
         self, namespace: str, name: str, decide: Callable[[Breaker, datetime], Breaker]

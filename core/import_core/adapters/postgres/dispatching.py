@@ -12,6 +12,8 @@ from import_core.domain.jobs import Message, known_tier
 
 DISPATCH_LOCK = 0x6469737061746368  # "dispatch"; two operators for a moment dispatch one after the other
 PAGE = 500
+PROBE_SECONDS = 30
+"""A job that was handed over to probe its connection has asked by then, or something happened to it."""
 
 # Written letter by letter as in the partial index import_job_waiting.
 UNDISPATCHED = """coalesce(queue, 'product-imports') = %(queue)s AND status = 'PENDING'
@@ -24,14 +26,25 @@ PAUSED_CONNECTION = """EXISTS (SELECT FROM imports.pause p WHERE
 PAUSED_ROW = PAUSED_CONNECTION.format(
     company='j."companyId"', namespace="coalesce(j.namespace, '')", provider="j.provider"
 )
+# What is not closed holds its jobs. When its probe is due one of them may go; it gets PROBE_SECONDS to ask, and
+# another one follows where it never did.
+OPEN_BREAKER = """SELECT FROM imports.breaker b WHERE b.state <> 'Closed' AND b.name = k.provider
+        AND (b.namespace = k.namespace OR k.namespace = '')"""
+PROBE_DUE = f"""b.forced_by IS NULL AND coalesce(b.probe_until, b.probe_at, '-infinity') <= now()
+        AND (b.handed_over_at IS NULL OR b.handed_over_at < coalesce(b.probe_until, b.probe_at)
+             OR b.handed_over_at < now() - interval '{PROBE_SECONDS} seconds')"""
 # The oldest due rows of each company, over its `connection (company, namespace, provider)`s: one index probe
-# for each, however long its backlog is, and a paused one is passed over as a whole. From degraded on, rows of
-# BASIC companies are due a while later, so that the others come first.
-OF_EACH_COMPANY = f"""
+# for each, however long its backlog is, and a paused or failing one is passed over as a whole. From degraded
+# on, rows of BASIC companies are due a while later, so that the others come first.
+OF_EACH_COMPANY = f""", served AS MATERIALIZED (
+    SELECT k.*, EXISTS ({OPEN_BREAKER}) AS probes FROM connection k
+    WHERE NOT {PAUSED_CONNECTION.format(company="k.company", namespace="k.namespace", provider="k.provider")}
+      AND NOT EXISTS ({OPEN_BREAKER} AND NOT ({PROBE_DUE}))
+)
 SELECT id, company, queued_at, tier FROM (
     SELECT row.id, k.company, row.queued_at, coalesce(c.tier::text, 'BASIC') AS tier,
         row_number() OVER (PARTITION BY k.company ORDER BY row.queued_at, row.id) AS place
-    FROM connection k
+    FROM served k
     LEFT JOIN "Company" c ON c.id = k.company
     CROSS JOIN LATERAL (
         SELECT id, coalesce("queuedAt", "createdAt") AS queued_at FROM "ProductImportJob"
@@ -40,8 +53,7 @@ SELECT id, company, queued_at, tier FROM (
           AND coalesce("queuedAt", "createdAt") <=
               CASE WHEN %(basic_delay)s::float8 > 0 AND coalesce(c.tier::text, 'BASIC') NOT IN ('PRO', 'ENTERPRISE')
               THEN now() - %(basic_delay)s::float8 * interval '1 second' ELSE timestamptz 'infinity' END
-        ORDER BY coalesce("queuedAt", "createdAt"), id LIMIT %(limit)s) row
-    WHERE NOT {PAUSED_CONNECTION.format(company="k.company", namespace="k.namespace", provider="k.provider")}) r
+        ORDER BY coalesce("queuedAt", "createdAt"), id LIMIT CASE WHEN k.probes THEN 1 ELSE %(limit)s END) row) r
 WHERE place <= %(limit)s
 """
 # Every connection with a row that waits, by a loose scan of the same index.
@@ -90,6 +102,22 @@ UNCLAIMED = """
 SELECT count(*) FROM "ProductImportJob"
 WHERE coalesce(queue, 'product-imports') = %s AND status = 'PENDING' AND suspended IS NOT TRUE
   AND "dispatchedAt" IS NOT NULL
+"""
+# Jobs that were chosen while their connection's breaker is not closed: they go to probe, or not at all.
+OF_OPEN_BREAKERS = """
+SELECT k.id, b.namespace, b.name FROM imports.breaker b
+JOIN (SELECT id, provider, coalesce(namespace, '') AS namespace FROM "ProductImportJob" WHERE id = ANY(%s)) k
+    ON b.name = k.provider AND (b.namespace = k.namespace OR k.namespace = '')
+WHERE b.state <> 'Closed'
+"""
+# A breaker that a worker changes right now is passed over, as it is no more what was looked at.
+TAKE_PROBES = f"""
+UPDATE imports.breaker SET handed_over_at = clock_timestamp()
+WHERE (namespace, name) IN (
+    SELECT b.namespace, b.name FROM imports.breaker b
+    JOIN unnest(%s::text[], %s::text[]) AS t (namespace, name) ON t.namespace = b.namespace AND t.name = b.name
+    WHERE b.state <> 'Closed' AND {PROBE_DUE} FOR UPDATE OF b SKIP LOCKED)
+RETURNING namespace, name
 """
 # Here and in the next two a row that is locked right now is passed over: one that somebody holds must not
 # keep the others from being handed over, and who waits for no lock can't wait for each other.
@@ -285,10 +313,29 @@ class DispatchTransaction:
         return [_candidate(row) for row in await cursor.fetchall()]
 
     async def hand_over(self, job_ids: Sequence[str]) -> list[Message]:
-        """Give rows their next hand-over number, in the order given."""
-        cursor = await self.connection.execute(HAND_OVER, (list(job_ids),))
+        """Give rows their next hand-over number, in the order given; of a failing connection one at most, to probe."""
+        held = await self._held(job_ids)
+        job_ids = [job_id for job_id in job_ids if job_id not in held]
+        cursor = await self.connection.execute(HAND_OVER, (job_ids,))
         numbers = {row[0]: row[1] for row in await cursor.fetchall()}
         return [Message(job_id, numbers[job_id]) for job_id in job_ids if job_id in numbers]
+
+    async def _held(self, job_ids: Sequence[str]) -> set[str]:
+        """Those of open breakers, but for one of each whose probe is due and is taken by that."""
+        cursor = await self.connection.execute(OF_OPEN_BREAKERS, (list(job_ids),))
+        breaker_of = {row[0]: (row[1], row[2]) for row in await cursor.fetchall()}
+        if not breaker_of:
+            return set()
+        namespaces, names = zip(*set(breaker_of.values()), strict=True)
+        cursor = await self.connection.execute(TAKE_PROBES, (list(namespaces), list(names)))
+        taken = {(row[0], row[1]) for row in await cursor.fetchall()}
+        held = set(breaker_of)
+        for job_id in job_ids:
+            breaker = breaker_of.get(job_id)
+            if breaker in taken:
+                taken.discard(breaker)
+                held.discard(job_id)
+        return held
 
 
 async def _count(connection: Connection, statement: str, queue: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from import_core.adapters.postgres.dispatching import HEADS, PAUSED_ROW
 from import_core.adapters.postgres.pool import Database
 from import_core.domain.emergency import (
     FINISHED_LOOKED_AT,
@@ -54,6 +55,15 @@ STARTS_PER_MINUTE = """
 SELECT count(*) FROM imports.job_start
 WHERE queue = %s AND started_at > clock_timestamp() - interval '1 minute'
 """
+# What dispatch has handed out and no worker has claimed yet, or can hand out: it passes paused ones over. A
+# BASIC company's row that comes a while later counts, as it comes.
+DISPATCHABLE = f"""
+SELECT EXISTS (
+    SELECT FROM "ProductImportJob" j
+    WHERE coalesce(queue, 'product-imports') = %(queue)s AND status = 'PENDING' AND suspended IS NOT TRUE
+      AND "dispatchedAt" IS NOT NULL AND NOT {PAUSED_ROW})
+OR EXISTS (SELECT FROM ({HEADS}) head)
+"""
 PRUNE = """
 DELETE FROM imports.job_start WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM imports.job_start
@@ -93,6 +103,13 @@ class EvidenceStore:
         async with self._database.connection() as connection:
             row = await (await connection.execute(STORAGE_OUTAGE, values)).fetchone()
         return (int(row[0]), bool(row[1])) if row else (0, False)
+
+    async def dispatchable(self, queue: str) -> bool:
+        """Whether dispatch has any job to hand out, or on its way to a worker; paused ones don't count."""
+        values = {"queue": queue, "limit": 1, "basic_delay": 0.0}
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(DISPATCHABLE, values)).fetchone()
+        return row == (True,)
 
     async def starts_per_minute(self, queue: str) -> float:
         """Jobs that workers have started within the last minute."""

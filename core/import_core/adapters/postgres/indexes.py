@@ -27,13 +27,11 @@ INDEXES: dict[str, str] = {
         WHERE "objectName" IS NOT NULL""",
     "import_job_finished": """"ProductImportJob" (coalesce(queue, 'product-imports'), "completedAt")
         WHERE status IN ('COMPLETED', 'FAILED')""",
-    "import_job_breaker_open": """"ProductImportJob" (provider)
-        WHERE status = 'PENDING' AND "waitingReason" = 'BreakerOpen'""",
     "import_job_in_progress": """"ProductImportJob" ("companyId") WHERE status = 'IN_PROGRESS'""",
 }
 
 # Indexes of earlier versions that others have taken the place of.
-REPLACED = ("import_job_undispatched", "import_job_queued")
+REPLACED = ("import_job_undispatched", "import_job_queued", "import_job_breaker_open")
 
 # A concurrent build that was interrupted leaves an invalid index, which is never used and always maintained.
 INVALID = """

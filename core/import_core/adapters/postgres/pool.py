@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from import_core.domain.errors import DatabaseUnavailableError
+from import_core.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 
 Connection = AsyncConnection[TupleRow]
 
@@ -77,7 +77,11 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Borrow a connection. Raises DatabaseUnavailableError for everything that passes by itself."""
+        """Borrow a connection.
+
+        Raises DatabaseUnavailableError for everything that passes by itself, and SchemaMismatchError where a table
+        or a column is missing.
+        """
         async with (
             translated(),
             asyncio.timeout(BORROW_TIMEOUT_SECONDS),
@@ -125,13 +129,22 @@ _PASSING = (
     PoolTimeout,
     TimeoutError,
 )
+_MISSING = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.InvalidSchemaName,
+)
 
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """Turn every error of the driver that passes by itself into DatabaseUnavailableError."""
+    """Turn errors of the driver that pass by themselves, or with a migration, into ours."""
     try:
         yield
+    except _MISSING as error:
+        raise SchemaMismatchError(
+            "The database has not the tables of the import operator: another one is meant, or it is not migrated"
+        ) from error
     except _PASSING as error:
         # The driver's text may hold the address but never the password; one line is enough.
         detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

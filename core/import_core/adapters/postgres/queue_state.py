@@ -72,6 +72,11 @@ RESUME = """
 DELETE FROM imports.pause WHERE scope = %(scope)s AND namespace = %(namespace)s AND name = %(name)s
 RETURNING pg_notify(%(channel)s, scope)
 """
+# By index import_job_company_status; the platform may not have told of every company.
+KNOWN_COMPANY = """
+SELECT EXISTS (SELECT FROM "Company" WHERE id = %(company)s)
+    OR EXISTS (SELECT FROM "ProductImportJob" WHERE "companyId" = %(company)s)
+"""
 TIERS = 'SELECT id, tier::text FROM "Company" WHERE id = ANY(%s)'
 
 Scope = Literal["company", "provider"]
@@ -139,6 +144,12 @@ class QueueStateStore:
     async def health(self, queue: str) -> QueueState:
         """The state of one queue, for admission: `decide_intake(tier, state.intake, …)`."""
         return (await self.read([queue]))[queue]
+
+    async def knows_company(self, company: str) -> bool:
+        """Whether the company, or any job of it, is known."""
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(KNOWN_COMPANY, {"company": company})).fetchone()
+        return row == (True,)
 
     async def tier(self, company: str) -> Tier:
         """A company's tier; an unknown company is BASIC."""

@@ -11,7 +11,7 @@ from typing import Any, cast
 import psycopg
 
 from import_core.adapters.postgres.pool import Database
-from import_core.domain.errors import DatabaseUnavailableError, SchemaMismatchError
+from import_core.domain.errors import DatabaseUnavailableError
 
 STATE_CAP = 100_001
 """Rows of a state are counted up to here."""
@@ -140,19 +140,10 @@ class ReasonCount:
 async def readable() -> AsyncIterator[None]:
     """Turn a database's refusals into errors that a person can act on.
 
-    Raises SchemaMismatchError where our tables are missing, DatabaseUnavailableError where reading them is
-    not allowed or the address is not understood.
+    Raises DatabaseUnavailableError where reading its tables is not allowed or the address is not understood.
     """
     try:
         yield
-    except (
-        psycopg.errors.UndefinedTable,
-        psycopg.errors.UndefinedColumn,
-        psycopg.errors.InvalidSchemaName,
-    ) as error:
-        raise SchemaMismatchError(
-            "The database has not the tables of the import operator: another one is meant, or it is not migrated"
-        ) from error
     except psycopg.errors.InsufficientPrivilege as error:
         raise DatabaseUnavailableError(f"PostgreSQL refuses: {error.diag.message_primary}") from error
     except psycopg.ProgrammingError as error:

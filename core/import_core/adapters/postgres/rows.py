@@ -37,7 +37,10 @@ JOB_COLUMNS = """
         WHERE s.queue = coalesce(j.queue, 'product-imports')
           AND s.health_level IN ('Degraded', 'Critical', 'Overload')
           AND coalesce((SELECT c.tier::text FROM "Company" c WHERE c.id = j."companyId"), 'BASIC')
-              NOT IN ('PRO', 'ENTERPRISE')) END
+              NOT IN ('PRO', 'ENTERPRISE')) END,
+    j.status = 'PENDING' AND EXISTS (SELECT FROM imports.breaker b
+        WHERE b.state <> 'Closed' AND b.name = j.provider
+          AND (b.namespace = j.namespace OR coalesce(j.namespace, '') = ''))
 """
 JOB_TABLES = """
     "ProductImportJob" j
@@ -117,4 +120,5 @@ def job_from_row(row: Sequence[Any]) -> JobRow:
         items_run=row[28],
         connection_paused=bool(row[29]),
         delayed_until=row[30],
+        breaker_open=bool(row[31]),
     )

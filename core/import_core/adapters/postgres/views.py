@@ -53,6 +53,14 @@ SELECT id FROM (
     WHERE status = %(state)s ORDER BY "createdAt" DESC LIMIT %(examined)s) newest
 WHERE coalesce(namespace, %(namespace)s) = %(namespace)s ORDER BY "createdAt" DESC LIMIT %(limit)s
 """
+# The rows that wait longest, by import_job_status_created; those that are held back come last.
+WAITING = """
+SELECT id FROM (
+    SELECT id, namespace, suspended, coalesce("queuedAt", "createdAt") AS queued_at FROM "ProductImportJob"
+    WHERE status = 'PENDING' ORDER BY "createdAt" LIMIT %(examined)s) oldest
+WHERE coalesce(namespace, %(namespace)s) = %(namespace)s
+ORDER BY suspended IS TRUE, queued_at, id LIMIT %(limit)s
+"""
 
 # Places of many waiting jobs at once: one pass over the due rows of a queue, up to the cap.
 PLACES = """
@@ -173,9 +181,13 @@ class JobViews:
         return await self._ids(RUNNING, {"namespace": namespace, "limit": limit})
 
     async def newest(self, namespace: str, state: JobState, *, limit: int) -> list[str]:
-        """Ids of the newest jobs in a state."""
+        """Ids of the jobs in a state that were submitted last."""
         values = {"namespace": namespace, "state": state.value, "limit": limit, "examined": EXAMINED}
         return await self._ids(NEWEST, values)
+
+    async def waiting(self, namespace: str, *, limit: int) -> list[str]:
+        """Ids of waiting jobs, those first that have waited longest."""
+        return await self._ids(WAITING, {"namespace": namespace, "limit": limit, "examined": EXAMINED})
 
     async def places(self, queue: str, job_ids: Sequence[str]) -> dict[str, int]:
         """How many due jobs of the queue are older than each of these; those beyond DEPTH_CAP are left out."""

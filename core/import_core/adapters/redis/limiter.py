@@ -27,6 +27,9 @@ replication id; absent, or of another history: grants may have been forgotten.""
 MARKER_SECONDS = 30 * 24 * 3600
 SAFETY_MARGIN = 0.5
 """Seconds between a grant and the call's arrival at the provider that the window allows for."""
+IN_USE_SECONDS = 3600
+"""Jobs may call by a limit that was changed after they started; one that nobody asked with for a window and this
+time is over, and grants are no longer kept for it."""
 LONGEST_PAUSE = 5.0
 """Seconds after which a waiter asks again at the latest: others may have left the queue, and who stays away for
 a second longer than announced has lost its place."""
@@ -43,8 +46,9 @@ class SlidingWindowLimiter:
     Who waits is served in the order of coming, over all workers. `clock_scale` makes the window pass that many
     times faster (tests). `max_wait` (seconds) bounds one call's waiting; beyond it the job gives its place up.
     Unknown state counts as a full window: after Redis lost its memory, was started again or failed over,
-    nothing is granted for one window (see `declare_no_recent_calls`). At most `requests` grants and
-    MOST_WAITERS waiters are kept per connection, and every key expires.
+    nothing is granted for one window (see `declare_no_recent_calls`). Callers may have different limits: each
+    keeps its own, counting the calls of all. At most twice the largest `requests` grants and MOST_WAITERS waiters
+    are kept per connection, and every key expires.
     """
 
     def __init__(
@@ -78,7 +82,14 @@ class SlidingWindowLimiter:
         self._block_key = f"{name}:block"
         self._queue_keys = [f"{name}:queue", f"{name}:alive"]
         self._points_keys = [f"{name}:points", f"{name}:held"]
-        self._keys = [name, self._block_key, MARKER_KEY, *self._queue_keys, *self._points_keys]
+        self._keys = [
+            name,
+            self._block_key,
+            MARKER_KEY,
+            *self._queue_keys,
+            *self._points_keys,
+            f"{name}:kept",
+        ]
 
     async def try_acquire(self, points: float = 0.0) -> Grant | Wait:
         """Grant one call now, or say after which time to ask again; takes no place among the waiters.
@@ -156,6 +167,7 @@ class SlidingWindowLimiter:
                 round(LONGEST_PAUSE * 1_000_000),
                 MOST_WAITERS,
                 _number(points),
+                IN_USE_SECONDS * 1000,
             ]
             return await self._acquire(keys=self._keys, args=args)
 

@@ -34,9 +34,9 @@ local function points_left(points_key, held_key)
 end
 """
 
-# KEYS: window, block, marker, queue, alive, points, held.
+# KEYS: window, block, marker, queue, alive, points, held, kept.
 # ARGV: requests, window, grant, milliseconds that the marker lives, ticket, patience, longest pause of a waiter,
-# most waiters, points.
+# most waiters, points, milliseconds that a limit counts as in use after its window.
 # Returns "0" for a grant, or the microseconds to wait. One who waits keeps its place by its ticket for as long as
 # it asks again in time; one who would wait for longer than its patience gets none.
 ACQUIRE = (
@@ -44,7 +44,7 @@ ACQUIRE = (
     + _NOW
     + _POINTS
     + """
-local window_key, block_key, marker_key, queue_key, alive_key, points_key, held_key = unpack(KEYS)
+local window_key, block_key, marker_key, queue_key, alive_key, points_key, held_key, kept_key = unpack(KEYS)
 local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 local grant, marker_ms, ticket = ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local patience, pause = tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -69,20 +69,31 @@ local rank = redis.call('ZRANK', queue_key, ticket)
 local ahead = rank or redis.call('ZCARD', queue_key)
 
 local wait = redis.call('PTTL', block_key) * 1000
-redis.call('ZREMRANGEBYSCORE', window_key, '-inf', string.format('(%.0f', now - window))
+-- Workers may ask with different limits for a while, each with the one that its job started with. What any of them
+-- needs is kept: the newest grants of the longest window, twice as many as the largest limit, since some may be given
+-- back. Only those within one's own window are counted.
+local longest, most = string.match(redis.call('GET', kept_key) or '', '^(%d+) (%d+)$')
+longest, most = tonumber(longest) or 0, tonumber(most) or 0
+if window >= longest or limit >= most then
+  longest, most = math.max(window, longest), math.max(limit, most)
+  redis.call('SET', kept_key, string.format('%.0f %.0f', longest, most), 'PX',
+    math.ceil(longest / 1000) + tonumber(ARGV[10]))
+end
+redis.call('ZREMRANGEBYSCORE', window_key, '-inf', string.format('(%.0f', now - longest))
+local older = redis.call('ZCOUNT', window_key, '-inf', string.format('(%.0f', now - window))
 -- Within a window of having forgotten, grants may be unknown: the window counts as full.
 if now - since < window then
   wait = math.max(wait, since + window - now)
 end
 -- What is free belongs to those ahead; behind them the turn comes when as many more calls have left the window.
-local used = redis.call('ZCARD', window_key)
+local used = redis.call('ZCARD', window_key) - older
 local behind = ahead + used - limit
 if behind >= 0 then
   local place, rounds = behind, 0
   if behind >= used then
     place, rounds = behind % limit, math.floor(behind / limit)
   end
-  local leaving = redis.call('ZRANGE', window_key, place, place, 'WITHSCORES')
+  local leaving = redis.call('ZRANGE', window_key, older + place, older + place, 'WITHSCORES')
   wait = math.max(wait, (tonumber(leaving[2]) or now) + (rounds + 1) * window - now + 1)
 end
 if points > 0 then
@@ -104,7 +115,8 @@ if wait <= 0 then
   redis.call('ZREM', queue_key, ticket)
   redis.call('ZREM', alive_key, ticket)
   redis.call('ZADD', window_key, string.format('%.0f', now), grant)
-  redis.call('PEXPIRE', window_key, math.ceil(window / 1000) + 1000)
+  redis.call('ZREMRANGEBYRANK', window_key, 0, -2 * most - 1)
+  redis.call('PEXPIRE', window_key, math.ceil(longest / 1000) + 1000)
   if points > 0 then
     redis.call('ZADD', held_key, string.format('%.0f', now), grant .. ':' .. ARGV[9])
     redis.call('PEXPIRE', held_key, 120000)

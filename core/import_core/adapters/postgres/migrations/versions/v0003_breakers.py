@@ -23,17 +23,15 @@ CREATE TABLE imports.breaker (
     probe_until timestamptz,
     forced_by text,
     forced_reason text,
-    awaited_probe_at timestamptz,
-    waited_at timestamptz,
+    handed_over_at timestamptz,
     PRIMARY KEY (namespace, name)
 );
 COMMENT ON TABLE imports.breaker IS
     'Circuit breaker of an ImportProvider''s connection: whether calls go through, and which one probes.';
-COMMENT ON COLUMN imports.breaker.awaited_probe_at IS 'The probe time that one job waits for; the others wait longer.';
-COMMENT ON COLUMN imports.breaker.waited_at IS
-    'When a job was last made to wait for it; empty once all of them were woken after it closed.';
+COMMENT ON COLUMN imports.breaker.handed_over_at IS
+    'When a job was last handed over to probe it; no other follows for a time, while the first is on its way.';
 CREATE INDEX breaker_not_closed ON imports.breaker (namespace, name) WHERE state <> 'Closed';
-CREATE INDEX breaker_to_wake ON imports.breaker (namespace, name) WHERE state = 'Closed' AND waited_at IS NOT NULL;
+CREATE INDEX breaker_of_job ON imports.breaker (name) WHERE state <> 'Closed';
 """
 
 
