@@ -184,7 +184,14 @@ class OperatorProcess:
         state, database = self._state, self._database
         origins = OriginStore(database)
         vanishing = VanishedJobs(state, origins, JobStore(database), GuardStore(database), self._tell)
-        return ReconcileLoop(state, self._kube, origins, vanishing, WorkerStore(database))
+        return ReconcileLoop(
+            state,
+            self._kube,
+            origins=origins,
+            vanishing=vanishing,
+            workers=WorkerStore(database),
+            breakers=BreakerStore(database),
+        )
 
     def _sweep_loop(self, reopening: ReopeningStore) -> SweepLoop:
         return SweepLoop(

@@ -6,6 +6,7 @@ the scenario that the case names, or in a run of their own.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -174,8 +175,7 @@ async def planted(
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def without_bugs(planted: Planting) -> None:
     """Run everything as it is."""
-    await planted.operators()
-    await planted.workers()
+    await asyncio.gather(planted.operators(), planted.workers())
 
 
 def test_every_bug_has_its_case() -> None:

@@ -6,6 +6,7 @@ seconds, which is worse than either alone. Each point has a test of its own.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -113,8 +114,10 @@ async def outcome(
     worker = Point(request.param[1], folder / "worker")
     for point in (operator, worker):
         point.disarm()
-    await planted.operators(environment=operator.environment)
-    await planted.workers(environment={**worker.environment, "GRACEFUL_STOP_SECONDS": "1"})
+    await asyncio.gather(
+        planted.operators(environment=operator.environment),
+        planted.workers(environment={**worker.environment, "GRACEFUL_STOP_SECONDS": "1"}),
+    )
     name = f"point{PAIRS.index(request.param)}"
     async with scenario(fault_world, fault_report, name, latency_seconds=SLOW_SECONDS) as running:
         await running.submit(last=JOBS - LATE)

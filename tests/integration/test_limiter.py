@@ -204,7 +204,7 @@ async def test_memory_is_bounded_and_every_key_expires(used_redis: Redis) -> Non
         await one.acquire()
     await one.observe(await one.acquire(10), 10, CostBucket(1000, 900, 50))
     await one.acquire(10)
-    await one.block(5)
+    await one.block(25)
     waiters = [asyncio.create_task(one.acquire()) for _ in range(3)]
     await until_waiting(used_redis, 3)
     assert len(await grants(used_redis)) <= 3
@@ -386,10 +386,9 @@ async def test_a_limit_that_is_out_of_use_is_kept_for_no_longer(
 ) -> None:
     monkeypatch.setattr("import_core.adapters.redis.limiter.IN_USE_SECONDS", 0)
     await limiter(used_redis, requests=9, per_seconds=0.2).acquire()
-    one = limiter(used_redis, requests=2, per_seconds=0.05)
     async with asyncio.timeout(20):
         while await used_redis.get(f"{KEY_PREFIX}imports/acme:kept") != b"50000 2":
-            await one.acquire()
+            await limiter(used_redis, requests=2, per_seconds=0.05).acquire()
 
 
 async def test_without_redis_no_call_is_granted(unused_tcp_port: int) -> None:

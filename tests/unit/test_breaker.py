@@ -66,10 +66,11 @@ def test_a_probe_that_fails_opens_for_another_time_and_the_outage_goes_on() -> N
     assert after == Breaker(BreakerState.OPEN, 4, opened_at=NOW, probe_at=later(122))
 
 
-def test_a_probe_that_is_not_sent_lets_the_next_one_come_at_once() -> None:
-    after = after_abandoning(probing(), holder="one", now=later(61))
-    assert admit(after, holder="two", now=later(61), lease_seconds=LEASE).is_probe
-    assert after_abandoning(probing("two"), holder="one", now=later(61)) == probing("two")
+def test_a_probe_that_is_not_sent_is_followed_by_another_after_the_usual_time() -> None:
+    after = after_abandoning(probing(), holder="one", policy=POLICY, now=later(61))
+    assert after == Breaker(BreakerState.OPEN, 3, opened_at=NOW, probe_at=later(121))
+    assert admit(after, holder="two", now=later(121), lease_seconds=LEASE).is_probe
+    assert after_abandoning(probing("two"), holder="one", policy=POLICY, now=later(61)) == probing("two")
 
 
 def test_a_prober_that_died_is_followed_by_another_and_has_no_say_any_more() -> None:
@@ -142,7 +143,7 @@ class World:
         elif how == "failure":
             self.breaker = after_failure(before, holder=holder, policy=POLICY, now=self.now)
         elif holder is not None:
-            self.breaker = after_abandoning(before, holder=holder, now=self.now)
+            self.breaker = after_abandoning(before, holder=holder, policy=POLICY, now=self.now)
         if before.state is not BreakerState.CLOSED and self.breaker != before:
             assert holder == before.probe_holder
 

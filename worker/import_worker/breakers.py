@@ -203,9 +203,11 @@ class ConnectionGuard:
         return self._refusal(after, self._policy.open_seconds)
 
     async def abandoned(self, permit: Permit) -> None:
-        """Let another call probe."""
+        """Let another call probe, after the usual time."""
         if permit.probe is not None:
-            await self._told(self._breakers.store.abandoned(*self._key, holder=permit.probe))
+            await self._told(
+                self._breakers.store.abandoned(*self._key, holder=permit.probe, policy=self._policy)
+            )
 
     def throttled(self) -> None:
         """Count it."""

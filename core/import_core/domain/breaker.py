@@ -114,11 +114,17 @@ def after_failure(
     )
 
 
-def after_abandoning(breaker: Breaker, *, holder: str, now: datetime) -> Breaker:
-    """A probe that was not sent, or ended without an answer of the provider's: the next one may come at once."""
+def after_abandoning(breaker: Breaker, *, holder: str, policy: BreakerPolicy, now: datetime) -> Breaker:
+    """A probe that was not sent, or was cut off: it says nothing, and what stopped it may well stop the next."""
     if not _is_probe_of(breaker, holder):
         return breaker
-    return replace(breaker, state=BreakerState.OPEN, probe_at=now, probe_holder=None, probe_until=None)
+    return replace(
+        breaker,
+        state=BreakerState.OPEN,
+        probe_at=now + timedelta(seconds=policy.open_seconds),
+        probe_holder=None,
+        probe_until=None,
+    )
 
 
 def opened_by_hand(breaker: Breaker, *, by: str, reason: str | None, now: datetime) -> Breaker:

@@ -6,6 +6,7 @@ from typing import Any
 
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import DEPLOYMENT, IMPORT_JOB, IMPORT_PROVIDER, WORKER_POOL, Kind
+from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.origins import OriginStore
 from import_core.adapters.postgres.workers import WorkerStore
 from import_core.domain.admission import DATABASE_UNAVAILABLE, Refusal
@@ -26,7 +27,7 @@ from import_operator.handlers.handle_scale_worker_pool import (
 )
 from import_operator.inbox import Handler
 from import_operator.loops.runner import Loop
-from import_operator.state import ObjectStore, OperatorState, uid_of
+from import_operator.state import ObjectStore, OperatorState, name_of, uid_of
 from import_operator.vanishing import VanishedJobs
 
 INTERVAL_SECONDS = 300.0
@@ -41,15 +42,18 @@ class ReconcileLoop:
         self,
         state: OperatorState,
         kube: KubeClient,
+        *,
         origins: OriginStore,
         vanishing: VanishedJobs,
         workers: WorkerStore,
+        breakers: BreakerStore,
     ) -> None:
         self._state = state
         self._kube = kube
         self._origins = origins
         self._vanishing = vanishing
         self._workers = workers
+        self._breakers = breakers
 
     def loop(self) -> Loop:
         """The loop."""
@@ -75,12 +79,23 @@ class ReconcileLoop:
             handle_forget_deployment,
             labels={POOL_LABEL: None},
         )
+        await self._find_orphaned_breakers()
 
     async def round(self) -> None:
         """Bring rows and objects together."""
         await self.prime()
         await self._reconcile_jobs()
         await self._workers.sweep()
+
+    async def _find_orphaned_breakers(self) -> None:
+        """Have breakers forgotten whose provider was deleted while nobody watched: they would hold its jobs."""
+        listed = [name_of(body) for body in self._state.providers]
+        if not listed:
+            # Rather a wrong cluster than one without any; what a person opened must not close by that.
+            return
+        for name in await self._breakers.orphans(self._state.namespace, listed):
+            self._state.providers_gone.setdefault(name, "")
+            self._state.to_check.add(name)
 
     async def _reconcile_jobs(self) -> None:
         state = self._state

@@ -180,6 +180,18 @@ async def test_a_check_is_due_when_the_breaker_may_be_probed_and_when_it_closed(
     assert await check_due_in(database) > 200
 
 
+async def test_a_probe_that_says_nothing_makes_no_check_due_at_once(database: Database) -> None:
+    store, connections = BreakerStore(database), ConnectionStore(database)
+    await connections.request_check(NAMESPACE, NAME, "uid", 1)
+    await fail(store, 3)
+    await let_probe(database)
+    assert (await store.enter(NAMESPACE, NAME, holder="one", lease_seconds=30)).is_probe
+    await store.abandoned(NAMESPACE, NAME, holder="one", policy=POLICY)
+    assert 90 < await check_due_in(database) <= 100
+    await connections.record_result(NAMESPACE, NAME, "uid", 1, CheckResult(None, None, "x", "x"))
+    assert 90 < await check_due_in(database) <= 100
+
+
 async def test_a_changed_connection_may_be_probed_at_once(database: Database) -> None:
     store, connections = BreakerStore(database), ConnectionStore(database)
     await connections.request_check(NAMESPACE, NAME, "uid", 1)

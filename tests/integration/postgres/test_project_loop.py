@@ -1,17 +1,22 @@
 """An object's status becomes true in the end, also where the API server refused it at first."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 from postgres_rows import PROVIDER, keep_failed
 
+from import_core.adapters.kube.resources import IMPORT_PROVIDER
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.connections import ConnectionStore
 from import_core.adapters.postgres.jobs import JobStore
+from import_core.domain.breaker import BreakerPolicy
 from import_core.domain.errors import ObjectForbiddenError
 from import_core.domain.projection import PatchSchedule
 from import_operator.loops.project import ProjectLoop
 from import_operator.loops.provider_status import ProviderStatusLoop
+from import_operator.loops.reconcile import ReconcileLoop
 from import_operator.loops.tell import TellLoop
 from import_operator.state import OperatorState
 
@@ -55,6 +60,38 @@ async def test_a_refused_status_is_written_later(database: Database) -> None:
     await state.to_project.wake.wait()
     await loop.round()
     assert len(server.patches) == 1
+
+
+class Listing:
+    """An API server that lists these providers, and nothing else."""
+
+    def __init__(self, *providers: dict[str, Any]) -> None:
+        self.providers = providers
+
+    async def list(self, kind: Any, _namespace: str, **_labels: Any) -> AsyncIterator[dict[str, Any]]:
+        for body in self.providers if kind is IMPORT_PROVIDER else ():
+            yield body
+
+
+@pytest.mark.parametrize(("listed", "left"), [((PROVIDER,), {"p"}), ((), {"p", "failing", "opened"})])
+async def test_breakers_of_providers_that_nobody_saw_go_are_forgotten(
+    database: Database, listed: tuple[dict[str, Any], ...], left: set[str]
+) -> None:
+    state, breakers = OperatorState("imports"), BreakerStore(database)
+    listing: Any = Listing(*listed)
+    await breakers.open_by_hand("imports", "p", by="ada", reason=None)
+    await breakers.open_by_hand("imports", "opened", by="ada", reason=None)
+    await breakers.failed("imports", "failing", holder=None, policy=BreakerPolicy())
+    await breakers.failed("elsewhere", "failing", holder=None, policy=BreakerPolicy())
+    nothing: Any = None
+    await ReconcileLoop(
+        state, listing, origins=nothing, vanishing=nothing, workers=nothing, breakers=breakers
+    ).prime()
+    server: Any = ApiServer(refusals=0)
+    tell = TellLoop(server, namespace="imports", instance="o")
+    await ProviderStatusLoop(state, ConnectionStore(database), breakers, server, tell).round()
+    assert set(await breakers.read_many("imports", ["p", "failing", "opened"])) == left
+    assert set(await breakers.read_many("elsewhere", ["failing"])) == {"failing"}
 
 
 async def test_a_refused_status_of_a_provider_is_written_later(database: Database) -> None:

@@ -146,11 +146,17 @@ async def test_a_probe_that_is_cancelled_is_given_back(client, server, reply, gu
     assert guard.told == ["check", "enter", "abandoned"]
 
 
-async def test_what_we_refuse_ourselves_says_nothing_of_the_provider(client, server, reply, guard):
+async def test_an_answer_that_is_too_large_proves_that_the_provider_is_there(client, server, reply, guard):
     server.script(reply({"a": "b" * 20_000}))
     with pytest.raises(ProviderRejectedError):
         await client.send(CALL)
-    assert guard.told[-1] == "abandoned"
+    assert guard.told == ONCE
+
+
+async def test_a_server_error_is_one_however_large(client, server, reply, guard):
+    server.script(reply({"a": "b" * 20_000}, status=500), reply({}))
+    await client.send(CALL)
+    assert guard.told == ["check", "enter", "failed", *ONCE]
 
 
 async def test_waiting_for_the_limiter_is_not_the_providers_silence(connect, server, reply, limiter, guard):

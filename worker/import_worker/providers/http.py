@@ -121,6 +121,10 @@ class _Failure:
     in_a_row: int = 0
 
 
+class _OversizedAnswerError(ProviderRejectedError):
+    """The provider answered, with more than is read of it."""
+
+
 @dataclass(slots=True)
 class _Turn:
     """The limiter's grant that a request is sent with: another one where the first got too old."""
@@ -250,6 +254,9 @@ class ApiClient:
     ) -> tuple[Answer, ProviderWord] | _Failure:
         try:
             result = await self._attempt(call, turn)
+        except _OversizedAnswerError:
+            await self._guard.succeeded(permit)
+            raise
         except BaseException:
             # Refused by us, or cancelled: that says nothing of the provider.
             await self._guard.abandoned(permit)
@@ -265,6 +272,8 @@ class ApiClient:
     async def _attempt(self, call: Call, turn: _Turn) -> Answer | _Failure:
         try:
             async with self._request(call, turn) as response:
+                if response.status_code >= 500:
+                    return _Failure(f"{self.host} answers with a server error (HTTP {response.status_code}).")
                 body = await self._read(response)
                 status, headers = response.status_code, dict(response.headers)
         except (TimeoutError, httpx2.TimeoutException) as error:
@@ -277,8 +286,6 @@ class ApiClient:
             ) from error
         except httpx2.RequestError as error:
             return _Failure(f"{self.host} can't be reached ({type(error).__name__}).", error)
-        if status >= 500:
-            return _Failure(f"{self.host} answers with a server error (HTTP {status}).")
         return Answer(status, headers, await parse_json(body))
 
     @asynccontextmanager
@@ -323,7 +330,7 @@ class ApiClient:
         async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > self._policy.longest_answer:
-                raise ProviderRejectedError(
+                raise _OversizedAnswerError(
                     f"{self.host} gave an answer of more than {self._policy.longest_answer} bytes."
                 )
         return bytes(body)

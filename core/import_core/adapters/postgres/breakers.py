@@ -40,6 +40,9 @@ WHERE namespace = %s AND name = %s
 CHECK_AT = """
 UPDATE imports.connection SET check_due_at = coalesce(%s, clock_timestamp()) WHERE namespace = %s AND name = %s
 """
+ORPHANS = """
+SELECT name FROM imports.breaker WHERE namespace = %s AND NOT name = ANY(%s) ORDER BY name LIMIT %s
+"""
 FORGET = "DELETE FROM imports.breaker WHERE namespace = %s AND name = %s"
 
 
@@ -105,10 +108,12 @@ class BreakerStore:
             lambda breaker, now: decisions.after_failure(breaker, holder=holder, policy=policy, now=now),
         )
 
-    async def abandoned(self, namespace: str, name: str, *, holder: str) -> Breaker:
+    async def abandoned(self, namespace: str, name: str, *, holder: str, policy: BreakerPolicy) -> Breaker:
         """A probe came to no end."""
         return await self._change(
-            namespace, name, lambda breaker, now: decisions.after_abandoning(breaker, holder=holder, now=now)
+            namespace,
+            name,
+            lambda breaker, now: decisions.after_abandoning(breaker, holder=holder, policy=policy, now=now),
         )
 
     async def open_by_hand(self, namespace: str, name: str, *, by: str, reason: str | None) -> Breaker:
@@ -123,6 +128,12 @@ class BreakerStore:
     async def reset(self, namespace: str, name: str) -> None:
         """Close, whatever it was."""
         await self._change(namespace, name, lambda _breaker, _now: CLOSED)
+
+    async def orphans(self, namespace: str, listed: Sequence[str], *, limit: int = OPEN_LIMIT) -> list[str]:
+        """Connections of breakers that are not among `listed`, `limit` at most."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(ORPHANS, (namespace, list(listed), limit))
+            return [row[0] for row in await cursor.fetchall()]
 
     async def forget(self, namespace: str, name: str) -> None:
         """Drop the breaker of a connection whose object is gone: its jobs go, and find that out."""

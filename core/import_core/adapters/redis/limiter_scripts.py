@@ -116,7 +116,7 @@ if wait <= 0 then
   redis.call('ZREM', alive_key, ticket)
   redis.call('ZADD', window_key, string.format('%.0f', now), grant)
   redis.call('ZREMRANGEBYRANK', window_key, 0, -2 * most - 1)
-  redis.call('PEXPIRE', window_key, math.ceil(longest / 1000) + 1000)
+  redis.call('PEXPIRE', window_key, math.ceil(longest / 1000) + 60000)
   if points > 0 then
     redis.call('ZADD', held_key, string.format('%.0f', now), grant .. ':' .. ARGV[9])
     redis.call('PEXPIRE', held_key, 120000)
