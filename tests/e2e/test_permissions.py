@@ -41,6 +41,9 @@ ALLOWED = {
     },
 }
 API = "/apis/imports.avnz.io/v1alpha1/namespaces/imports"
+WEBHOOK = "validatingwebhookconfiguration/import-gateway"
+REFUSE_WHEN_AWAY = '[{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Fail"}]'
+"""RBAC allows it; the policy of deploy/base does not."""
 
 
 async def rules(world: World, account: str) -> dict[str, set[str]]:
@@ -83,6 +86,7 @@ async def test_nothing_is_allowed_that_is_not_used(world: World, account: str) -
         ("import-gateway", ("get", "secrets", "-n", "imports")),
         ("import-gateway", ("get", "secret", "import-connections", "-n", "imports")),
         ("import-gateway", ("get", "validatingwebhookconfigurations")),
+        ("import-gateway", ("patch", WEBHOOK, "--type=json", "-p", REFUSE_WHEN_AWAY)),
         ("import-worker", ("get", "importjobs", "-n", "imports")),
         ("import-worker", ("get", "secrets", "-n", "imports")),
         ("import-worker", ("get", "pods", "-n", "imports")),

@@ -35,8 +35,10 @@ KINDS = {
     "ClusterRoleBinding",
     "Secret",
     "ValidatingWebhookConfiguration",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
 }
-CLUSTER_KINDS = {"ClusterRole", "ClusterRoleBinding", "ValidatingWebhookConfiguration"}
+CLUSTER_KINDS = KINDS - {"ServiceAccount", "Role", "RoleBinding", "Secret"}
 SECRET = "import-gateway-certificate"
 STOP_SECONDS = 30.0
 DEPTHS = {
@@ -79,6 +81,11 @@ def _placed(document: Json, namespace: str, webhook_url: str) -> Json:
     if kind == "ClusterRoleBinding":
         document["roleRef"]["name"] = f"{document['roleRef']['name']}-{namespace}"
         document["subjects"] = [{**subject, "namespace": namespace} for subject in document["subjects"]]
+    if kind.startswith("ValidatingAdmissionPolicy"):
+        # kustomize does not know that these are the cluster's; the API server clears it.
+        document["metadata"]["namespace"] = namespace
+    if kind == "ValidatingAdmissionPolicyBinding":
+        document["spec"]["policyName"] = f"{document['spec']['policyName']}-{namespace}"
     if kind == "ClusterRole":
         for rule in document["rules"]:
             if "resourceNames" in rule:
