@@ -55,7 +55,8 @@ class Clock:
         self.streams: list[float] = []
         self.bare: list[float] = []
         self.expected = 0
-        self.first = 0
+        self.first = sys.maxsize
+        """What was sent before is warm-up."""
 
     def seen(self, number: int, *, by: list[float]) -> None:
         """A change has arrived."""
@@ -166,7 +167,7 @@ async def _change(connection: psycopg.AsyncConnection[TupleRow], clock: Clock) -
         await connection.execute("SELECT pg_notify('bench', %s)", (str(number),))
         if number == WARM_UP_SECONDS * BATCHES_PER_SECOND:
             clock.first = number + 1
-        elif number >= clock.first > 0:
+        elif number >= clock.first:
             clock.expected += size
 
 
