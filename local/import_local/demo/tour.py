@@ -14,6 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.queue_state import QueueStateStore
+from import_core.domain.jobs import DEFAULT_QUEUE
 from import_local import control
 from import_local.demo import measures
 from import_local.demo.cluster import Cluster, DemoError, ImportJob, ImportProvider, WorkerPool
@@ -197,7 +200,7 @@ class Tour:
     async def _burst(self) -> None:
         self._say(
             f"{SMALL_JOBS} jobs at once",
-            f"{SMALL_COMPANIES} companies apply {SMALL_JOBS} jobs; the fleet follows the backlog and goes back.",
+            f"{SMALL_COMPANIES} companies apply {SMALL_JOBS} jobs to a paused queue, which then goes on; the fleet follows the backlog and goes back.",
         )
         jobs = [
             get_import_job(
@@ -215,7 +218,7 @@ class Tour:
             if not scaled_at and _pool_numbers(pool)[1] > before:
                 scaled_at.append(_time((pool["status"]).get("lastScaleTime")))
 
-        applying = asyncio.create_task(self._cluster.apply(jobs))
+        applying = asyncio.create_task(self._apply_together(jobs))
         try:
             await self._cluster.until(
                 WorkerPool, POOL, lambda pool: _pool_numbers(pool)[1] > before, timeout_seconds=60, seen=note
@@ -241,6 +244,22 @@ class Tour:
         self.report.first_job_by_new_worker_seconds = rows[0][0]
         await self._until_objects_done()
         await self._until_fleet(MINIMUM_WORKERS)
+
+    async def _apply_together(self, jobs: list[dict[str, Any]]) -> None:
+        """Let jobs start only once all are there: the backlog must not depend on how fast they are applied."""
+        database = Database(self._database_url, application="import-local demo", maximum=1)
+        await database.open(wait_seconds=10)
+        try:
+            queues = QueueStateStore(database)
+            await queues.set_paused(
+                DEFAULT_QUEUE, True, reason="the tour applies its jobs", changed_by="make demo"
+            )
+            try:
+                await self._cluster.apply(jobs)
+            finally:
+                await queues.set_paused(DEFAULT_QUEUE, False, reason=None, changed_by="make demo")
+        finally:
+            await database.close()
 
     async def _until_objects_done(self) -> None:
         # "Nothing due, nothing claimed" comes before the last status patch, so the objects are asked too.
