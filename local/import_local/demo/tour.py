@@ -200,7 +200,8 @@ class Tour:
     async def _burst(self) -> None:
         self._say(
             f"{SMALL_JOBS} jobs at once",
-            f"{SMALL_COMPANIES} companies apply {SMALL_JOBS} jobs to a paused queue, which then goes on; the fleet follows the backlog and goes back.",
+            f"{SMALL_COMPANIES} companies apply {SMALL_JOBS} jobs to a paused queue, which then goes on; the fleet"
+            " follows the backlog and goes back.",
         )
         jobs = [
             get_import_job(
