@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.guard import GuardStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.origins import OriginStore
@@ -78,7 +79,14 @@ async def reconcile_jobs(state: OperatorState, database: Database) -> None:
     origins = OriginStore(database)
     tell = TellLoop(kube, namespace="imports", instance="tests")
     vanishing = VanishedJobs(state, origins, JobStore(database), GuardStore(database), tell)
-    loop = ReconcileLoop(state, kube, origins, vanishing, WorkerStore(database))
+    loop = ReconcileLoop(
+        state,
+        kube,
+        origins=origins,
+        vanishing=vanishing,
+        workers=WorkerStore(database),
+        breakers=BreakerStore(database),
+    )
     await loop._reconcile_jobs()
 
 
