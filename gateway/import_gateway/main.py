@@ -25,9 +25,10 @@ def main() -> None:
         "--settings", action="store_true", help="show the environment variables it reads and end"
     )
     if parser.parse_args().settings:
-        from import_gateway.settings import describe_settings
+        from import_core.adapters.settings import describe_settings
+        from import_gateway.settings import GatewaySettings
 
-        sys.stdout.write(describe_settings() + "\n")
+        sys.stdout.write(describe_settings(GatewaySettings) + "\n")
         return
     sys.exit(_run())
 

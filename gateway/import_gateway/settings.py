@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
-from import_core.adapters.settings import PodSettings
+from import_core.adapters.settings import DatabaseSettings, PodSettings
 from import_gateway.admission.settings import AdmissionSettings
 
 
-class GatewaySettings(AdmissionSettings, PodSettings):
+class GatewaySettings(AdmissionSettings, DatabaseSettings, PodSettings):
     """Read once, at start."""
 
-    database_url: SecretStr = Field(
-        validation_alias="DATABASE_URL", description="postgresql://user:password@host:port/database"
-    )
     http_port: int = Field(
         default=8000,
         validation_alias="HTTP_PORT",
@@ -105,12 +102,3 @@ class GatewaySettings(AdmissionSettings, PodSettings):
     def namespace(self) -> str:
         """The namespace that is served."""
         return self.watch_namespace or self.pod_namespace
-
-
-def describe_settings() -> str:
-    """The environment's variables with defaults and meaning, one a line, for --settings."""
-    lines = []
-    for field in GatewaySettings.model_fields.values():
-        default = "required" if field.is_required() else f"default {field.default!r}"
-        lines.append(f"  {field.validation_alias:<20} {field.description or ''} ({default})")
-    return "\n".join(lines)

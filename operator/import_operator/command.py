@@ -48,7 +48,7 @@ async def _run() -> None:
 
 async def _migrate() -> None:
     from import_core.adapters.postgres import migrate as migrate_database
-    from import_operator.settings import DatabaseSettings
+    from import_core.adapters.settings import DatabaseSettings
 
     configure_logs(process="import-operator-migrate")
     await migrate_database(DatabaseSettings().database_url.get_secret_value())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field
 
 from import_core.adapters.settings import ConnectionSettings, PodSettings
 
@@ -73,13 +72,3 @@ class OperatorSettings(ConnectionSettings, PodSettings):
     def namespace(self) -> str:
         """The namespace that is served."""
         return self.watch_namespace or self.pod_namespace
-
-
-class DatabaseSettings(BaseSettings):
-    """All that the migration needs."""
-
-    model_config = SettingsConfigDict(extra="ignore")
-
-    database_url: SecretStr = Field(
-        validation_alias="DATABASE_URL", description="postgresql://user:password@host:port/database"
-    )

@@ -26,9 +26,10 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.settings:
-        from import_worker.settings import describe_settings
+        from import_core.adapters.settings import describe_settings
+        from import_worker.settings import WorkerSettings
 
-        sys.stdout.write(describe_settings() + "\n")
+        sys.stdout.write(describe_settings(WorkerSettings) + "\n")
         return
     sys.exit(_run())
 

@@ -100,12 +100,3 @@ class WorkerSettings(ConnectionSettings, PodSettings):
     def allowed_providers(self) -> tuple[AllowedNetwork, ...]:
         """The allow-list of providers, parsed."""
         return parse_allow_list(self.provider_allow)
-
-
-def describe_settings() -> str:
-    """The environment's variables with defaults and meaning, one a line, for --help."""
-    lines = []
-    for field in WorkerSettings.model_fields.values():
-        default = "required" if field.is_required() else f"default {field.default!r}"
-        lines.append(f"  {field.validation_alias:<24} {field.description or ''} ({default})")
-    return "\n".join(lines)

@@ -6,14 +6,19 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class ConnectionSettings(BaseSettings):
-    """Addresses of the outside systems; secrets never appear in a repr."""
+class DatabaseSettings(BaseSettings):
+    """The database alone, which is all that a migration needs; secrets never appear in a repr."""
 
     model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
 
     database_url: SecretStr = Field(
         validation_alias="DATABASE_URL", description="postgresql://user:password@host:port/database"
     )
+
+
+class ConnectionSettings(DatabaseSettings):
+    """Addresses of the outside systems; secrets never appear in a repr."""
+
     redis_url: SecretStr = Field(
         validation_alias="REDIS_URL", description="redis://[:password@]host:port/0, rediss:// for TLS"
     )
@@ -57,3 +62,12 @@ def describe_problems(error: ValidationError) -> list[str]:
         f"setting {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
         for problem in error.errors(include_url=False, include_input=False, include_context=False)
     ]
+
+
+def describe_settings(settings: type[BaseSettings]) -> str:
+    """The environment's variables with defaults and meaning, one a line, for --settings."""
+    lines = []
+    for field in settings.model_fields.values():
+        default = "required" if field.is_required() else f"default {field.default!r}"
+        lines.append(f"  {field.validation_alias:<24} {field.description or ''} ({default})")
+    return "\n".join(lines)

@@ -14,7 +14,7 @@ from import_core.domain.projection import is_final
 from import_core.domain.resources.import_provider import BreakerState
 from import_operator import metrics
 from import_operator.loops.runner import Loop
-from import_operator.state import OperatorState, provider_name_of, type_of, uid_of
+from import_operator.state import OperatorState, name_of, provider_name_of, type_of, uid_of
 
 INTERVAL_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
@@ -61,7 +61,7 @@ class BreakerLoop:
     def _count(self, not_closed: Mapping[str, Breaker]) -> None:
         counts: Counter[tuple[str, str]] = Counter()
         for body in self._state.providers:
-            breaker = not_closed.get(str(body["metadata"]["name"]))
+            breaker = not_closed.get(name_of(body))
             state = breaker.state if breaker is not None else BreakerState.CLOSED
             counts[type_of(body), state.value] += 1
         for labels in self._shown - set(counts):
