@@ -8,7 +8,6 @@ import re
 import signal
 import ssl
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import httpx2
 import yaml
+from eventually import eventually
 
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.postgres import Database
@@ -47,21 +47,6 @@ DEPTHS = {
     HealthLevel.CRITICAL: 6_000,
     HealthLevel.OVERLOAD: 12_000,
 }
-
-
-async def eventually(
-    check: Callable[[], Awaitable[Any]], *, seconds: float = 30.0, what: str = "the condition"
-) -> Any:
-    last: Any = None
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                last = await check()
-                if last:
-                    return last
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise AssertionError(f"{what} did not come true within {seconds} s; last: {last!r}") from None
 
 
 def manifests(namespace: str, *, webhook_url: str) -> list[Json]:

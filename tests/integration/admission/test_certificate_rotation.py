@@ -2,7 +2,8 @@
 
 import asyncio
 
-from admission_world import SECRET, World, eventually, import_job
+from admission_world import SECRET, World, import_job
+from eventually import eventually
 
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import IMPORT_JOB

@@ -4,7 +4,8 @@ import base64
 import json
 
 import pytest
-from admission_world import SECRET, World, eventually
+from admission_world import SECRET, World
+from eventually import eventually
 
 from import_local.kubectl import KubectlError, run_kubectl
 

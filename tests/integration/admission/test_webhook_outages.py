@@ -2,7 +2,8 @@
 
 import httpx2
 import pytest
-from admission_world import World, eventually, import_job, review
+from admission_world import World, import_job, review
+from eventually import eventually
 
 from import_core.domain.backpressure import HealthLevel
 from import_local.kubectl import KubectlError

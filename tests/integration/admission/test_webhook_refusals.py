@@ -4,7 +4,8 @@ import json
 
 import httpx2
 import pytest
-from admission_world import World, eventually, import_job
+from admission_world import World, import_job
+from eventually import eventually
 
 from import_core.domain.backpressure import HealthLevel
 from import_local.kubectl import KubectlError, run_kubectl

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,15 +29,6 @@ ROOT = Path(__file__).parents[3]
 RBAC_KINDS = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole"}
 CALLERS = {"viewer": "imports-viewer", "submitter": "imports-submitter", "operations": "imports-operations"}
 SPEC = {"companyId": "acme", "providerRef": {"name": "acme-shopify"}}
-
-
-async def eventually(check: Callable[[], Awaitable[bool]], *, seconds: float = 20.0) -> None:
-    """Wait until `check` is true."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if await check():
-                return
-            await asyncio.sleep(0.05)
 
 
 def manifests(namespace: str) -> list[Json]:

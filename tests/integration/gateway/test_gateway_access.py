@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from gateway_world import SPEC, Gateway, World, eventually
+from eventually import eventually
+from gateway_world import SPEC, Gateway, World
 from test_gateway_imports import problem
 
 from import_core.domain.callers import Action

@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from gateway_world import Events, Gateway, World, eventually
+from eventually import eventually
+from gateway_world import Events, Gateway, World
 from test_gateway_imports import problem
 
 from import_core.adapters.kube.resources import IMPORT_JOB

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
-from gateway_world import Cluster, World, eventually
+from eventually import eventually
+from gateway_world import Cluster, World
 
 from import_local.ports import free_port
 

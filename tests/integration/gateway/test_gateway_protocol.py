@@ -4,7 +4,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from gateway_world import SPEC, Gateway, World, eventually
+from eventually import eventually
+from gateway_world import SPEC, Gateway, World
 from test_gateway_imports import problem
 
 from import_local.credentials import write_private

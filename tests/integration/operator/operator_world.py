@@ -4,12 +4,12 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bullmq import Worker as BullWorker
+from eventually import eventually
 
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import IMPORT_JOB, IMPORT_PROVIDER, WORKER_POOL, Kind
@@ -23,22 +23,6 @@ from import_local.ports import free_port
 
 Json = dict[str, Any]
 STOP_SECONDS = 30.0  # its terminationGracePeriodSeconds
-
-
-async def eventually(
-    check: Callable[[], Awaitable[Any]], *, seconds: float = 30.0, what: str = "the condition"
-) -> Any:
-    """Wait until `check` returns something true, and return it."""
-    last: Any = None
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                last = await check()
-                if last:
-                    return last
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise AssertionError(f"{what} did not come true within {seconds} s; last: {last!r}") from None
 
 
 @dataclass

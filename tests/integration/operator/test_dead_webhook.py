@@ -2,7 +2,8 @@
 
 import json
 
-from operator_world import Cluster, Operators, eventually
+from eventually import eventually
+from operator_world import Cluster, Operators
 
 from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.adapters.postgres import Database

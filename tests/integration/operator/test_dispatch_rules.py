@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from operator_world import TakingWorker, eventually
+from eventually import eventually
+from operator_world import TakingWorker
 from redis.asyncio import Redis
 
 from import_core.adapters.postgres import Database

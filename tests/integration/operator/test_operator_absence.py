@@ -1,6 +1,7 @@
 """What people do while no operator runs counts when one is back: delete, suspend, resume, cancel."""
 
-from operator_world import Cluster, Operators, TakingWorker, eventually
+from eventually import eventually
+from operator_world import Cluster, Operators, TakingWorker
 
 from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.adapters.postgres import Database

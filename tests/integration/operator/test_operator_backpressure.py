@@ -2,7 +2,8 @@
 
 import asyncio
 
-from operator_world import Cluster, Operators, TakingWorker, eventually
+from eventually import eventually
+from operator_world import Cluster, Operators, TakingWorker
 
 from import_core.adapters.kube.resources import IMPORT_JOB, WORKER_POOL
 from import_core.adapters.postgres import Database

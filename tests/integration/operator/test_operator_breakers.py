@@ -3,7 +3,8 @@
 import json
 
 import httpx2
-from operator_world import Cluster, Operator, Operators, TakingWorker, eventually
+from eventually import eventually
+from operator_world import Cluster, Operator, Operators, TakingWorker
 
 from import_core.adapters.kube.resources import IMPORT_PROVIDER
 from import_core.adapters.postgres import Database

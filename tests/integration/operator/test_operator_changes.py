@@ -1,6 +1,7 @@
 """Changes while the operator runs, and those that it missed while it did not."""
 
-from operator_world import Cluster, Operators, TakingWorker, eventually
+from eventually import eventually
+from operator_world import Cluster, Operators, TakingWorker
 
 from import_core.adapters.kube.resources import DEPLOYMENT, IMPORT_JOB, IMPORT_PROVIDER, POD, WORKER_POOL
 from import_core.adapters.postgres import Database

@@ -1,7 +1,8 @@
 """Objects that can't be served: a clear message on the object, nothing changed elsewhere."""
 
 import pytest
-from operator_world import Cluster, Operators, TakingWorker, eventually
+from eventually import eventually
+from operator_world import Cluster, Operators, TakingWorker
 
 from import_core.adapters.kube.resources import DEPLOYMENT, IMPORT_JOB, WORKER_POOL
 from import_core.adapters.postgres import Database

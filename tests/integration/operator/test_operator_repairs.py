@@ -1,6 +1,7 @@
 """A running operator puts right what it was not told of: lost messages, cancelled rows, stalled jobs, pauses."""
 
-from operator_world import Cluster, Operators, TakingWorker, eventually
+from eventually import eventually
+from operator_world import Cluster, Operators, TakingWorker
 from redis.asyncio import Redis
 
 from import_core.adapters.postgres import Database

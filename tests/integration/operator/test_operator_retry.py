@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from operator_world import Cluster, Operators, TakingWorker, eventually
+from eventually import eventually
+from operator_world import Cluster, Operators, TakingWorker
 
 from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.adapters.postgres import Database

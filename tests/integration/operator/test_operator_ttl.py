@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from eventually import eventually
 from lightkube.config.kubeconfig import KubeConfig
-from operator_world import Cluster, Operators, TakingWorker, eventually
+from operator_world import Cluster, Operators, TakingWorker
 
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import IMPORT_JOB

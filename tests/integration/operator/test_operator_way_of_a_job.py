@@ -1,6 +1,7 @@
 """A job's way through the operator: recorded, handed to Redis, shown, and workers scaled by the backlog."""
 
-from operator_world import Cluster, Operators, TakingWorker, eventually
+from eventually import eventually
+from operator_world import Cluster, Operators, TakingWorker
 
 from import_core.adapters.kube.resources import DEPLOYMENT, IMPORT_JOB, WORKER_POOL
 from import_core.adapters.postgres import Database

@@ -1,7 +1,8 @@
 """An operator's readiness follows its neighbours, and its liveness does not."""
 
 import httpx2
-from operator_world import Cluster, Operator, Operators, eventually
+from eventually import eventually
+from operator_world import Cluster, Operator, Operators
 from test_operator_outages import door
 
 from import_core.adapters.kube.resources import DEPLOYMENT, WORKER_POOL

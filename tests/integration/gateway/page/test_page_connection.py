@@ -1,6 +1,6 @@
 """The page's own resilience: connections that end, sessions that end, and many jobs at once."""
 
-from gateway_world import eventually
+from eventually import eventually
 from page_world import PageWorld
 from playwright.async_api import Browser, expect
 from scenes import job

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from gateway_world import Gateway, World, eventually
+from eventually import eventually
+from gateway_world import Gateway, World
 from page_world import BrowserPage
 from playwright.async_api import Browser, Page, expect
 

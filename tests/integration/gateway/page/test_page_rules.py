@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
-from gateway_world import eventually
+from eventually import eventually
 from page_world import PageWorld
 from playwright.async_api import Browser, expect
 from scenes import job, queue
