@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import resource
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from import_core.observability.health import QuietServer
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 65
@@ -95,7 +95,7 @@ class AppServer:
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             # Accepted connections have it from here: who vanished without a word is noticed while something is sent.
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, VANISHED_MILLISECONDS)
-        self._server = _QuietServer(
+        self._server = QuietServer(
             uvicorn.Config(
                 app,
                 http=PatientProtocol,
@@ -134,10 +134,3 @@ def allow_connections(count: int) -> None:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-class _QuietServer(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the process, which has more to stop than this server."""
-        yield

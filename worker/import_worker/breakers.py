@@ -13,13 +13,13 @@ import structlog
 
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.breakers import BreakerStore, Look
-from import_core.adapters.postgres.notifications import BREAKER_CHANNEL, listen
+from import_core.adapters.postgres.notifications import BREAKER_CHANNEL, Notification
 from import_core.domain.breaker import CLOSED, Breaker, BreakerPolicy, seconds_until_probe
 from import_core.domain.errors import BreakerOpenError, DatabaseUnavailableError
 from import_core.domain.jobs import WaitingReason
-from import_core.domain.limits import growing_delay
 from import_core.domain.resources.import_provider import BreakerState
 from import_core.observability.metrics import WorkerMetrics
+from import_worker.listening import listen_for_ever
 from import_worker.providers.base import Permit
 
 log = structlog.get_logger(__name__)
@@ -34,7 +34,6 @@ PROBE_SLACK_SECONDS = 15.0
 """A probe's holder may take so much longer than the call itself; it is taken for dead after that."""
 KEPT = 1_000
 """Connections whose breaker is remembered."""
-LONGEST_WAIT_SECONDS = 10.0
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -72,19 +71,10 @@ class Breakers:
 
     async def run(self) -> None:
         """Listen for ever, so that a change anywhere is known here at once."""
-        failures = 0
-        while True:
-            try:
-                async for notification in listen(self._database, [BREAKER_CHANNEL]):
-                    failures = 0
-                    self._doubt(notification.payload.split(",") if notification.channel else None)
-            except DatabaseUnavailableError as error:
-                log.warning("breakers.not_heard", detail=error.message)
-            except Exception:
-                # Without hints changes are known within a second; without this task the worker would stop.
-                log.exception("breakers.not_heard")
-            await asyncio.sleep(growing_delay(failures, first=0.25, longest=LONGEST_WAIT_SECONDS))
-            failures += 1
+        await listen_for_ever(self._database, BREAKER_CHANNEL, self._take, name="breakers")
+
+    def _take(self, notification: Notification) -> None:
+        self._doubt(notification.payload.split(",") if notification.channel else None)
 
     async def look(self, key: tuple[str, str]) -> tuple[Breaker, datetime | None]:
         """The breaker and the database's time, as far as known; a closed one and None where nothing is."""

@@ -46,7 +46,7 @@ class HealthServer:
             timeout_graceful_shutdown=CLOSE_SECONDS,
             limit_concurrency=50,
         )
-        self._server = _QuietServer(config)
+        self._server = QuietServer(config)
 
     @property
     def port(self) -> int:
@@ -73,7 +73,9 @@ class HealthServer:
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
-class _QuietServer(uvicorn.Server):
+class QuietServer(uvicorn.Server):
+    """A uvicorn server inside a process that handles signals itself."""
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to the process, which has more to stop than this server."""

@@ -18,7 +18,7 @@ from import_core.domain.errors import DatabaseUnavailableError
 from import_core.observability.metrics import WorkerMetrics
 from import_local.faults.proxy import TcpProxy
 from import_local.parts.postgres import PostgresServer
-from import_worker import hints
+from import_worker import hints, listening
 from import_worker.leases import LeaseKeeper
 
 
@@ -62,7 +62,7 @@ async def test_whatever_ends_the_listening_it_begins_again(
         await asyncio.Event().wait()
         yield
 
-    monkeypatch.setattr(hints, "listen", breaks)
+    monkeypatch.setattr(listening, "listen", breaks)
     leases = LeaseKeeper(ClaimStore(database), WorkerMetrics(), on_news=lambda _: None)
     task = asyncio.create_task(hints.heed_hints(database, leases))
     await asyncio.wait_for(heard.wait(), 10)
