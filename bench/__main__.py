@@ -8,7 +8,29 @@ import importlib
 import os
 import platform
 
-BENCHMARKS = ("images", "products", "jobs", "intake", "scaling", "live", "admission", "backpressure")
+BENCHMARKS = (
+    "images",
+    "products",
+    "feed",
+    "jobs",
+    "rows",
+    "operator",
+    "worker_start",
+    "queue_memory",
+    "intake",
+    "scaling",
+    "live",
+    "admission",
+    "backpressure",
+    "reimport",
+    "embedding",
+    "quality",
+    "search",
+    "scraping",
+    "memory",
+)
+PEER_BENCHMARKS = ("feed_peers", "jobs_peers")
+"""Those that install other projects first, each in an environment of its own (`bench.peers`)."""
 
 
 def main() -> None:
@@ -19,12 +41,18 @@ def main() -> None:
         epilog="example: python -m bench products jobs",
     )
     parser.add_argument(
-        "names", nargs="*", metavar="name", help=f"one of {', '.join(BENCHMARKS)}; all if none"
+        "names",
+        nargs="*",
+        metavar="name",
+        help=f"one of {', '.join(BENCHMARKS)} (with --peers: {', '.join(PEER_BENCHMARKS)}); all if none",
     )
-    chosen = parser.parse_args().names or BENCHMARKS
-    unknown = set(chosen) - set(BENCHMARKS)
+    parser.add_argument("--peers", action="store_true", help="the benchmarks beside other projects")
+    arguments = parser.parse_args()
+    known = PEER_BENCHMARKS if arguments.peers else BENCHMARKS
+    chosen = arguments.names or known
+    unknown = set(chosen) - set(known)
     if unknown:
-        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
     print(
         f"machine: {os.cpu_count()} cores, {memory} GiB, Python {platform.python_version()}, {platform.system()}"

@@ -1,37 +1,45 @@
-"""Images per second through the whole image stage, divided by a bare libvips loop on the same bytes.
+"""The whole image stage, beside a bare libvips loop on the same bytes and beside Pillow: per second and in CPU time.
 
-The stage downloads over HTTP, checks, stores the original and two thumbnails in a real S3 server; the
-bare loop only decodes and encodes the same thumbnails, in as many threads. Run with `python -m bench images`.
+The stage downloads over HTTP, checks, stores the original and two thumbnails in a real S3 server; the bare loop only
+decodes and encodes the same thumbnails, in as many threads. Each way is a process of its own, whose CPU time and memory
+are its alone: the source and the S3 server are others. Run with `python -m bench images`; IMAGE_ROUNDS and IMAGE_COUNT
+set the size.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import multiprocessing
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pyvips
+import structlog
+from PIL import Image
 
-from bench.table import median_of, print_table
+from bench.measuring import Clock, Figures, Work, in_process
+from bench.table import median_of, print_table, ratios_of
+from import_core.adapters.images.decoding import read_dimensions, restrict_loaders
 from import_core.adapters.s3.store import ObjectStore
 from import_core.domain.addresses import parse_allow_list
-from import_core.domain.images import DEFAULT_THUMBNAIL_SIZES, KnownImage, StoredImage, UnchangedImage
+from import_core.domain.images import DEFAULT_THUMBNAIL_SIZES, KnownImage, StoredImage, UnchangedImage, sniff
 from import_core.domain.products import SourceImage
-from import_local.parts.objectstore import ObjectStoreServer
+from import_local.parts.objectstore import Bucket, ObjectStoreServer
 from import_worker.pipeline.download import ImageDownloader
 from import_worker.pipeline.images import ImageImporter
-from import_worker.pipeline.thumbnails import EFFORT, QUALITY, Thumbnailer
+from import_worker.pipeline.thumbnails import EFFORT, QUALITY, Thumbnailer, render_thumbnails
 
-ROUNDS = 5
+ROUNDS = int(os.environ.get("IMAGE_ROUNDS", "5"))
+COUNT = int(os.environ.get("IMAGE_COUNT", "54"))
 THREADS = os.cpu_count() or 1
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "data" / "vendure-catalogue" / "images"
 
@@ -40,13 +48,21 @@ def photographs() -> list[bytes]:
     """Real photographs where they are present beside the project, and drawn ones of their size otherwise."""
     found = sorted(PHOTOGRAPHS.glob("*.jpg")) if PHOTOGRAPHS.is_dir() else []
     if found:
-        return [path.read_bytes() for path in found]
-    return [_drawn(seed) for seed in range(40)]
+        return [path.read_bytes() for path in found[:COUNT]]
+    return [_drawn(seed, 1600, 1067) for seed in range(min(COUNT, 40))]
 
 
-def _drawn(seed: int) -> bytes:
-    bands = [pyvips.Image.perlin(1600, 1067, cell_size=40, seed=seed * 3 + band) for band in range(3)]
-    picture = bands[0].bandjoin(bands[1:]).linear(60, 128) + pyvips.Image.gaussnoise(1600, 1067, sigma=6)
+def from_a_camera() -> list[bytes]:
+    """Of the size that a camera makes, which a decoder can shrink on the way."""
+    return [_drawn(1, 3000, 2000)] * max(4, COUNT // 4)
+
+
+FILES: dict[str, Callable[[], list[bytes]]] = {"photographs": photographs, "camera": from_a_camera}
+
+
+def _drawn(seed: int, width: int, height: int) -> bytes:
+    bands = [pyvips.Image.perlin(width, height, cell_size=40, seed=seed * 3 + band) for band in range(3)]
+    picture = bands[0].bandjoin(bands[1:]).linear(60, 128) + pyvips.Image.gaussnoise(width, height, sigma=6)
     content: bytes = picture.cast("uchar").copy(interpretation="srgb").jpegsave_buffer(Q=85)
     return content
 
@@ -85,63 +101,144 @@ def bare(content: bytes) -> int:
     return len(picture.webpsave_buffer(**save)) + len(smaller.webpsave_buffer(**save))
 
 
-def rate_of_bare_loop(files: Sequence[bytes]) -> float:
-    """Images per second of the bare loop."""
-    with ThreadPoolExecutor(THREADS) as threads:
-        start = time.perf_counter()
-        list(threads.map(bare, files))
-        return len(files) / (time.perf_counter() - start)
+def ours(content: bytes) -> int:
+    """What the stage does between download and storing: header, checks, decode, both thumbnails."""
+    found = sniff(content)
+    rendered = render_thumbnails(
+        content, found, read_dimensions(content, found), DEFAULT_THUMBNAIL_SIZES[::-1]
+    )
+    return sum(map(len, rendered.values()))
 
 
-async def rate_of_stage(
+def with_pillow(content: bytes) -> int:
+    """The same two thumbnails by Pillow, whose `thumbnail` has the JPEG decoder shrink on the way (draft mode)."""
+    small, large = sorted(DEFAULT_THUMBNAIL_SIZES)
+    written = 0
+    with Image.open(io.BytesIO(content)) as picture:
+        for size in (large, small):
+            picture.thumbnail((size, size))
+            file = io.BytesIO()
+            (picture if picture.mode == "RGB" else picture.convert("RGB")).save(
+                file, "WEBP", quality=QUALITY, method=EFFORT
+            )
+            written += len(file.getvalue())
+    return written
+
+
+DECODERS: dict[str, Callable[[bytes], int]] = {"bare": bare, "ours": ours, "pillow": with_pillow}
+
+
+async def decode_all(clock: Clock, way: str, threads: int, images: str) -> int:
+    """Decode all images in one way; how many bytes the thumbnails have."""
+    files, work = FILES[images](), DECODERS[way]
+    restrict_loaders()
+    work(files[0])  # what is loaded at the first use
+    with ThreadPoolExecutor(threads) as executor:
+        clock.start()
+        total = sum(executor.map(work, files))
+        clock.stop()
+    return total
+
+
+async def import_all(clock: Clock, port: int, bucket: Bucket, company: str) -> Figures:
+    """Import all photographs as new ones; returns what the same images took again."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    images = [SourceImage(f"http://127.0.0.1:{port}/{number}") for number in range(len(photographs()))]
+    thumbnailer = Thumbnailer(threads=THREADS)
+    downloader = ImageDownloader(allow=parse_allow_list(f"127.0.0.1:{port}"))
+    importer = ImageImporter(
+        downloader,
+        thumbnailer,
+        ObjectStore(bucket.name, endpoint_url=bucket.endpoint_url, region=bucket.region),
+    )
+    try:
+        await _import(importer, f"{company}-first", images[:1], {})  # what is loaded at the first use
+        clock.start()
+        stored = await _import(importer, company, images, {})
+        clock.stop()
+        began, cpu = time.perf_counter(), time.process_time()
+        await _import(importer, company, images, stored)
+        return Figures(time.perf_counter() - began, time.process_time() - cpu, 0)
+    finally:
+        thumbnailer.close()
+        await downloader.aclose()
+
+
+async def _import(
     importer: ImageImporter, company: str, images: Sequence[SourceImage], known: Mapping[str, KnownImage]
-) -> tuple[float, dict[str, StoredImage]]:
-    """Images per second of the stage, in products of ten images, and what it stored."""
+) -> dict[str, StoredImage]:
+    """Import in products of ten images; what was stored."""
     products = [images[at : at + 10] for at in range(0, len(images), 10)]
-    start = time.perf_counter()
     batches = await asyncio.gather(
         *(importer.import_images(company, f"p{number}", own, known) for number, own in enumerate(products))
     )
-    rate = len(images) / (time.perf_counter() - start)
     results = [result for batch in batches for result in batch]
     expected = UnchangedImage if known else StoredImage
     if not all(isinstance(result, expected) for result in results):
         raise RuntimeError(f"not every image was {expected.__name__}: {results}")
-    return rate, {result.source_url: result for result in results if isinstance(result, StoredImage)}
+    return {result.source_url: result for result in results if isinstance(result, StoredImage)}
 
 
-async def measure(importer: ImageImporter, files: Sequence[bytes], port: int) -> dict[str, list[float]]:
-    """Rates by row, one per round; the rows take turns so that a busy machine slows all of them."""
-    images = [SourceImage(f"http://127.0.0.1:{port}/{number}") for number in range(len(files))]
-    rates: dict[str, list[float]] = {"bare": [], "new": [], "unchanged": []}
-    for turn in range(ROUNDS + 1):
-        company = f"round-{turn}"
-        bare_rate = await asyncio.to_thread(rate_of_bare_loop, files)
-        new_rate, stored = await rate_of_stage(importer, company, images, {})
-        unchanged_rate, _ = await rate_of_stage(importer, company, images, stored)
-        if turn:  # the first round warms up
-            rates["bare"].append(bare_rate)
-            rates["new"].append(new_rate)
-            rates["unchanged"].append(unchanged_rate)
-    return rates
+TITLES = {
+    "bare": ("bare libvips loop: decode, two thumbnails", "bare"),
+    "new": ("new: download, check, store, two thumbnails", "bare"),
+    "unchanged": ("unchanged: conditional request, nothing stored", "bare"),
+    "pillow": ("Pillow, draft mode: decode, two thumbnails", "pillow"),
+    "one": ("check, decode, two thumbnails", "pillow"),
+    "camera, pillow": ("3000 × 2000: Pillow, draft mode", "camera, pillow"),
+    "camera": ("3000 × 2000: check, decode, two thumbnails", "camera, pillow"),
+}
 
 
-def report(rates: Mapping[str, Sequence[float]], files: Sequence[bytes]) -> None:
-    """Print rates and, as medians with ranges over the rounds, ratios."""
-    size = statistics.mean(map(len, files)) / 1000
-    print(
-        f"{len(files)} images of {size:.0f} kB on average, {ROUNDS} rounds, {THREADS} threads that decode\n"
-    )
-    titles = {
-        "bare": "bare libvips loop: decode, two thumbnails",
-        "new": "new: download, check, store, two thumbnails",
-        "unchanged": "unchanged: conditional request, nothing stored",
+async def measure(stage: Callable[[str], tuple[object, ...]]) -> dict[str, list[Figures]]:
+    """What each way took, one per round; the ways take turns so that a busy machine slows all of them."""
+    ways: dict[str, Callable[[int], tuple[Work, tuple[object, ...]]]] = {
+        "bare": lambda _: (decode_all, ("bare", THREADS, "photographs")),
+        "new": lambda turn: (import_all, stage(f"round-{turn}")),
+        "one": lambda _: (decode_all, ("ours", 1, "photographs")),
+        "pillow": lambda _: (decode_all, ("pillow", 1, "photographs")),
+        "camera": lambda _: (decode_all, ("ours", 1, "camera")),
+        "camera, pillow": lambda _: (decode_all, ("pillow", 1, "camera")),
     }
+    taken: dict[str, list[Figures]] = {way: [] for way in [*ways, "unchanged"]}
+    for turn in range(ROUNDS):
+        for way in list(ways)[:: -1 if turn % 2 else 1]:
+            work, arguments = ways[way](turn)
+            figures = await in_process(f"images-{way}-{turn}", work, *arguments)
+            taken[way].append(figures)
+            if way == "new":
+                taken["unchanged"].append(figures.said)
+    return taken
+
+
+def report(taken: Mapping[str, Sequence[Figures]]) -> None:
+    """Print rates, CPU time and, as medians with ranges over the rounds, ratios."""
+    counts = {name: len(make()) for name, make in FILES.items()}
+    size = statistics.mean(map(len, photographs())) / 1000
+    print(
+        f"{counts['photographs']} photographs of {size:.0f} kB on average, {ROUNDS} rounds, {THREADS} threads that"
+        " decode, and one where the reference is Pillow\n"
+    )
     rows = []
-    for row, title in titles.items():
-        ratios = [one / other for one, other in zip(rates[row], rates["bare"], strict=True)]
-        rows.append((title, median_of(rates[row]), median_of(ratios)))
-    print_table(("images", "per second", "÷ bare loop"), rows)
+    for way, (title, reference) in TITLES.items():
+        count = counts["camera" if way.startswith("camera") else "photographs"]
+        seconds = [one.seconds for one in taken[way]]
+        cpu, other = [one.cpu_seconds for one in taken[way]], [one.cpu_seconds for one in taken[reference]]
+        rows.append(
+            (
+                title,
+                median_of([count / one for one in seconds]),
+                median_of([1000 * one / count for one in cpu]),
+                median_of(ratios_of(cpu, other)),
+                median_of(ratios_of(other, cpu)),
+                median_of([one.peak_mib for one in taken[way]]) if way != "unchanged" else "–",
+            )
+        )
+    header = (
+        *("images", "per second", "CPU-ms each", "CPU ÷ reference"),
+        *("images per CPU-second ÷ reference", "peak MiB"),
+    )
+    print_table(header, rows)
 
 
 async def main() -> None:
@@ -154,17 +251,12 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = ObjectStoreServer(Path(folder) / "store", log_path=Path(folder) / "store.log")
         await server.start()
-        thumbnailer = Thumbnailer(threads=THREADS)
-        downloader = ImageDownloader(allow=parse_allow_list(f"127.0.0.1:{port}"))
         try:
             bucket = await server.create_bucket("bench")
             os.environ["AWS_ACCESS_KEY_ID"] = bucket.access_key_id
             os.environ["AWS_SECRET_ACCESS_KEY"] = bucket.secret_access_key
-            store = ObjectStore(bucket.name, endpoint_url=bucket.endpoint_url, region=bucket.region)
-            report(await measure(ImageImporter(downloader, thumbnailer, store), files, port), files)
+            report(await measure(lambda company: (port, bucket, company)))
         finally:
-            thumbnailer.close()
-            await downloader.aclose()
             await server.stop()
             sources.terminate()
             await asyncio.to_thread(partial(sources.join, timeout=10))

@@ -1,39 +1,60 @@
 """Jobs per second through the worker with an empty pipeline, beside a bare BullMQ worker loop.
 
 The worker's way of a job: fetched from BullMQ, claimed in PostgreSQL, "imported", finished in PostgreSQL,
-acknowledged; the bare loop only fetches and acknowledges. Run with `python -m bench jobs`.
+acknowledged; the bare loop only fetches and acknowledges. Each run is a process of its own, with uvloop for both, as
+the worker has it. A job carries a payload of 1 KiB: ours in its row, the bare loop's in its message. Run with
+`python -m bench jobs`; JOBS_NUMBER and JOBS_ROUNDS set the size.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
+import logging
+import os
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 from bullmq import Queue, Worker  # type: ignore[import-untyped]
 
+from bench.measuring import Clock, Figures, cpu_of_tree, in_process
 from bench.places import state_folder
-from bench.table import median_of, print_table
+from bench.table import median_of, print_table, ratios_of
 from import_core.adapters.postgres import Database, migrate
 from import_core.adapters.postgres.claims import ClaimStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.redis.queue import MESSAGE_OPTIONS, QUEUE_PREFIX, JobQueue, connect
 from import_core.domain.jobs import JobRequest, Message
 from import_core.observability.metrics import WorkerMetrics
-from import_local.parts.postgres import PostgresServer
+from import_local.parts.postgres import SUPERUSER, PostgresServer
 from import_local.parts.valkey import ValkeyServer
 from import_worker.consumer import QueueConsumer
 from import_worker.jobs import JobRunner, Run
 from import_worker.leases import LeaseKeeper
 from import_worker.progress import ProgressNotifier
 
-JOBS = 500
-ROUNDS = 5
+JOBS = int(os.environ.get("JOBS_NUMBER", "2000"))
+ROUNDS = int(os.environ.get("JOBS_ROUNDS", "5"))
 CONCURRENCIES = (5, 20)
+PAYLOAD = "x" * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The servers of a run, and their processes, whose CPU is counted too."""
+
+    postgres_url: str
+    superuser_url: str
+    redis_url: str
+    postgres_pid: int
+    redis_pid: int
+
+    def cpu(self) -> tuple[float, float]:
+        """CPU seconds so far of PostgreSQL and of Valkey."""
+        return cpu_of_tree(self.postgres_pid), cpu_of_tree(self.redis_pid)
 
 
 class EmptyImporter:
@@ -48,37 +69,62 @@ class EmptyImporter:
         return None
 
 
-async def bare_rate(redis_url: str, concurrency: int) -> float:
-    """Messages per second of a BullMQ worker whose processor does nothing."""
-    name, done, seen = uuid.uuid4().hex, asyncio.Event(), 0
-    queue = Queue(name, {"connection": redis_url, "prefix": QUEUE_PREFIX})
-    await queue.addBulk(
-        [{"name": "import", "data": {}, "opts": {**MESSAGE_OPTIONS, "jobId": f"m-{n}"}} for n in range(JOBS)]
-    )
+class Countdown:
+    """Set when so many jobs are done."""
+
+    def __init__(self, jobs: int) -> None:
+        self._left = jobs
+        self.done = asyncio.Event()
+
+    def count(self) -> None:
+        """One more is done."""
+        self._left -= 1
+        if not self._left:
+            self.done.set()
+
+
+async def bare_jobs(clock: Clock, servers: Servers, concurrency: int, jobs: int) -> tuple[float, float]:
+    """A BullMQ worker whose processor does nothing; returns the servers' CPU seconds."""
+    name, countdown = uuid.uuid4().hex, Countdown(jobs)
+    queue = Queue(name, {"connection": servers.redis_url, "prefix": QUEUE_PREFIX})
+    for start in range(0, jobs, 500):
+        numbers = range(start, min(start + 500, jobs))
+        await queue.addBulk(
+            [
+                {
+                    "name": "import",
+                    "data": {"payload": PAYLOAD},
+                    "opts": {**MESSAGE_OPTIONS, "jobId": f"m-{n}"},
+                }
+                for n in numbers
+            ]
+        )
 
     async def process(_job: object, _token: str) -> None:
-        nonlocal seen
-        seen += 1
-        if seen == JOBS:
-            done.set()
+        countdown.count()
 
-    options = {"connection": redis_url, "prefix": QUEUE_PREFIX, "concurrency": concurrency, "autorun": False}
-    worker = Worker(name, process, options)
-    start = time.perf_counter()
+    options = {"connection": servers.redis_url, "prefix": QUEUE_PREFIX, "concurrency": concurrency}
+    worker = Worker(name, process, {**options, "autorun": False})
+    before = servers.cpu()
+    clock.start()
     running = asyncio.create_task(worker.run())
-    await done.wait()
-    rate = JOBS / (time.perf_counter() - start)
+    await countdown.done.wait()
+    clock.stop()
+    after = servers.cpu()
     await worker.close()
     await running
     await queue.close()
-    return rate
+    return after[0] - before[0], after[1] - before[1]
 
 
-async def our_rate(database: Database, redis_url: str, concurrency: int) -> float:
-    """Jobs per second of the worker's own loop, from the first fetch to the last finished row."""
-    name, metrics = uuid.uuid4().hex, WorkerMetrics()
-    redis = connect(redis_url, client_name="bench")
-    await _dispatch(database, JobQueue(redis, name), name)
+async def our_jobs(clock: Clock, servers: Servers, concurrency: int, jobs: int) -> tuple[float, float]:
+    """The worker's own loop, from the first fetch to the last finished row; returns the servers' CPU seconds."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    name, metrics, countdown = uuid.uuid4().hex, WorkerMetrics(), Countdown(jobs)
+    database = Database(servers.postgres_url, application="bench", maximum=concurrency + 4)
+    await database.open(wait_seconds=10)
+    redis = connect(servers.redis_url, client_name="bench")
+    await _dispatch(database, JobQueue(redis, name), name, jobs)
     notifier, claims = ProgressNotifier(database), ClaimStore(database)
     runner = JobRunner(
         worker_id="bench",
@@ -88,21 +134,21 @@ async def our_rate(database: Database, redis_url: str, concurrency: int) -> floa
         importer=EmptyImporter(),
         metrics=metrics,
     )
-    done, seen = asyncio.Event(), 0
 
     async def handle(message: Message) -> None:
-        nonlocal seen
         await runner.handle(message)
-        seen += 1
-        if seen == JOBS:
-            done.set()
+        countdown.count()
 
-    consumer = QueueConsumer(redis_url, queue=name, concurrency=concurrency, handle=handle, metrics=metrics)
+    consumer = QueueConsumer(
+        servers.redis_url, queue=name, concurrency=concurrency, handle=handle, metrics=metrics
+    )
     notifying = asyncio.create_task(notifier.run())
-    start = time.perf_counter()
+    before = servers.cpu()
+    clock.start()
     consuming = asyncio.create_task(consumer.run())
-    await done.wait()
-    rate = JOBS / (time.perf_counter() - start)
+    await countdown.done.wait()
+    clock.stop()
+    after = servers.cpu()
     consumer.stop()
     await consuming
     await consumer.close()
@@ -110,17 +156,18 @@ async def our_rate(database: Database, redis_url: str, concurrency: int) -> floa
     with suppress(asyncio.CancelledError):
         await notifying
     await redis.aclose()
-    completed = metrics.registry.get_sample_value(
-        "imports_jobs_total", {"outcome": "completed", "provider": "unknown"}
-    )
-    if completed != JOBS:
-        raise RuntimeError(f"{completed} of {JOBS} jobs were completed")
-    return rate
+    await database.close()
+    labels = {"outcome": "completed", "provider": "unknown", "tier": "BASIC"}
+    completed = metrics.registry.get_sample_value("imports_jobs_total", labels)
+    if completed != jobs:
+        raise RuntimeError(f"{completed} of {jobs} jobs were completed")
+    return after[0] - before[0], after[1] - before[1]
 
 
-async def _dispatch(database: Database, queue: JobQueue, name: str) -> None:
-    ids = [uuid.uuid4().hex for _ in range(JOBS)]
-    await JobStore(database).record([JobRequest(i, "bench", "bench", "bench", {}, queue=name) for i in ids])
+async def _dispatch(database: Database, queue: JobQueue, name: str, jobs: int) -> None:
+    ids = [uuid.uuid4().hex for _ in range(jobs)]
+    spec = {"payload": PAYLOAD}
+    await JobStore(database).record([JobRequest(i, "bench", "bench", "bench", spec, queue=name) for i in ids])
     async with database.connection() as connection:
         await connection.execute(
             """UPDATE "ProductImportJob" SET dispatch = 1, "dispatchedAt" = now() WHERE id = ANY(%s)""",
@@ -129,9 +176,13 @@ async def _dispatch(database: Database, queue: JobQueue, name: str) -> None:
     await queue.add([Message(job_id, 1) for job_id in ids])
 
 
-async def main() -> None:
-    """Start PostgreSQL and Valkey, measure in turns, print."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+@asynccontextmanager
+async def with_servers(*, durable_redis: bool = False) -> AsyncIterator[Servers]:
+    """PostgreSQL with durable commits and our tables, and Valkey, which is volatile as in an installation.
+
+    With `durable_redis` it writes what it is told to a file and syncs that every second: what a peer needs that has
+    nothing but Redis.
+    """
     with state_folder() as folder:
         folder.mkdir(mode=0o711)
         postgres = PostgresServer(folder / "postgres", log_path=folder / "postgres.log")
@@ -140,27 +191,67 @@ async def main() -> None:
         try:
             url = await postgres.create_database("bench")
             await migrate(url)
-            database = Database(url, application="bench", maximum=max(CONCURRENCIES) + 4)
-            await database.open(wait_seconds=10)
-            rows = []
-            for concurrency in CONCURRENCIES:
-                rows += await _measure(database, valkey.url, concurrency)
-            await database.close()
+            if durable_redis:
+                client = connect(valkey.url, client_name="bench")
+                await client.config_set("appendfsync", "everysec")
+                await client.config_set("appendonly", "yes")
+                await client.aclose()
+            pids = postgres.processes()[0].pid, valkey.processes()[0].pid
+            yield Servers(url, postgres.url(user=SUPERUSER), valkey.url, *pids)
         finally:
             await asyncio.gather(postgres.stop(), valkey.stop())
-    print(f"{JOBS} jobs a round, {ROUNDS} interleaved rounds, one process; PostgreSQL with durable commits\n")
-    print_table(("jobs", "per second", "÷ bare loop"), rows)
 
 
-async def _measure(database: Database, redis_url: str, concurrency: int) -> list[tuple[str, str, str]]:
-    bare, ours = [], []
-    for turn in range(ROUNDS + 1):
-        pair = await bare_rate(redis_url, concurrency), await our_rate(database, redis_url, concurrency)
-        if turn:  # the first round warms up
-            bare.append(pair[0])
-            ours.append(pair[1])
-    ratios = [one / other for one, other in zip(ours, bare, strict=True)]
-    return [
-        (f"bare BullMQ worker, concurrency {concurrency}", median_of(bare), "1"),
-        (f"the worker with an empty pipeline, concurrency {concurrency}", median_of(ours), median_of(ratios)),
-    ]
+async def main() -> None:
+    """Measure in turns, print."""
+    rows: list[tuple[str, ...]] = []
+    async with with_servers() as servers:
+        for concurrency in CONCURRENCIES:
+            rounds = [await _round(servers, concurrency, turn) for turn in range(ROUNDS)]
+            for name, title in (
+                ("bare", "bare BullMQ worker"),
+                ("ours", "the worker with an empty pipeline"),
+            ):
+                rows.append(
+                    row_of(
+                        f"{title}, concurrency {concurrency}",
+                        [each[name] for each in rounds],
+                        [each["bare"] for each in rounds],
+                    )
+                )
+    print(f"{JOBS} jobs of 1 KiB a run, {ROUNDS} interleaved rounds; PostgreSQL with durable commits\n")
+    print_table(HEADER, rows)
+
+
+HEADER = (
+    "jobs",
+    "per second",
+    "÷ bare loop",
+    "CPU-ms per job",
+    "PostgreSQL's",
+    "Valkey's",
+    "peak MiB",
+)
+
+
+async def _round(servers: Servers, concurrency: int, turn: int) -> Mapping[str, Figures]:
+    """Each way once; the order is turned round every second time."""
+    figures = {}
+    for name, work in (("bare", bare_jobs), ("ours", our_jobs))[:: -1 if turn % 2 else 1]:
+        figures[name] = await in_process(
+            f"jobs-{name}-{turn}", work, servers, concurrency, JOBS, on_uvloop=True
+        )
+    return figures
+
+
+def row_of(title: str, runs: Sequence[Figures], reference: Sequence[Figures]) -> tuple[str, ...]:
+    """A line of the table: medians with ranges."""
+    seconds = [run.seconds for run in runs]
+    return (
+        title,
+        median_of([JOBS / one for one in seconds]),
+        median_of(ratios_of([one.seconds for one in reference], seconds)),
+        median_of([1000 * run.cpu_seconds / JOBS for run in runs]),
+        *(median_of([1000 * run.said[server] / JOBS for run in runs]) for server in (0, 1)),
+        median_of([run.peak_mib for run in runs]),
+    )

@@ -11,6 +11,11 @@ def median_of(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.3g} ({min(values):.3g}–{max(values):.3g})"
 
 
+def ratios_of(these: Sequence[float], those: Sequence[float]) -> list[float]:
+    """Each of these divided by what was measured beside it."""
+    return [one / other for one, other in zip(these, those, strict=True)]
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The value that `share` (0 to 1) of the values do not exceed."""
     ordered = sorted(values)

@@ -109,7 +109,11 @@ def keys_of(rows: Iterable[Row]) -> set[str]:
 
 
 def _product(row: Row, kind: Provider) -> dict[str, Any]:
-    fields = {"title": row[2], "description": row[3], "sku": row[9], "price": row[8]}
+    fields = {"title": row[2], "description": row[3], "price": row[8]}
+    if kind == "whatsapp":
+        # A catalogue's page tells no SKU, and neither way of reading knows variants.
+        return fields
+    fields["sku"] = row[9]
     if kind == "shopify":
         fields |= {"status": row[4], "vendor": row[5], "type": row[6], "tags": sorted(row[7] or [])}
     fields["variants"] = [
@@ -131,9 +135,11 @@ def _wanted_product(product: ExpectedProduct, kind: Provider) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "title": product.title,
         "description": _wanted_text(product.description),
-        "sku": _wanted_text(first.sku),
         "price": Decimal(first.price_cents) / 100,
     }
+    if kind == "whatsapp":
+        return fields
+    fields["sku"] = _wanted_text(first.sku)
     if kind == "shopify":
         fields |= {
             "status": product.status,

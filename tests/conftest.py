@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from grouping import FolderScheduling
 from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
@@ -138,15 +139,6 @@ def control_plane(control_plane_server: ControlPlane) -> Path:
     return control_plane_server.kubeconfig
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of one folder below `tests/integration`, and all end-to-end tests, in one process.
-
-    They share a session's servers; with `-n` the folders run side by side. The folders of operator and worker
-    take longest, and every process has what they need by then: their files are spread.
-    """
-    for item in items:
-        parts = item.path.relative_to(_PROJECT / "tests").parts
-        group = "/".join(parts[:2]) if parts[0] == "integration" else parts[0]
-        if parts[0] == "unit" or parts[:2] in {("integration", "operator"), ("integration", "worker")}:
-            group = "/".join(parts[:3])
-        item.add_marker(pytest.mark.xdist_group(group))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FolderScheduling:
+    """Called by xdist in the process that hands tests out."""
+    return FolderScheduling(config, log)

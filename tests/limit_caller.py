@@ -1,6 +1,7 @@
 """Workers of the limit's proof in a process of their own: call every connection as often as the limiter lets them.
 
-Run as `python limit_caller.py JSON`; ends when its standard input does.
+Run as `python limit_caller.py JSON`: says that it is ready, begins when a line tells it to, and ends when its standard
+input does.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ async def call_for_ever(redis_url: str, account: str, delay: float, order: dict[
 
 async def main(order: dict[str, Any]) -> None:
     """Until there is nobody who wants it any more; a call that fails ends all."""
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    await asyncio.to_thread(sys.stdin.readline)
     async with asyncio.TaskGroup() as group:
         calling = [
             group.create_task(call_for_ever(order["redis_url"], account, delay, order))

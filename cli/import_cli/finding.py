@@ -13,6 +13,7 @@ from import_core.domain.jobs import DEFAULT_QUEUE, JobRow
 from import_core.domain.projection import PHASES
 from import_core.domain.projection import message as message_of
 from import_core.domain.resources.import_job import JobPhase
+from import_core.domain.steps import StepKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,12 @@ async def find_job(sources: Sources, stores: Stores | None, job: str) -> FoundJo
 
 
 async def need_provider(sources: Sources, provider: str) -> None:
-    """Raise UsageError where there is no such ImportProvider: a word about nobody would never be seen again."""
+    """Raise UsageError where there is no such ImportProvider: a word about nobody would never be seen again.
+
+    A kind of step counts as one: its model has a breaker of that name.
+    """
+    if provider in set(StepKind):
+        return
     known = is_object_name(provider) and await sources.kube.get(IMPORT_PROVIDER, sources.namespace, provider)
     if not known:
         raise UsageError(f"There is no ImportProvider {printable(provider)} in namespace {sources.namespace}")

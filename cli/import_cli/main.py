@@ -13,28 +13,37 @@ from import_cli import (
     breaker_commands,
     cancel_command,
     confirm_command,
+    dead_letter_commands,
     errors_command,
+    explain_command,
+    installation_commands,
     orphans_command,
     pause_commands,
     queue_commands,
     retry_command,
     retry_failed_command,
+    review_commands,
+    rollout_commands,
+    search_command,
+    simulate_command,
     status_command,
     watch_command,
+    webhook_commands,
 )
 from import_cli.retry_failed_command import Wanted
 from import_cli.running import AnyJob, DryRun, Namespace, Output, OutputOption, Yes, run_command
 from import_cli.sources import DEFAULT_NAMESPACE
 
 _EXIT_CODES = (
-    "Exit codes: 0 done (watch: succeeded); 1 watch: failed, cancelled or deleted; 2 wrong usage, no such job,"
-    " --yes missing or --timeout over; 3 something does not answer, or refuses."
+    "Exit codes: 0 done (watch: succeeded; doctor, try: nothing failed); 1 watch: failed, cancelled or deleted; doctor,"
+    " try: something failed; explain-scaling: a decision comes out differently; 2 wrong usage, no such job, --yes"
+    " missing or --timeout over; 3 something does not answer, or refuses; 130 Ctrl-C."
 )
 
 app = typer.Typer(
     name="kubectl imports",
     no_args_is_help=True,
-    # kubectl completes its plugins by programs of its own; a completion for "kubectl imports" can't be installed.
+    # kubectl completes its plugins by programs of its own: kubectl_complete-imports (completing.py).
     add_completion=False,
     pretty_exceptions_enable=False,
     epilog=_EXIT_CODES,
@@ -74,7 +83,10 @@ def status(namespace: Namespace = DEFAULT_NAMESPACE, output: OutputOption = Outp
     )
 
 
-@app.command(epilog=_EXIT_CODES)
+@app.command(
+    epilog="Examples: kubectl imports watch acme-autumn; kubectl imports watch acme-autumn --timeout 600."
+    " Exit codes: 0 succeeded; 1 failed, cancelled or deleted; 2 no such job, or --timeout over; 3 no answer."
+)
 def watch(
     job: Annotated[str, typer.Argument(help="Name of the ImportJob.")],
     namespace: Namespace = DEFAULT_NAMESPACE,
@@ -399,6 +411,16 @@ def confirm_cancellations(
             sources, console, dry_run=dry_run, yes=yes, as_json=output is Output.JSON
         ),
     )
+
+
+app.command(name="explain-scaling", epilog=explain_command.EXAMPLES)(explain_command.explain_scaling)
+app.command(name="search", epilog=search_command.EXAMPLES)(search_command.search)
+app.command(name="simulate", epilog=simulate_command.EXAMPLES)(simulate_command.simulate)
+app.add_typer(review_commands.app)
+app.add_typer(rollout_commands.app)
+app.add_typer(webhook_commands.app)
+app.add_typer(dead_letter_commands.app)
+installation_commands.register(app)
 
 
 def main() -> None:

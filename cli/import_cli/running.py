@@ -56,3 +56,16 @@ def run_command(namespace: str, command: Callable[[Sources, Console], Awaitable[
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     raise typer.Exit(code)
+
+
+def run_locally(command: Callable[[Console, Console], int]) -> None:
+    """Run a command that asks no cluster to its exit code; it gets standard output and standard error."""
+    problems = Console(stderr=True)
+    try:
+        code = command(Console(), problems)
+    except UsageError as error:
+        say(problems, str(error), style="red")
+        code = EXIT_USAGE
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    raise typer.Exit(code)

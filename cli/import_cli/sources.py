@@ -14,15 +14,25 @@ from urllib.parse import urlsplit
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.breakers import BreakerStore
+from import_core.adapters.postgres.dead_letters import DeadLetterStore
+from import_core.adapters.postgres.decisions import DecisionStore
 from import_core.adapters.postgres.dispatching import DispatchStore
 from import_core.adapters.postgres.guard import GuardStore
 from import_core.adapters.postgres.jobs import JobStore
+from import_core.adapters.postgres.notifications_outbox import NotificationOutbox
+from import_core.adapters.postgres.paces import PaceStore
+from import_core.adapters.postgres.quality import QualityStore
 from import_core.adapters.postgres.queue_state import QueueStateStore
 from import_core.adapters.postgres.reopening import ReopeningStore
 from import_core.adapters.postgres.reports import ReportStore, readable
-from import_core.domain.errors import DatabaseUnavailableError, ImportOperatorError
+from import_core.adapters.postgres.views import JobViews
+from import_core.adapters.postgres.webhooks import WebhookStore
+from import_core.adapters.redis.address import redis_address_in
+from import_core.domain.errors import DatabaseUnavailableError, ImportOperatorError, InvalidInputError
 
 if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
     from import_core.adapters.redis.queue import JobQueue
 
 FIELD_MANAGER = "kubectl-imports"
@@ -54,6 +64,13 @@ class Stores:
     queues: QueueStateStore
     guards: GuardStore
     breakers: BreakerStore
+    decisions: DecisionStore
+    views: JobViews
+    paces: PaceStore
+    quality: QualityStore
+    webhooks: WebhookStore
+    outbox: NotificationOutbox
+    dead_letters: DeadLetterStore
 
 
 class Sources:
@@ -67,9 +84,11 @@ class Sources:
         if _NAMESPACE.fullmatch(namespace) is None:
             raise UsageError(f"{namespace!r} can't be the name of a namespace")
         self.namespace = namespace
-        url = os.environ.get("DATABASE_URL")
+        # A command is one client for a moment: it needs no pooler, and the server itself tells best what is wrong.
+        name = "DATABASE_DIRECT_URL" if os.environ.get("DATABASE_DIRECT_URL") else "DATABASE_URL"
+        url = os.environ.get(name)
         if url:
-            check_database_url(url)
+            check_database_url(url, name=name)
         self.kube = KubeClient(field_manager=FIELD_MANAGER)
         self._database = Database(url, application="kubectl-imports", minimum=0, maximum=2) if url else None
         self._answered = False
@@ -96,13 +115,34 @@ class Sources:
             raise UsageError(f"{why}: set DATABASE_URL") from error
 
     @asynccontextmanager
+    async def needed_database(self, why: str) -> AsyncIterator[Database]:
+        """The database itself, for what no store of these answers; raises as `needed_stores`."""
+        async with self.needed_stores(why):
+            if self._database is None:
+                raise UsageError(f"{why}: set DATABASE_URL")
+            yield self._database
+
+    @property
+    def database_url(self) -> str | None:
+        """Where PostgreSQL is; None: nobody said."""
+        return self._database.url if self._database is not None else None
+
+    @asynccontextmanager
     async def queue(self, name: str) -> AsyncIterator[JobQueue]:
         """Ask Redis. Raises UsageError without a usable REDIS_URL; QueueUnavailableError when it is asked."""
-        url = os.environ.get("REDIS_URL")
-        if not url:
-            raise UsageError("What was handed over is in Redis: set REDIS_URL")
-        # Loaded here: it would slow down every other command.
-        from import_core.adapters.redis.queue import JobQueue, connect
+        async with self.redis("What was handed over is in Redis") as client:
+            # Loaded here: it would slow down every other command.
+            from import_core.adapters.redis.queue import JobQueue
+
+            yield JobQueue(client, name)
+
+    @asynccontextmanager
+    async def redis(self, why: str) -> AsyncIterator[Redis]:
+        """A client of Redis. Raises UsageError, which says why it is needed, without a usable REDIS_URL."""
+        url = find_redis_url()
+        if url is None:
+            raise UsageError(f"{why}: set REDIS_URL")
+        from import_core.adapters.redis.queue import connect
 
         try:
             client = connect(url, client_name=FIELD_MANAGER)
@@ -112,7 +152,7 @@ class Sources:
                 "REDIS_URL must be redis://[:password@]host:port/0, or rediss:// for TLS"
             ) from error
         try:
-            yield JobQueue(client, name)
+            yield client
         finally:
             await client.aclose()
 
@@ -136,10 +176,25 @@ class Sources:
                     QueueStateStore(self._database),
                     GuardStore(self._database),
                     BreakerStore(self._database),
+                    DecisionStore(self._database),
+                    JobViews(self._database),
+                    PaceStore(self._database),
+                    QualityStore(self._database),
+                    WebhookStore(self._database, namespace=self.namespace),
+                    NotificationOutbox(self._database, namespace=self.namespace),
+                    DeadLetterStore(self._database),
                 )
         except DatabaseUnavailableError:
             self._answered = False
             raise
+
+
+def find_redis_url() -> str | None:
+    """Where Redis is, by the environment; None: nobody said. Raises UsageError."""
+    try:
+        return redis_address_in(os.environ)
+    except InvalidInputError as error:
+        raise UsageError(error.message) from error
 
 
 def is_object_name(name: str) -> bool:
@@ -147,9 +202,9 @@ def is_object_name(name: str) -> bool:
     return _OBJECT_NAME.fullmatch(name) is not None
 
 
-def check_database_url(url: str) -> None:
+def check_database_url(url: str, *, name: str = "DATABASE_URL") -> None:
     """Raise UsageError for an address that libpq would misread, since its complaint would quote the password."""
-    help_text = "DATABASE_URL must be postgresql://user:password@host:port/database"
+    help_text = f"{name} must be postgresql://user:password@host:port/database"
     try:
         parts = urlsplit(url)
     except ValueError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,6 +24,7 @@ from import_cli.status_report import (
     StatusReport,
     collect,
 )
+from import_core.adapters.postgres.dead_letters import StepSummary
 from import_core.adapters.postgres.jobs import DEPTH_CAP
 from import_core.adapters.postgres.queue_state import QueueState
 from import_core.adapters.postgres.reports import STATE_CAP
@@ -38,7 +39,7 @@ async def run(sources: Sources, console: Console, *, as_json: bool) -> int:
     """Collect and print; always 0. Raises what the API server answers, but does without the database."""
     report = await collect(sources)
     if as_json:
-        print_json(console, _document(report))
+        print_json(console, document(report))
     else:
         show(report, console)
     return 0
@@ -56,6 +57,7 @@ def show(report: StatusReport, console: Console) -> None:
             style = "" if state.level is HealthLevel.HEALTHY else "yellow"
             say(console, f"Health of {queue}: {state.level.value}{pace}", style=style)
     say(console, f"Jobs:  {_counts(report.jobs)}", style="bold")
+    _show_steps(report.jobs.steps, console)
     if report.pools:
         _section(
             console,
@@ -74,38 +76,40 @@ def show(report: StatusReport, console: Console) -> None:
         )
 
 
+def _show_steps(steps: Sequence[StepSummary], console: Console) -> None:
+    due = [f"{step.due:,} {step.step.value}" for step in steps if step.due]
+    dead = [f"{step.dead:,} {step.step.value}" for step in steps if step.dead]
+    if due:
+        say(console, f"Products due for steps: {', '.join(due)}")
+    if dead:
+        say(console, f"Dead letters: {', '.join(dead)} (kubectl imports dead-letters list)", style="yellow")
+
+
 def _show_held(held: Held, console: Console, namespace: str) -> None:
-    """What stands still until a person says otherwise, with the command that does."""
+    for line, style in held_lines(held, namespace):
+        say(console, line, style=style)
+
+
+def held_lines(held: Held, namespace: str) -> Iterator[tuple[str, str]]:
+    """What stands still until a person says otherwise, with the command that does; each with a style."""
     where = "" if namespace == DEFAULT_NAMESPACE else f" -n {namespace}"
     for queue, state in held.paused.items():
-        say(
-            console,
-            f"Queue {queue} is {paused_since(state)}: kubectl imports resume {queue}{where}",
-            style="red",
-        )
+        yield f"Queue {queue} is {paused_since(state)}: kubectl imports resume {queue}{where}", "red"
     for queue, state in held.queues.items():
         for line in standing_still(queue, state, where):
-            say(console, line, style="red")
+            yield line, "red"
     for each in held.pauses:
-        say(
-            console,
-            f"Imports of {each.scope} {each.name} are paused"
-            f"{since_words(each.paused_at, each.paused_by, each.reason)}:"
-            f" {resume_words(each.scope, each.name, namespace)}",
-            style="red",
-        )
+        since = since_words(each.paused_at, each.paused_by, each.reason)
+        ending = resume_words(each.scope, each.name, namespace)
+        yield f"Imports of {each.scope} {each.name} are paused{since}: {ending}", "red"
     # Those that a person opened first: the others end by themselves.
     breakers = sorted(held.breakers.items(), key=lambda item: (not item[1].is_forced, item[0]))
     for name, breaker in breakers[:MANY_PROVIDERS]:
-        say(console, f"{name}: {describe_breaker(breaker)}", style="red" if breaker.is_forced else "yellow")
+        yield f"{name}: {describe_breaker(breaker)}", "red" if breaker.is_forced else "yellow"
     if len(breakers) > MANY_PROVIDERS:
-        say(console, f"… and {len(breakers) - MANY_PROVIDERS} more open circuit breakers", style="yellow")
+        yield f"… and {len(breakers) - MANY_PROVIDERS} more open circuit breakers", "yellow"
     if held.guard is not None:
-        say(
-            console,
-            f"{withheld_since(held.guard)}: kubectl imports confirm-cancellations{where}",
-            style="red",
-        )
+        yield f"{withheld_since(held.guard)}: kubectl imports confirm-cancellations{where}", "red"
 
 
 def _section(console: Console, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -162,7 +166,8 @@ def _counts(jobs: Jobs) -> str:
     return f"{', '.join(shown) or 'none'} ({where})"
 
 
-def _document(report: StatusReport) -> dict[str, Any]:
+def document(report: StatusReport) -> dict[str, Any]:
+    """The report for programs."""
     jobs = report.jobs
     return {
         "namespace": report.namespace,
@@ -173,6 +178,7 @@ def _document(report: StatusReport) -> dict[str, Any]:
         "jobsCountedIn": jobs.counted_in,
         "pools": [_camel(asdict(pool)) for pool in report.pools],
         "providers": [_camel(asdict(provider)) for provider in report.providers],
+        "steps": [_camel(asdict(step)) for step in jobs.steps],
         "lastErrors": [_camel(asdict(error)) for error in jobs.last_errors],
         "pausedQueues": [
             {

@@ -11,6 +11,7 @@ from typing import Any
 
 from import_cli.sources import NoDatabaseError, Sources, Stores
 from import_core.adapters.kube.resources import IMPORT_JOB, IMPORT_PROVIDER, WORKER_POOL
+from import_core.adapters.postgres.dead_letters import StepSummary
 from import_core.adapters.postgres.jobs import DEPTH_CAP
 from import_core.adapters.postgres.queue_state import Pause, QueueState
 from import_core.domain.breaker import Breaker
@@ -106,6 +107,7 @@ class Jobs:
     counted_in: str
     last_errors: list[LastError]
     held: Held = field(default_factory=Held)
+    steps: list[StepSummary] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,7 @@ async def _jobs_of_rows(sources: Sources, queues: Sequence[str]) -> Jobs:
         states = await stores.reports.states([state.value for state in JobState])
         failures = await stores.reports.recent_failures(limit=LAST_ERRORS)
         held = await _held(stores, sources.namespace, queues or [DEFAULT_QUEUE])
+        steps = await stores.dead_letters.summary()
     return Jobs(
         Depth(
             sum(depth.total for depth in depths.values()),
@@ -187,6 +190,7 @@ async def _jobs_of_rows(sources: Sources, queues: Sequence[str]) -> Jobs:
             for failure in failures
         ],
         held,
+        steps,
     )
 
 

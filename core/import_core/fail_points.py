@@ -32,6 +32,11 @@ WORKER_POINTS: Mapping[str, str] = {
     "message.acknowledged": "a message is acknowledged",
     "job.released": "a job was given back, and its message is not acknowledged",
 }
+STEP_POINTS: Mapping[str, str] = {
+    "step.taken": "a batch went through its step, and nothing of it is committed",
+    "step.ended": "a batch's end is committed, and its message is not acknowledged",
+}
+"""Of workers that take steps after the import, beside the others."""
 
 _armed: str | None = None
 _marker = Path()

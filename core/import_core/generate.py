@@ -46,8 +46,7 @@ def reference_page() -> str:
         "# Custom resources",
         f"All kinds are of `{API_VERSION}`, live in a namespace, have a status subresource and are listed by "
         "`kubectl get imports`. `kubectl explain <kind>.spec --recursive` shows the same text as this page. "
-        "A field with a value that is not implemented yet is refused; a field that is accepted but has no "
-        "effect yet is named by the object's `NotYetEnforced` condition. Commented examples: "
+        "A field with a value that is not implemented is refused. Commented examples: "
         "[deploy/samples](../../deploy/samples/).",
     ]
     for definition in DEFINITIONS:

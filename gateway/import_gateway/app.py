@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Mapping
 
+import structlog
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -82,6 +83,7 @@ class Envelope:
         asked = request.headers.get("x-request-id", "")
         scope["request_id"] = asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
         started_at, status = time.perf_counter(), 0
+        self._metrics.requests_under_way.inc()
 
         async def send_on(message: Message) -> None:
             nonlocal status
@@ -95,7 +97,8 @@ class Envelope:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_on)
+            with structlog.contextvars.bound_contextvars(requestId=scope["request_id"]):
+                await self._app(scope, receive, send_on)
         except Exception:
             log.exception("request.failed", requestId=scope["request_id"], route=_route(scope))
             if not status:
@@ -104,6 +107,7 @@ class Envelope:
                 )
                 await get_problem_response(problem, instance=scope["request_id"])(scope, receive, send_on)
         finally:
+            self._metrics.requests_under_way.dec()
             self._log(scope, status, time.perf_counter() - started_at)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:

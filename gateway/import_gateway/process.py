@@ -16,8 +16,10 @@ from import_core.adapters.tasks import end_tasks
 from import_core.observability.health import HealthServer
 from import_core.observability.logs import get_logger
 from import_core.observability.presence import NeighbourWatch
+from import_core.observability.process_metrics import measure_lag
 from import_gateway.admission.part import AdmissionPart
 from import_gateway.app import get_app
+from import_gateway.searching import opened_search, opened_vectors
 from import_gateway.services import Services, get_services
 from import_gateway.serving import SPARE_CONNECTIONS, AppServer, allow_connections
 from import_gateway.settings import GatewaySettings
@@ -45,6 +47,7 @@ class GatewayProcess:
         self._settings = settings
         self._stop = stop
         self._state: str | None = None
+        self._kube: KubeClient | None = None
         self._admission: AdmissionPart | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -68,18 +71,25 @@ class GatewayProcess:
         settings = self._settings
         database = Database(
             settings.database_url.get_secret_value(),
+            direct_url=settings.direct_url(),
             application="import-gateway",
             maximum=DATABASE_CONNECTIONS,
         )
         stack.push_async_callback(database.close)
         # It starts also while PostgreSQL is away, and says so: reviews and answers need not wait for it.
         await database.open()
-        kube = KubeClient(field_manager="import-gateway")
-        stack.push_async_callback(kube.close)
+        kube = None
+        if not settings.is_standalone:
+            kube = self._kube = KubeClient(field_manager="import-gateway")
+            stack.push_async_callback(kube.close)
         life = LifeSign(database)
         stack.push_async_callback(life.close)
-        neighbours = NeighbourWatch({"PostgreSQL": life.ask})
-        services = get_services(settings, database, kube, not_ready=self._not_ready)
+        vectors = await stack.enter_async_context(opened_vectors(settings, database))
+        search = await stack.enter_async_context(opened_search(settings, database, vectors=vectors))
+        services = get_services(settings, database, kube, search=search, not_ready=self._not_ready)
+        stack.push_async_callback(services.sellers.aclose)
+        process = services.metrics.process
+        neighbours = NeighbourWatch({"PostgreSQL": life.ask}, show=process.show_neighbour)
         health = HealthServer(
             settings.pod_ip,
             settings.health_port,
@@ -88,12 +98,14 @@ class GatewayProcess:
         )
         self._start("health", health.run())
         self._start("neighbours", neighbours.run())
+        self._start("event-loop-lag", measure_lag(process.event_loop_lag))
         return services
 
     def _start_parts(self, services: Services) -> None:
         """Start what runs beside the API."""
-        self._admission = AdmissionPart(services)
-        self._start("admission", self._admission.run())
+        if self._kube is not None:
+            self._admission = AdmissionPart(services, self._kube)
+            self._start("admission", self._admission.run())
 
     def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks[name] = asyncio.create_task(work, name=name)
@@ -128,7 +140,7 @@ class GatewayProcess:
         server.stop()
         if self._admission is not None:
             self._admission.stop()
-        await asyncio.wait({self._tasks["api"], self._tasks["admission"]})
+        await asyncio.wait({task for name, task in self._tasks.items() if name in {"api", "admission"}})
         await services.room.close()
 
     async def _end_tasks(self) -> None:

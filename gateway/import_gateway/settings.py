@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
 
-from import_core.adapters.settings import DatabaseSettings, PodSettings
+from pydantic import Field, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
+
+from import_core.adapters.models.settings import EmbeddingSettings
+from import_core.adapters.search.settings import SearchSettings
+from import_core.adapters.settings import DatabaseSettings, FolderSettings, RedisSettings
+from import_core.adapters.vectors.settings import VectorSettings
 from import_gateway.admission.settings import AdmissionSettings
 
 
-class GatewaySettings(AdmissionSettings, DatabaseSettings, PodSettings):
+class GatewaySettings(
+    EmbeddingSettings,
+    VectorSettings,
+    SearchSettings,
+    AdmissionSettings,
+    DatabaseSettings,
+    RedisSettings,
+    FolderSettings,
+):
     """Read once, at start."""
 
     http_port: int = Field(
@@ -28,6 +42,12 @@ class GatewaySettings(AdmissionSettings, DatabaseSettings, PodSettings):
         default="",
         validation_alias="WATCH_NAMESPACE",
         description="Namespace whose imports are served; the pod's own by default",
+    )
+    tokens_file: str = Field(
+        default="",
+        validation_alias="TOKENS_FILE",
+        description="Without Kubernetes: YAML file with the callers, hashes of their tokens and their rights; needed "
+        "with PROVIDERS_PATH",
     )
     token_audience: str = Field(
         default="import-gateway",
@@ -85,6 +105,25 @@ class GatewaySettings(AdmissionSettings, DatabaseSettings, PodSettings):
         description="Seconds after which all that somebody follows is read again, for hints that were lost and "
         "places in the queue",
     )
+    redis_url: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias="REDIS_URL",
+        description="Redis that keeps sellers' links, and answers of searches for an hour: redis://… or, for TLS, "
+        "rediss://…; without it and REDIS_HOST there are no links, and each search is done anew",
+    )
+    search_cache_entries: int = Field(
+        default=4096,
+        validation_alias="SEARCH_CACHE_ENTRIES",
+        ge=0,
+        le=1_000_000,
+        description="Answers of searches that are kept at most, by all replicas together, of up to 12 kB each; 0: none",
+    )
+    search_seconds: float = Field(
+        default=2.0,
+        validation_alias="SEARCH_SECONDS",
+        gt=0,
+        description="Time that a search leaves each index for its answer; then it goes on without it",
+    )
     drain_seconds: float = Field(
         default=5.0,
         validation_alias="DRAIN_SECONDS",
@@ -92,6 +131,17 @@ class GatewaySettings(AdmissionSettings, DatabaseSettings, PodSettings):
         description="Seconds from SIGTERM, when the gateway calls itself unready, until it takes no more "
         "connections: so long may others still send some",
     )
+
+    @model_validator(mode="after")
+    def _check_callers(self) -> Self:
+        if self.providers_path and not self.tokens_file:
+            raise PydanticCustomError("tokens", "TOKENS_FILE: is missing, and no API server knows any caller")
+        return self
+
+    @property
+    def is_standalone(self) -> bool:
+        """Whether there is no Kubernetes."""
+        return bool(self.providers_path)
 
     @property
     def address(self) -> str:

@@ -42,6 +42,7 @@ class GoModule:
     packages: Mapping[str, str]  # program name → Go package
     linker_flags: str = _STRIP
     modules: Path = _MODULES
+    tags: str = ""  # Go's build tags, separated by commas
 
     @property
     def folder(self) -> Path:
@@ -51,7 +52,7 @@ class GoModule:
     @property
     def key(self) -> str:
         """Name in the cache: changes with the version, any pinned dependency, the flags and the platform."""
-        digest = hashlib.sha256(self.linker_flags.encode())
+        digest = hashlib.sha256((self.linker_flags + self.tags).encode())
         for file in ("go.mod", "go.sum"):
             digest.update((self.folder / file).read_bytes())
         return f"{self.name}-{self.version}-{digest.hexdigest()[:12]}-{sys.platform}-{platform.machine()}"
@@ -75,6 +76,27 @@ KUBERNETES = GoModule(
     linker_flags=f"{_STRIP} -X {_VERSION_PACKAGE}.gitVersion={_KUBERNETES_VERSION}"
     f" -X {_VERSION_PACKAGE}.gitMajor=1 -X {_VERSION_PACKAGE}.gitMinor=36",
 )
+PROMETHEUS = GoModule(
+    name="prometheus",
+    version="v0.316.0",  # the module's name for Prometheus 3.16.0
+    packages={
+        "prometheus": "github.com/prometheus/prometheus/cmd/prometheus",
+        "promtool": "github.com/prometheus/prometheus/cmd/promtool",
+    },
+    # Finding targets in every cloud is a sixth of what would be compiled.
+    tags="remove_all_sd,enable_kubernetes_sd",
+)
+ALERTMANAGER = GoModule(
+    name="alertmanager",
+    # The last one whose module has its page in it: later ones can't be built from the module alone.
+    version="v0.31.1",
+    packages={
+        "alertmanager": "github.com/prometheus/alertmanager/cmd/alertmanager",
+        "amtool": "github.com/prometheus/alertmanager/cmd/amtool",
+    },
+)
+# The oldest that know all that dashboards/ uses; Debian 12's Alertmanager reads no webhook's address from a file.
+_OLDEST = {PROMETHEUS.name: (2, 42), ALERTMANAGER.name: (0, 26)}
 
 
 def find_kubernetes_binaries() -> Path | None:
@@ -108,8 +130,10 @@ async def ensure_binaries(module: GoModule, progress: Progress = silent) -> Path
     return destination
 
 
-async def ensure_all_binaries(progress: Progress = silent, *, with_kubernetes: bool = True) -> None:
-    """Build what is missing of all that an installation runs, both modules at the same time.
+async def ensure_all_binaries(
+    progress: Progress = silent, *, with_kubernetes: bool = True, with_monitoring: bool = False
+) -> None:
+    """Build what is missing of all that an installation or its tests run, all modules at the same time.
 
     Each has phases that keep only one core busy: downloads, the largest packages, the linker. Raises
     BuildError.
@@ -117,6 +141,10 @@ async def ensure_all_binaries(progress: Progress = silent, *, with_kubernetes: b
     modules = [OBJECT_STORE]
     if with_kubernetes and find_kubernetes_binaries() is None:
         modules.append(KUBERNETES)
+    if with_monitoring:
+        modules += [
+            each for each in (PROMETHEUS, ALERTMANAGER) if await find_monitoring_binaries(each) is None
+        ]
     try:
         async with asyncio.TaskGroup() as group:
             for module in modules:
@@ -132,6 +160,22 @@ async def ensure_kubernetes(progress: Progress = silent) -> Path:
     They are looked for in KUBEBUILDER_ASSETS, on the PATH and in the cache, and else built.
     """
     return find_kubernetes_binaries() or await ensure_binaries(KUBERNETES, progress)
+
+
+async def find_monitoring_binaries(module: GoModule) -> Path | None:
+    """Return a folder on the PATH with Prometheus' or Alertmanager's programs, if they are new enough."""
+    for folder in filter(None, os.environ.get("PATH", "").split(os.pathsep)):
+        if _is_complete(module, Path(folder)):
+            said = await _output(Path(folder) / module.name, "--version")
+            found = re.search(r"version v?(\d+)\.(\d+)", said)
+            if found and (int(found[1]), int(found[2])) >= _OLDEST[module.name]:
+                return Path(folder)
+    return None
+
+
+async def ensure_monitoring(module: GoModule, progress: Progress = silent) -> Path:
+    """Return a folder with the programs of PROMETHEUS or ALERTMANAGER: from the PATH, the cache, or built."""
+    return await find_monitoring_binaries(module) or await ensure_binaries(module, progress)
 
 
 def find_kubectl() -> Path:
@@ -194,7 +238,8 @@ async def _build_programs(
         [
             *(go, "build", "-v", "-trimpath", "-p", str(_compilers())),
             # Nobody debugs these programs, and a tenth of the compiler's time goes into what debuggers read.
-            *("-gcflags=all=-dwarf=false", "-ldflags", module.linker_flags, "-o", f"{programs}{os.sep}"),
+            *("-gcflags=all=-dwarf=false", "-ldflags", module.linker_flags, "-tags", module.tags),
+            *("-o", f"{programs}{os.sep}"),
             *packages,
         ],
         log_path=log_path,
@@ -264,14 +309,25 @@ async def _find_go(module: GoModule, log_path: Path) -> Path:
     )
 
 
-async def _go_version(go: Path) -> tuple[int, int]:
+async def _go_version(candidate: Path) -> tuple[int, int]:
     """Return the version of a Go toolchain; (0, 0) when it does not say."""
+    found = re.match(r"go(\d+)\.(\d+)", await _output(candidate, "env", "GOVERSION"))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+async def _output(program: Path, *arguments: str) -> str:
+    """Return what a program says on its standard output, within 30 s."""
     process = await asyncio.create_subprocess_exec(
-        *(go, "env", "GOVERSION"),
+        program,
+        *arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env={**os.environ, "GOTOOLCHAIN": "local"},
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 30)
-    found = re.match(rb"go(\d+)\.(\d+)", output)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), 30)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return output.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Writes all generated files: import_core's, and the reference pages of settings, metrics and the HTTP API.
+"""Writes all generated files: import_core's, alert rules, and the reference pages of what other packages define.
 
 `python -m import_local.generate` writes; with `--check` it changes nothing, prints a diff and exits with 1
 where a file differs from its source. It is here because only this package may import every process.
@@ -10,22 +10,28 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from infra import reference as infrastructure
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 from import_core import generate
+from import_core.adapters.settings import shown_default
 from import_core.domain.resources.worker_pool import WorkerPool
 from import_core.observability.metrics import WorkerMetrics
+from import_dashboards import files as dashboards
 from import_gateway.metrics import GatewayMetrics
 from import_gateway.settings import GatewaySettings
+from import_local.alert_rules import alerts_page, rules_manifest
 from import_local.http_api_page import http_api_page
+from import_local.rights import rights_file
 from import_operator import metrics as operator_metrics
 from import_operator.deployments import get_worker_deployment
 from import_operator.settings import OperatorSettings
 from import_worker.settings import WorkerSettings
 
 _SETTINGS_TEXT = Path(__file__).parent / "generated_pages" / "settings.md"
+_INFRASTRUCTURE_TEXT = Path(__file__).parent / "generated_pages" / "infrastructure.md"
 _METRICS_TEXT = Path(__file__).parent / "generated_pages" / "metrics.md"
 _SUFFIXES = {"counter": "_total", "gauge": "", "histogram": ""}
 _BOUNDS = {"ge": "at least {}", "gt": "more than {}", "le": "at most {}", "lt": "less than {}"}
@@ -33,6 +39,7 @@ _INJECTED_MEANINGS = {
     "IMPORT_QUEUE": "`spec.queue`",
     "IMPORT_CONCURRENCY": "`spec.concurrency`",
     "IMPORT_WORKER_POOL": "the pool's name; for people and log collectors, the worker does not read it",
+    "IMPORT_TEMPLATE_HASH": "the version of `spec.template`, which rollouts are judged by",
     "HEALTH_PORT": "the port that the probes ask",
 }
 
@@ -42,9 +49,14 @@ def generated_files() -> dict[Path, str]:
     reference = Path("docs/reference")
     return {
         **generate.generated_files(),
+        **dashboards.generated_files(),
         reference / "settings.md": settings_page(),
         reference / "metrics.md": metrics_page(),
         reference / "http-api.md": http_api_page(),
+        reference / "alerts.md": alerts_page(),
+        Path("deploy/components/monitoring/rules.yaml"): rules_manifest(),
+        reference / "infrastructure.md": infrastructure_page(),
+        Path("cli/import_cli/rights.json"): rights_file(),
     }
 
 
@@ -62,13 +74,22 @@ def settings_page() -> str:
 def metrics_page() -> str:
     """The reference of all metrics as Markdown."""
     text = _METRICS_TEXT.read_text(encoding="utf-8")
-    operator = (value for value in vars(operator_metrics).values() if isinstance(value, MetricWrapperBase))
-    worker = (value for value in vars(WorkerMetrics()).values() if isinstance(value, MetricWrapperBase))
-    gateway = (value for value in vars(GatewayMetrics()).values() if isinstance(value, MetricWrapperBase))
+    worker = WorkerMetrics()
     return (
-        text.replace("@operator@", _metrics_table(operator))
-        .replace("@worker@", _metrics_table(worker))
-        .replace("@gateway@", _metrics_table(gateway))
+        text.replace("@process@", _metrics_table(_metrics_of(worker.process)))
+        .replace("@operator@", _metrics_table(_metrics_of(operator_metrics)))
+        .replace("@worker@", _metrics_table(_metrics_of(worker)))
+        .replace("@gateway@", _metrics_table(_metrics_of(GatewayMetrics())))
+    )
+
+
+def infrastructure_page() -> str:
+    """The reference of the infrastructure program as Markdown."""
+    return (
+        _INFRASTRUCTURE_TEXT.read_text(encoding="utf-8")
+        .replace("@configuration@", infrastructure.configuration_tables())
+        .replace("@exports@", infrastructure.export_list())
+        .replace("@components@", infrastructure.component_sections())
     )
 
 
@@ -78,7 +99,8 @@ def _settings_table(model: type[BaseSettings]) -> str:
         if field.default is PydanticUndefined:
             default = "required"
         else:
-            default = f"`{field.default}`" if field.default not in {"", None} else "empty"
+            shown = shown_default(field.default)
+            default = f"`{shown}`" if shown not in {"", None} else "empty"
         bounds = ", ".join([default, *_bounds(field.metadata)])
         rows.append(f"| `{field.validation_alias}` | {bounds} | {_cell(field.description or '')} |")
     return _table("| variable | default, bounds | meaning |", sorted(rows))
@@ -110,6 +132,10 @@ def _injected_table() -> str:
             meaning = f"the pod's `{item['valueFrom']['fieldRef']['fieldPath']}`"
         rows.append(f"| `{item['name']}` | {meaning} |")
     return _table("| variable | value |", rows)
+
+
+def _metrics_of(owner: object) -> Iterator[MetricWrapperBase]:
+    return (value for value in vars(owner).values() if isinstance(value, MetricWrapperBase))
 
 
 def _metrics_table(metrics: Iterable[MetricWrapperBase]) -> str:

@@ -12,8 +12,8 @@ from import_gateway.api.routes import OPERATIONS
 
 _TEXT = Path(__file__).parent / "generated_pages" / "http-api.md"
 _REFERENCE = "#/components/schemas/"
-_MINUTE_MODELS = ("JobPhase", "RemovalAction")
-_ELSEWHERE = {"ImportJobSpec", "NameReference", "Filter", "Images", "Enrich", "Removed"}
+_MINUTE_MODELS = ("JobPhase", "ReimportMode", "RemovalAction")
+_ELSEWHERE = {"ImportJobSpec", "NameReference", "Filter", "Images", "Enrich", "Reimport", "Removed"}
 """Described by the page of custom resources."""
 
 

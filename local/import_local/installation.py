@@ -6,7 +6,6 @@ import sys
 import sysconfig
 import time
 from collections.abc import Awaitable
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -22,10 +21,10 @@ from import_local.deployment import (
     install,
     prepare_cluster,
 )
-from import_local.errors import AlreadyRunningError, LocalError, PartError
+from import_local.errors import LocalError, PartError
 from import_local.faults.installed import Faults
 from import_local.faults.links import lead_through
-from import_local.folders import ensure_space, try_lock
+from import_local.folders import ensure_space
 from import_local.kubectl import read_context
 from import_local.part_set import Options, Part, make_parts
 from import_local.parts.control_plane import ControlPlane
@@ -34,13 +33,14 @@ from import_local.parts.objectstore import REGION
 from import_local.ports import LOOPBACK, free_port
 from import_local.processes import Child, base_environment, start_child
 from import_local.progress import Progress, silent
+from import_local.samples.settings import GEMINI_KEY
 from import_local.state import Choices, Phase, ProcessRecord, Run, StateFolder, remove_orphaned_postgres
+from import_local.state_lock import StateLock
 from import_local.strays import end_pod_processes, end_strays
 from import_local.warden import ALL_STOPPED
 
 DATABASE = "imports"
 BUCKET = "import-images"
-_CLEAN_UP_SECONDS = 40.0
 
 
 class Installation:
@@ -64,13 +64,13 @@ class Installation:
         self._holder = ProcessRecord.own(holder)
         self._phase: Phase = "starting"
         self._since = time.time()
-        self._lock = ExitStack()
-        self._holds_lock = False
+        self._lock = StateLock(self.state)
         self._choices = Choices()
         self._running: list[Part] = []
         self._warden: Child | None = None
         self._faults: Faults | None = None
         self.kubeconfig = self.state.path / "kubeconfig"
+        self.embedding_model = self.state.path / "embedding-model"
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -110,6 +110,21 @@ class Installation:
         return self._parts.samples.roastify_url
 
     @property
+    def gemini_url(self) -> str:
+        """The stand-in for the Gemini API, as GEMINI_BASE_URL."""
+        return self._parts.samples.gemini_url
+
+    @property
+    def whatsapp_url(self) -> str:
+        """Sample WhatsApp catalogues' pages, one path each."""
+        return self._parts.samples.whatsapp_url
+
+    @property
+    def graph_url(self) -> str:
+        """Sample WhatsApp catalogues in the Graph API, one path each."""
+        return self._parts.samples.graph_url
+
+    @property
     def gateway_url(self) -> str:
         """The gateway's HTTP API and live page."""
         return f"http://{LOOPBACK}:{self._choices.gateway_port}"
@@ -133,6 +148,11 @@ class Installation:
             # The sample stores and their images are on this machine, which workers refuse unless told.
             "IMAGE_ALLOW": urlsplit(self.shopify_url).netloc,
             "PROVIDER_ALLOW": urlsplit(self.shopify_url).netloc,
+            # Stand-ins for what steps after the import ask: a model of like signature, a server of like protocol.
+            "EMBEDDING_MODEL_PATH": str(self.embedding_model),
+            "GEMINI_BASE_URL": self.gemini_url,
+            "GEMINI_API_KEY": GEMINI_KEY,
+            "GEMINI_CALLS_PER_MINUTE": "6000",
         }
 
     @property
@@ -143,6 +163,9 @@ class Installation:
             **self.connections,
             "SAMPLE_SHOPIFY_URL": self.shopify_url,
             "SAMPLE_ROASTIFY_URL": self.roastify_url,
+            "SAMPLE_GEMINI_URL": self.gemini_url,
+            "SAMPLE_WHATSAPP_URL": self.whatsapp_url,
+            "SAMPLE_GRAPH_URL": self.graph_url,
             **({"GATEWAY_URL": self.gateway_url} if self.options.operator else {}),
         }
 
@@ -166,7 +189,7 @@ class Installation:
     async def start(self) -> None:
         """Start everything and wait until it is ready; whatever goes wrong, nothing is left running."""
         self.state.create()
-        await self._take_lock()
+        await self._lock.take()
         try:
             ensure_space(self.state.path)
             await end_strays(self.state)
@@ -194,7 +217,7 @@ class Installation:
 
     async def stop(self) -> None:
         """Stop everything in order: pods, cluster, servers; nothing happens when nothing runs."""
-        if not self._holds_lock:
+        if not self._lock.is_held:
             return
         try:
             if self._faults is not None:
@@ -212,7 +235,7 @@ class Installation:
             self._faults = None
             self.state.remove_run()
         finally:
-            self._release_lock()
+            self._lock.release()
 
     async def wait_for_failure(self) -> PartError:
         """Wait until one of the processes ends by itself, and say which and how."""
@@ -231,29 +254,6 @@ class Installation:
             choices = self.state.read_choices()
             return choices is not None and choices.installation == self._choices.installation
         return False
-
-    async def _take_lock(self) -> None:
-        deadline = time.monotonic() + _CLEAN_UP_SECONDS
-        while not self._lock.enter_context(try_lock(self.state.lock)):
-            self._release_lock()
-            run = self.state.read_run()
-            if run is not None and run.holder.process() is not None:
-                since = time.strftime("%H:%M:%S", time.localtime(run.since))
-                raise AlreadyRunningError(
-                    f"{self.state.path} is in use: {run.holder.name} (pid {run.holder.pid}) "
-                    f"is {run.phase} since {since}"
-                )
-            # Its holder was killed and its warden is still ending what ran, or another start just began.
-            if time.monotonic() > deadline:
-                raise AlreadyRunningError(
-                    f"{self.state.path} is in use, and what uses it did not say what it is"
-                )
-            await asyncio.sleep(0.2)
-        self._holds_lock = True
-
-    def _release_lock(self) -> None:
-        self._lock.close()
-        self._holds_lock = False
 
     async def _ensure_binaries(self) -> None:
         """Build what is not in the cache, before anything runs: the first time takes minutes."""
@@ -305,6 +305,8 @@ class Installation:
                     group.create_task(start)
         except* LocalError as errors:
             raise _first(errors) from None
+        if not self.embedding_model.exists():
+            await asyncio.to_thread(_make_model, self.embedding_model)
         await self._parts.postgres.create_database(DATABASE)
         await self._parts.object_store.create_bucket(BUCKET)
         self._parts.point_links()
@@ -371,6 +373,13 @@ class Installation:
                 for child in self.children
             ]
             self.state.write_run(Run(self._holder, phase, self._since, tuple(children)))
+
+
+def _make_model(folder: Path) -> None:
+    # Half a second to import, and only the first start needs it.
+    from import_local.embedding_model import provide_embedding_model
+
+    provide_embedding_model(folder)
 
 
 def _first(errors: BaseExceptionGroup[LocalError]) -> LocalError:

@@ -141,13 +141,13 @@ def logs(
 def build() -> None:
     """Build the programs that no package carries, unless they are there: minutes once, then nothing."""
     with ProgressDisplay(_out) as progress:
-        asyncio.run(ensure_all_binaries(progress))
+        asyncio.run(ensure_all_binaries(progress, with_monitoring=True))
 
 
 @app.command(epilog="Example:\n\n  import-local demo")
 def demo(state: _State = None) -> None:
     """Take the tour: an installation of its own, two catalogues, 300 jobs; exits with 1 if anything is amiss."""
-    from import_local.demo.tour import run_demo
+    from import_local.demo.running import run_demo
 
     folder = _folder(state).path
     raise typer.Exit(asyncio.run(run_demo(folder / "demo", folder / "demo-report.json", _out)))

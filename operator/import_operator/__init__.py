@@ -1,1 +1,1 @@
-"""The operator: makes ImportJobs, ImportProviders and WorkerPools true."""
+"""The operator: makes ImportJobs, ImportProviders, WorkerPools and ImportSchedules true."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
 from import_core.adapters.settings import describe_problems
+from import_core.domain.declarations import DeclarationsError
 from import_core.domain.errors import ImportOperatorError
 from import_core.observability.logs import configure_logs, get_logger
 
@@ -35,6 +37,49 @@ def migrate() -> None:
     asyncio.run(_migrate())
 
 
+@app.command()
+def standalone(
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Only check the files of PROVIDERS_PATH and, where it is set, CREDENTIALS_PATH."
+        ),
+    ] = False,
+) -> None:
+    """Run the loops that need PostgreSQL and Redis alone: without Kubernetes, with connections from PROVIDERS_PATH."""
+    if check:
+        _check_folder()
+    else:
+        asyncio.run(_run_standalone())
+
+
+def _check_folder() -> None:
+    from import_core.adapters.folder.declarations import Declarations
+    from import_core.adapters.models.settings import ModelSettings
+    from import_core.adapters.settings import FolderSettings
+
+    settings = FolderSettings()
+    declared = Declarations(
+        settings.needed_providers_path(),
+        settings.credentials_path,
+        namespace=settings.pod_namespace,
+        unavailable=ModelSettings().unavailable_steps,
+    ).load()
+    typer.echo(f"{len(declared.providers)} connections and {len(declared.schedules)} schedules are valid")
+
+
+async def _run_standalone() -> None:
+    from import_core.fail_points import OPERATOR_POINTS, arm_fail_point
+    from import_operator.settings import OperatorSettings
+    from import_operator.standalone.process import StandaloneProcess
+
+    settings = OperatorSettings()
+    settings.needed_providers_path()
+    configure_logs(level=settings.log_level, process="import-operator")
+    arm_fail_point(OPERATOR_POINTS, os.environ)
+    await StandaloneProcess(settings).run()
+
+
 async def _run() -> None:
     from import_core.fail_points import OPERATOR_POINTS, arm_fail_point
     from import_operator.process import OperatorProcess
@@ -51,7 +96,7 @@ async def _migrate() -> None:
     from import_core.adapters.settings import DatabaseSettings
 
     configure_logs(process="import-operator-migrate")
-    await migrate_database(DatabaseSettings().database_url.get_secret_value())
+    await migrate_database(DatabaseSettings().direct_url())
     log.info("database.migrated")
 
 
@@ -59,6 +104,9 @@ def main() -> None:
     """Run the command; errors that we know become one line and exit code 1."""
     try:
         app()
+    except DeclarationsError as error:
+        sys.stderr.write("\n".join(error.problems) + "\n")
+        sys.exit(2)
     except ImportOperatorError as error:
         log.critical("operator.failed", error=type(error).__name__, message=error.message)
         sys.exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import kopf
@@ -14,8 +13,15 @@ from import_operator.handlers.handle_check_import_provider import (
     handle_check_import_provider,
     handle_forget_import_provider,
 )
-from import_operator.handlers.handle_end_worker_pod import handle_end_worker_pod
+from import_operator.handlers.handle_observe_worker_pod import (
+    handle_forget_worker_pod,
+    handle_observe_worker_pod,
+)
 from import_operator.handlers.handle_record_import_job import handle_record_import_job
+from import_operator.handlers.handle_run_import_schedule import (
+    handle_forget_import_schedule,
+    handle_run_import_schedule,
+)
 from import_operator.handlers.handle_scale_worker_pool import (
     handle_forget_deployment,
     handle_forget_worker_pool,
@@ -55,6 +61,12 @@ async def worker_pool_event(event: Any, memo: Any, **_: Any) -> None:
     memo.inbox.post(event, changed=handle_scale_worker_pool, deleted=handle_forget_worker_pool)
 
 
+@kopf.on.event(GROUP, VERSION, "importschedules")
+async def import_schedule_event(event: Any, memo: Any, **_: Any) -> None:
+    """Start its runs at their time."""
+    memo.inbox.post(event, changed=handle_run_import_schedule, deleted=handle_forget_import_schedule)
+
+
 @kopf.on.event("apps", "v1", "deployments", labels={POOL_LABEL: kopf.PRESENT})
 async def deployment_event(event: Any, memo: Any, **_: Any) -> None:
     """Know how many workers are ready."""
@@ -63,12 +75,8 @@ async def deployment_event(event: Any, memo: Any, **_: Any) -> None:
 
 @kopf.on.event("", "v1", "pods", labels={POOL_LABEL: kopf.PRESENT})
 async def pod_event(event: Any, memo: Any, **_: Any) -> None:
-    """See worker processes end."""
-    memo.inbox.post(
-        event,
-        changed=partial(handle_end_worker_pod, deleted=False),
-        deleted=partial(handle_end_worker_pod, deleted=True),
-    )
+    """Know the workers, time their start, and see their processes end."""
+    memo.inbox.post(event, changed=handle_observe_worker_pod, deleted=handle_forget_worker_pod)
 
 
 def main() -> None:

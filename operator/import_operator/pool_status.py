@@ -14,23 +14,34 @@ from import_core.domain.emergency import EmergencyPhase
 from import_core.domain.resources.common import ConditionStatus, format_timestamp
 from import_core.domain.resources.conditions import (
     WorkerPoolCondition,
+    bound_message,
     set_condition,
-    set_not_yet_enforced,
 )
+from import_core.domain.rollout import RolloutState
+from import_core.domain.rollout_status import rolled_out
 from import_core.domain.scaling import ScalingDecision, ScalingReason
+from import_operator.deployments import replicas_of
 
 REASON_TEXTS = {
     ScalingReason.STEADY: "The number of workers fits the queue",
     ScalingReason.DEPTH_ROSE: "More workers for a deeper queue",
     ScalingReason.DEPTH_FELL: "Fewer workers for a shallower queue",
+    ScalingReason.WORK_ROSE: "More workers for more waiting work",
+    ScalingReason.WORK_FELL: "Fewer workers for less work",
+    ScalingReason.PROVIDER_LIMITED: "No more workers: what waits is held up by its providers, or paused",
+    ScalingReason.KNOWN_WAVE: "More workers ahead of the jobs that schedules are about to start",
+    ScalingReason.CPU_HIGH: "More workers by the CPU that they use: the depth of the queue is not known",
     ScalingReason.BOUNDS: "Brought within minReplicas and maxReplicas",
     ScalingReason.SCALE_OUT_COOLDOWN: "More workers are wanted; held by the scale-out cooldown",
     ScalingReason.SCALE_IN_COOLDOWN: "Fewer workers would do; held by the scale-in cooldown",
-    ScalingReason.JOBS_RUNNING: "Fewer workers would do; held while jobs run",
+    ScalingReason.DRAINING: "Fewer workers would do; those that go finish what they hold",
+    ScalingReason.JOBS_RUNNING: "Fewer workers would do; held while none is idle",
     ScalingReason.DEPTH_UNKNOWN: "Held: the depth of the queue could not be measured",
     ScalingReason.PAUSED: "Held: spec.paused is true",
     ScalingReason.MANUAL: "Held by hand: spec.replicas is set",
 }
+REASON_LIMIT = 256
+"""Characters of lastScaleReason."""
 _INACTIVE = frozenset({ScalingReason.DEPTH_UNKNOWN, ScalingReason.PAUSED, ScalingReason.MANUAL})
 
 
@@ -44,9 +55,13 @@ class PoolObservation:
     deployment: Mapping[str, Any] | None
     scaled_at: datetime | None
     scaled_reason: str | None
-    unenforced: tuple[str, ...] = ()
     problem: tuple[str, str] | None = None
     queue: QueueState | None = None
+    scaled_from: str | None = None
+    """What the last change was made of."""
+    depth_note: str | None = None
+    """What is done while the depth is unknown."""
+    rollout: RolloutState | None = None
 
 
 def get_pool_status(body: Mapping[str, Any], seen: PoolObservation, now: datetime) -> dict[str, Any] | None:
@@ -66,7 +81,8 @@ def get_pool_status(body: Mapping[str, Any], seen: PoolObservation, now: datetim
         wanted["desiredReplicas"] = seen.decision.desired
     if seen.scaled_at is not None:
         wanted["lastScaleTime"] = format_timestamp(seen.scaled_at.replace(microsecond=0))
-        wanted["lastScaleReason"] = seen.scaled_reason
+        made_of = f" ({seen.scaled_from})" if seen.scaled_from else ""
+        wanted["lastScaleReason"] = bound_message(f"{seen.scaled_reason}{made_of}", REASON_LIMIT)
     wanted["conditions"] = _conditions(old, seen, now)
     changed = {key: value for key, value in wanted.items() if old.get(key) != value}
     return changed or None
@@ -84,7 +100,9 @@ def _conditions(old: Mapping[str, Any], seen: PoolObservation, now: datetime) ->
     if seen.depth is not None:
         put(WorkerPoolCondition.DEPTH_KNOWN, "True", "Measured", "The depth is counted in PostgreSQL")
     else:
-        put(WorkerPoolCondition.DEPTH_KNOWN, "False", "DatabaseUnavailable", "PostgreSQL does not answer")
+        note = f"; {seen.depth_note}" if seen.depth_note else ""
+        text = f"PostgreSQL does not answer{note}"
+        put(WorkerPoolCondition.DEPTH_KNOWN, "False", "DatabaseUnavailable", text)
     if seen.problem is not None:
         put(WorkerPoolCondition.SCALING_ACTIVE, "False", *seen.problem)
         put(WorkerPoolCondition.ROLLED_OUT, "False", *seen.problem)
@@ -92,12 +110,13 @@ def _conditions(old: Mapping[str, Any], seen: PoolObservation, now: datetime) ->
         reason = seen.decision.reason
         active: ConditionStatus = "False" if reason in _INACTIVE else "True"
         put(WorkerPoolCondition.SCALING_ACTIVE, active, reason.value, REASON_TEXTS[reason])
-        put(WorkerPoolCondition.ROLLED_OUT, *_rollout(seen.deployment))
+        under_way = None if seen.rollout is None else rolled_out(seen.rollout)
+        put(WorkerPoolCondition.ROLLED_OUT, *(under_way or _rollout(seen.deployment)))
     if seen.queue is not None:
         put(WorkerPoolCondition.QUEUE_HEALTHY, *_health(seen.queue))
         put(WorkerPoolCondition.INTAKE_OPEN, *_intake(seen.queue))
         put(WorkerPoolCondition.DISPATCH_ACTIVE, *_dispatch(seen.queue))
-    return set_not_yet_enforced(conditions, seen.unenforced, observed_generation=seen.generation, now=now)
+    return conditions
 
 
 def _health(queue: QueueState) -> tuple[ConditionStatus, str, str]:
@@ -137,7 +156,7 @@ def _rollout(deployment: Mapping[str, Any] | None) -> tuple[ConditionStatus, str
     if deployment is None:
         return "Unknown", "NotSeen", "The Deployment was not seen yet"
     status = deployment.get("status") or {}
-    replicas = int((deployment.get("spec") or {}).get("replicas") or 0)
+    replicas = replicas_of(deployment)
     current = int(status.get("observedGeneration") or 0) >= int(deployment["metadata"].get("generation") or 0)
     updated = int(status.get("updatedReplicas") or 0)
     if current and updated >= replicas and int(status.get("replicas") or 0) <= updated:

@@ -3,65 +3,73 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import uuid
-from collections.abc import Coroutine
-from typing import Any
-
-from prometheus_client import REGISTRY
-from redis.asyncio import Redis
 
 from import_core.adapters.kube.client import KubeClient
-from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.claims import ClaimStore
 from import_core.adapters.postgres.connections import ConnectionStore
+from import_core.adapters.postgres.counting import CountStore
+from import_core.adapters.postgres.decisions import DecisionStore
 from import_core.adapters.postgres.dispatching import DispatchStore
+from import_core.adapters.postgres.draining import DrainStore
 from import_core.adapters.postgres.evidence import EvidenceStore
+from import_core.adapters.postgres.fleet import FleetStore
 from import_core.adapters.postgres.guard import GuardStore
+from import_core.adapters.postgres.held import HeldStore
 from import_core.adapters.postgres.history import HistoryStore
 from import_core.adapters.postgres.jobs import JobStore
-from import_core.adapters.postgres.life import LifeSign
 from import_core.adapters.postgres.origins import OriginStore
 from import_core.adapters.postgres.queue_state import QueueStateStore
 from import_core.adapters.postgres.reopening import ReopeningStore
 from import_core.adapters.postgres.repairs import RepairStore
+from import_core.adapters.postgres.run_ends import RunEndStore
+from import_core.adapters.postgres.step_control import StepControl
+from import_core.adapters.postgres.webhooks import WebhookStore
+from import_core.adapters.postgres.work import WorkStore
 from import_core.adapters.postgres.workers import WorkerStore
-from import_core.adapters.redis.queue import JobQueue, connect, ping
-from import_core.adapters.tasks import end_tasks
-from import_core.domain.errors import ImportOperatorError, QueueUnavailableError
+from import_core.domain.errors import ImportOperatorError
 from import_core.domain.jobs import DEFAULT_QUEUE
-from import_core.observability.health import HealthServer
-from import_core.observability.logs import get_logger
-from import_core.observability.presence import NeighbourWatch
+from import_core.observability.logs import correlate_by, get_logger
+from import_operator.draining import Drains
 from import_operator.holding import Holding
 from import_operator.inbox import Inbox
 from import_operator.loops.breakers import BreakerLoop
+from import_operator.loops.decisions import DecisionLoop
 from import_operator.loops.dispatch import DispatchLoop
 from import_operator.loops.guard import GuardLoop
 from import_operator.loops.history import HistoryLoop
 from import_operator.loops.lead import Leadership
 from import_operator.loops.listen import ListenLoop
+from import_operator.loops.measure import MeasureLoop
+from import_operator.loops.notify import NotifyLoop
 from import_operator.loops.project import ProjectLoop
+from import_operator.loops.protect import ProtectLoop
 from import_operator.loops.provider_status import ProviderStatusLoop
 from import_operator.loops.reap import ReapLoop
 from import_operator.loops.reconcile import ReconcileLoop
 from import_operator.loops.record import RecordLoop
 from import_operator.loops.reopen import ReopenLoop
 from import_operator.loops.repair import RepairLoop
+from import_operator.loops.rollout import RolloutLoop
 from import_operator.loops.runner import Loop, run_loops
 from import_operator.loops.scale import ScaleLoop
+from import_operator.loops.schedule import ScheduleLoop
+from import_operator.loops.steps import StepLoop
 from import_operator.loops.sweep import SweepLoop
 from import_operator.loops.tell import TellLoop
+from import_operator.measuring_cpu import CpuMeasure
+from import_operator.measuring_held import HeldMeasure
+from import_operator.measuring_work import WorkMeasure
+from import_operator.replica import Replica, check_queue, first_of
+from import_operator.scaling_policy import PoolDecisions
 from import_operator.settings import OperatorSettings
-from import_operator.state import OperatorState
 from import_operator.vanishing import VanishedJobs
+from import_operator.versions import Versions
 from import_operator.watching import Watcher
 
 log = get_logger(__name__)
 
-DATABASE_CONNECTIONS = 8
-STOP_SECONDS = 10.0
 PRIME_SECONDS = 15.0
 
 
@@ -69,60 +77,25 @@ class WatchEndedError(ImportOperatorError):
     """The thread that watches the API server has ended."""
 
 
-class OperatorProcess:
-    """Everything that one replica holds open."""
+class OperatorProcess(Replica):
+    """A replica in a cluster: it leads by a Lease, and watches the API server."""
 
     def __init__(self, settings: OperatorSettings) -> None:
-        self._settings = settings
-        self._database = Database(
-            settings.database_url.get_secret_value(),
-            application="import-operator",
-            maximum=DATABASE_CONNECTIONS,
-        )
-        self._redis: Redis = connect(settings.redis_url.get_secret_value(), client_name="import-operator")
+        super().__init__(settings)
         self._kube = KubeClient()
-        self._queues: dict[str, JobQueue] = {}
-        self._life = LifeSign(self._database)
-        self._neighbours = NeighbourWatch({"PostgreSQL": self._life.ask, "Redis": lambda: ping(self._redis)})
-        self._health = HealthServer(
-            settings.pod_ip,
-            settings.health_port,
-            registry=REGISTRY,
-            not_ready=self._neighbours.why_not_ready,
-        )
         self._leadership = Leadership(
             self._kube,
             namespace=settings.namespace,
             name=settings.lease_name,
             identity=f"{settings.pod_name}_{uuid.uuid4().hex[:8]}",
         )
-        self._state = OperatorState(settings.namespace)
+        correlate_by(self._state.correlation_of)
         self._tell = TellLoop(self._kube, namespace=settings.namespace, instance=settings.pod_name)
-
-    async def run(self) -> None:
-        """Run until SIGTERM. Raises SupersededError when another replica leads, or what ended a loop."""
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        try:
-            await self._database.open()
-            log.info("operator.started", namespace=self._settings.namespace)
-            await _first_of(self._lead(), stop.wait(), self._health.run(), self._neighbours.run())
-            log.info("operator.stopped")
-        finally:
-            await self._close()
-
-    def queue(self, name: str) -> JobQueue:
-        """The queue of that name; kept, because it remembers Redis' epoch."""
-        if name not in self._queues:
-            self._queues[name] = JobQueue(self._redis, name)
-        return self._queues[name]
 
     async def _lead(self) -> None:
         await self._leadership.acquire()
         # The Lease is renewed from the first moment: getting ready may take longer than it lasts.
-        await _first_of(self._leadership.keep(), self._work())
+        await first_of(self._leadership.keep(), self._work())
 
     async def _work(self) -> None:
         reconcile = self._reconcile_loop()
@@ -135,8 +108,10 @@ class OperatorProcess:
                 # The reconcile loop does it again; without it some jobs only look refused for a moment.
                 log.warning("reconcile.not_primed", message=str(error))
             watcher.start()
-            await _first_of(
-                run_loops([*self._loops(), reconcile.loop()]), _watch_over(watcher), self._check_queue()
+            await first_of(
+                run_loops([*self._loops(), reconcile.loop()]),
+                _watch_over(watcher),
+                check_queue(self.queue(DEFAULT_QUEUE)),
             )
         finally:
             await watcher.stop()
@@ -145,10 +120,30 @@ class OperatorProcess:
         state, database, kube = self._state, self._database, self._kube
         jobs, claims, workers = JobStore(database), ClaimStore(database), WorkerStore(database)
         tell, reopening = self._tell, ReopeningStore(database, check=self._leadership.check)
-        scale = ScaleLoop(state, jobs, kube, tell, settings=self._settings)
-        dispatching, repairs = DispatchStore(database), RepairStore(database)
+        deciding = PoolDecisions(
+            state,
+            work=WorkMeasure(state, WorkStore(database), BreakerStore(database), QueueStateStore(database)),
+            cpu=CpuMeasure(kube, state.namespace),
+            held=HeldMeasure(HeldStore(database)),
+        )
+        drains, versions = Drains(state, DrainStore(database), kube), Versions(state, kube, self._settings)
+        scale = ScaleLoop(
+            state,
+            jobs,
+            kube,
+            tell,
+            settings=self._settings,
+            drains=drains,
+            decisions=deciding,
+            versions=versions,
+        )
+        dispatching, repairs, decisions = (
+            DispatchStore(database),
+            RepairStore(database),
+            DecisionStore(database),
+        )
         dispatch = DispatchLoop(state, dispatching, queue=self.queue, capacities=scale.capacities)
-        queues = QueueStateStore(database)
+        queues, webhooks = QueueStateStore(database), WebhookStore(database, namespace=state.namespace)
         holding = Holding(state, queues, OriginStore(database))
         guard = GuardLoop(
             state, queues, EvidenceStore(database), tell, holding=holding, policies=scale.policies
@@ -167,16 +162,36 @@ class OperatorProcess:
             ReopenLoop(state, reopening, tell).loop(),
             self._sweep_loop(reopening).loop(),
             HistoryLoop(
-                self._settings.namespace, HistoryStore(database), days=self._settings.history_days
+                self._settings.namespace,
+                HistoryStore(database),
+                days=self._settings.history_days,
+                decisions=decisions,
             ).loop(),
+            StepLoop(state, StepControl(database)).loop(),
             dispatch.loop(),
             ReapLoop(state, claims, workers, repairs).loop(),
             *repair.loops(),
             ListenLoop(state, database).loop(),
             ProjectLoop(state, jobs, kube, tell).loop(),
-            ProviderStatusLoop(state, ConnectionStore(database), BreakerStore(database), kube, tell).loop(),
+            ProviderStatusLoop(
+                state, ConnectionStore(database), BreakerStore(database), kube, tell, webhooks=webhooks
+            ).loop(),
+            NotifyLoop(state, webhooks, tell).loop(),
             BreakerLoop(state, BreakerStore(database)).loop(),
             scale.loop(),
+            DecisionLoop(state, decisions).loop(),
+            ProtectLoop(drains).loop(),
+            RolloutLoop(
+                state, versions, RunEndStore(database), kube, tell, settings=self._settings, drains=drains
+            ).loop(),
+            ScheduleLoop(state, kube, tell, check=self._leadership.check).loop(),
+            MeasureLoop(
+                state,
+                CountStore(database),
+                queue=self.queue,
+                seconds=self._settings.measure_seconds,
+                fleet=FleetStore(database),
+            ).loop(),
             tell.loop(),
         ]
 
@@ -201,40 +216,11 @@ class OperatorProcess:
             finished_objects_limit=self._settings.finished_objects_limit,
         )
 
-    async def _check_queue(self) -> None:
-        """Say once what is wrong with Redis' settings; then wait for the others."""
-        try:
-            problem = await self.queue(DEFAULT_QUEUE).check()
-        except QueueUnavailableError as error:
-            problem = error.message
-        if problem is not None:
-            log.error("queue.problem", message=problem)
-        await asyncio.Event().wait()
-
-    async def _close(self) -> None:
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await self._leadership.release()
-                await self._kube.close()
-                await self._redis.aclose()
-                await self._life.close()
-                await self._database.close()
-        except TimeoutError:
-            log.warning("operator.stop_timeout", seconds=STOP_SECONDS)
+    async def _give_up(self) -> None:
+        await self._leadership.release()
+        await self._kube.close()
 
 
 async def _watch_over(watcher: Watcher) -> None:
     await watcher.ended.wait()
     raise WatchEndedError
-
-
-async def _first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
-    """Run until one of them ends or fails; the others are cancelled and waited for."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        # Longer than it takes the loops to end theirs.
-        await end_tasks(tasks, again_seconds=STOP_SECONDS)
-    for task in done:
-        task.result()

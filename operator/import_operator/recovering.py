@@ -35,6 +35,6 @@ async def recover_hand_overs(
         if looks is not None and looked >= looks:
             break
     if repaired:
-        metrics.JOBS_DISPATCHED_AGAIN.labels(queue.name).inc(repaired)
+        metrics.JOBS_DISPATCHED_AGAIN.labels(metrics.queue_label(queue.name)).inc(repaired)
         log.warning("jobs.dispatched_again", queue=queue.name, jobs=repaired, cause=cause)
     return repaired

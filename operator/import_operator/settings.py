@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from import_core.adapters.settings import ConnectionSettings, PodSettings
+from import_core.adapters.models.settings import ModelSettings
+from import_core.adapters.settings import ConnectionSettings, FolderSettings
 
 
-class OperatorSettings(ConnectionSettings, PodSettings):
+class OperatorSettings(ModelSettings, ConnectionSettings, FolderSettings):
     """Read once, at start."""
 
     watch_namespace: str = Field(
@@ -55,6 +56,18 @@ class OperatorSettings(ConnectionSettings, PodSettings):
         description="A stalled job that first started so long ago fails, with tries left or not",
     )
 
+    rollout_ready_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        validation_alias="ROLLOUT_READY_SECONDS",
+        description="A step of a rollout none of whose workers gets ready for so long is taken back",
+    )
+    measure_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        validation_alias="MEASURE_SECONDS",
+        description="Seconds between two counts of queues, messages and workers for the metrics",
+    )
     finished_objects_limit: int = Field(
         default=5000,
         ge=1,

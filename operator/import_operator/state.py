@@ -7,20 +7,30 @@ bounds, and none of it is needed to be right: a new leader builds it from the AP
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from import_core.adapters.postgres.decisions import RecordedDecision
 from import_core.adapters.postgres.queue_state import QueueState
 from import_core.domain.admission import Verdict
+from import_core.domain.correlation import asked_correlation
 from import_core.domain.holding import Held
-from import_core.domain.projection import is_final
+from import_core.domain.prescaling import StartTimes
+from import_core.domain.projection import is_final, phase_of
 from import_core.domain.reopening import requests_of
+from import_core.domain.resources.import_job import JobPhase
+from import_core.domain.steps import StepKind
 from import_core.domain.sweeping import Finished, finished_of
 from import_core.domain.worker_ends import WorkerEnd
+from import_core.observability.labels import provider_label
 
 Body = Mapping[str, Any]
+
+DECISIONS_WAITING = 1_000
+"""Decisions on numbers of workers that wait to be kept; older ones go first."""
 
 
 def uid_of(body: Body) -> str:
@@ -51,15 +61,29 @@ def provider_name_of(body: Body) -> str:
 
 def type_of(body: Body) -> str:
     """The provider type of an ImportProvider, as metrics name it."""
-    return str((body.get("spec") or {}).get("type") or "unknown")
+    return provider_label((body.get("spec") or {}).get("type"))
+
+
+def owners_of(body: Body) -> frozenset[str]:
+    """Uids of the objects that an object was made of."""
+    return frozenset(str(owner.get("uid")) for owner in body["metadata"].get("ownerReferences") or ())
+
+
+def schedule_uid_of(body: Body) -> str | None:
+    """The uid of the ImportSchedule that made an ImportJob."""
+    for owner in body["metadata"].get("ownerReferences") or []:
+        if owner.get("controller") and owner.get("kind") == "ImportSchedule":
+            return str(owner["uid"])
+    return None
 
 
 class ObjectStore:
-    """Live objects of one kind in one namespace, by uid and by name."""
+    """Live objects of one kind in one namespace, by uid, by name and by owner."""
 
     def __init__(self) -> None:
         self._by_uid: dict[str, Body] = {}
         self._uid_by_name: dict[str, str] = {}
+        self._uids_by_owner: dict[str, dict[str, None]] = {}
 
     def __len__(self) -> int:
         return len(self._by_uid)
@@ -80,6 +104,10 @@ class ObjectStore:
         uid = self._uid_by_name.get(name)
         return self._by_uid.get(uid) if uid is not None else None
 
+    def owned_by(self, owner: str) -> list[Body]:
+        """The objects that were made of the object with this uid."""
+        return [self._by_uid[uid] for uid in self._uids_by_owner.get(owner, ())]
+
     def put(self, body: Body) -> bool:
         """Keep an object; False where it is already known at this or a later version."""
         uid = uid_of(body)
@@ -88,6 +116,10 @@ class ObjectStore:
             return False
         # Field ownership is the larger half of an object, and nothing here reads it.
         metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
+        if known is None or owners_of(known) != owners_of(body):
+            self._disown(known)
+            for owner in owners_of(body):
+                self._uids_by_owner.setdefault(owner, {})[uid] = None
         self._by_uid[uid] = {**body, "metadata": metadata}
         self._uid_by_name[name_of(body)] = uid
         return True
@@ -103,9 +135,19 @@ class ObjectStore:
     def remove(self, uid: str) -> Body | None:
         """Forget an object."""
         body = self._by_uid.pop(uid, None)
+        self._disown(body)
         if body is not None and self._uid_by_name.get(name_of(body)) == uid:
             del self._uid_by_name[name_of(body)]
         return body
+
+    def _disown(self, body: Body | None) -> None:
+        if body is None:
+            return
+        for owner in owners_of(body):
+            owned = self._uids_by_owner.get(owner, {})
+            owned.pop(uid_of(body), None)
+            if not owned:
+                self._uids_by_owner.pop(owner, None)
 
 
 class KeySet:
@@ -170,14 +212,37 @@ class SeenDepth:
         return self.due + self.claimed
 
 
+class ScalingState:
+    """What scaling shares with other loops and handlers."""
+
+    def __init__(self) -> None:
+        self.next_starts: dict[str, datetime] = {}
+        """When the next run of each ImportSchedule starts, by its uid."""
+        self.starting_pods: dict[str, bool] = {}
+        """Worker pods by uid: whether their start is still to be timed, as none of them was seen ready before."""
+        self.start_times: dict[str, StartTimes] = {}
+        """How long workers took to start lately, by the name of their pool."""
+        self.decisions: deque[RecordedDecision] = deque(maxlen=DECISIONS_WAITING)
+        """Decisions that wait to be kept."""
+        self.decisions_made = asyncio.Event()
+        self.pods = ObjectStore()
+        """Pods of workers; of their spec only the name of the first container."""
+        self.drains_changed = asyncio.Event()
+        """A worker has drained, or is seen to be marked as one that leaves."""
+
+
 class OperatorState:
     """Everything that handlers and loops share."""
 
-    def __init__(self, namespace: str) -> None:
+    unavailable_steps: frozenset[StepKind] = frozenset()
+    """Steps after the import that this installation can't do; set once, at start."""
+
+    def __init__(self, namespace: str) -> None:  # noqa: PLR0915 - a list of all that is shared
         self.namespace = namespace
         self.jobs = ObjectStore()
         self.providers = ObjectStore()
         self.pools = ObjectStore()
+        self.schedules = ObjectStore()
         self.deployments = ObjectStore()
         self.verdicts: dict[str, Verdict] = {}
         """The last decision on each live ImportJob's spec, by uid."""
@@ -190,6 +255,15 @@ class OperatorState:
         """Objects whose annotations may ask for another run."""
         self.finished: dict[str, Finished] = {}
         """Finished ImportJobs, which go after their time."""
+        self.scheduled: dict[str, dict[str, None]] = {}
+        """Uids of live ImportJobs by the uid of the ImportSchedule that made them."""
+        self.surplus: set[str] = set()
+        """Finished ImportJobs above their schedule's history limits, which go before their time."""
+        self.jobs_listed = False
+        """Whether all ImportJobs that there were at the start are known; of the folder's files, without Kubernetes."""
+        self.to_schedule = KeySet()
+        """Uids of ImportSchedules to look at."""
+        self.scaling = ScalingState()
         self.to_check = KeySet()
         """Names of ImportProviders whose status may have to change."""
         self.breakers_changed = asyncio.Event()
@@ -201,6 +275,11 @@ class OperatorState:
         self.workers_ended = asyncio.Event()
         self.ends_seen = 0
         """How often worker processes were seen to end, for loops that have to look at what they left."""
+        self.pod_restarts: dict[str, int] = {}
+        """Restarts of workers' containers that their pods have told of, by the pod's uid."""
+        self.steps_to_hold: dict[str, bool] = {}
+        """Finished ImportJobs whose steps are to be suspended (True) or resumed."""
+        self.steps_wanted = asyncio.Event()
         self.held: dict[str, Held] = {}
         """ImportJobs that may not be recorded before there is room, by uid."""
         self.depths: dict[str, SeenDepth] = {}
@@ -209,14 +288,18 @@ class OperatorState:
         """What the guard last saw of each queue."""
         self.dispatch_wanted = asyncio.Event()
         self.scale_wanted = asyncio.Event()
+        self.rollout_wanted = asyncio.Event()
         self.reconcile_wanted = asyncio.Event()
         self.guard_wanted = asyncio.Event()
 
     def keep_job(self, body: Body) -> bool:
         """Keep an ImportJob, its end and its requests; False where this or a later version is known already."""
+        uid = uid_of(body)
+        known = self.jobs.get(uid)
         if not self.jobs.put(body):
             return False
-        uid, finished, requests = uid_of(body), finished_of(body), requests_of(body)
+        finished, requests = finished_of(body), requests_of(body)
+        self._keep_scheduled(uid, known, body)
         if finished is None:
             self.finished.pop(uid, None)
         else:
@@ -225,16 +308,50 @@ class OperatorState:
             self.to_reopen.add(uid)
         return True
 
+    def hold_steps(self, uid: str, *, suspended: bool) -> None:
+        """Have the steps of a finished ImportJob suspended or resumed."""
+        self.steps_to_hold[uid] = suspended
+        self.steps_wanted.set()
+
+    def correlation_of(self, job_id: str) -> str | None:
+        """The id that the submitter of a live ImportJob asked for."""
+        body = self.jobs.get(job_id)
+        return None if body is None else asked_correlation(body)
+
     def project_waiting(self) -> None:
         """Have every unfinished job's status looked at: what holds all of a queue has changed."""
         self.to_project.update(uid_of(body) for body in self.jobs if not is_final(body))
 
+    def project_running(self) -> None:
+        """Have the status of jobs that are said to run looked at: a worker that ended can't tell of its last."""
+        self.to_project.update(uid_of(body) for body in self.jobs if phase_of(body) == JobPhase.RUNNING.value)
+
     def forget_job(self, uid: str) -> None:
         """Drop all that is known of an ImportJob."""
-        self.jobs.remove(uid)
+        body = self.jobs.remove(uid)
+        schedule = None if body is None else schedule_uid_of(body)
+        if schedule is not None:
+            self._forget_scheduled(schedule, uid)
         self.finished.pop(uid, None)
         self.to_reopen.discard(uid)
         self.verdicts.pop(uid, None)
         self.held.pop(uid, None)
+        self.steps_to_hold.pop(uid, None)
         self.to_record.discard(uid)
         self.to_project.discard(uid)
+
+    def _keep_scheduled(self, uid: str, known: Body | None, body: Body) -> None:
+        before, now = None if known is None else schedule_uid_of(known), schedule_uid_of(body)
+        if before is not None and before != now:
+            self._forget_scheduled(before, uid)
+        if now is not None and (known is None or before != now or is_final(known) != is_final(body)):
+            self.scheduled.setdefault(now, {})[uid] = None
+            self.to_schedule.add(now)
+
+    def _forget_scheduled(self, schedule: str, uid: str) -> None:
+        jobs = self.scheduled.get(schedule, {})
+        jobs.pop(uid, None)
+        if not jobs:
+            self.scheduled.pop(schedule, None)
+        self.surplus.discard(uid)
+        self.to_schedule.add(schedule)

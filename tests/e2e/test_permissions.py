@@ -13,15 +13,19 @@ SELF_REVIEWS = {
 }
 ALLOWED = {
     "import-operator": {
-        "importjobs.imports.avnz.io": {"delete", "get", "list", "watch"},
+        "importjobs.imports.avnz.io": {"create", "delete", "get", "list", "watch"},
         "importjobs.imports.avnz.io/status": {"patch"},
         "importproviders.imports.avnz.io": {"get", "list", "watch"},
         "importproviders.imports.avnz.io/status": {"patch"},
+        "importschedules.imports.avnz.io": {"list", "watch"},
+        "importschedules.imports.avnz.io/status": {"patch"},
         "workerpools.imports.avnz.io": {"get", "list", "watch"},
         "workerpools.imports.avnz.io/status": {"patch"},
         "deployments.apps": {"create", "delete", "get", "list", "patch", "watch"},
         "deployments.apps/scale": {"patch"},
-        "pods": {"list", "watch"},
+        "controllerrevisions.apps": {"create", "delete", "get"},
+        "pods": {"list", "patch", "watch"},
+        "pods.metrics.k8s.io": {"list"},
         "namespaces": {"get"},
         "leases.coordination.k8s.io": {"create", "get", "patch", "update"},
         "events.events.k8s.io": {"create", "patch"},

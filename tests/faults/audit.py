@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS audit.hand_over (
     at timestamptz NOT NULL DEFAULT clock_timestamp(), job_id text NOT NULL, dispatch integer NOT NULL);
 CREATE TABLE IF NOT EXISTS audit.state (
     at timestamptz NOT NULL DEFAULT clock_timestamp(), job_id text NOT NULL, before text NOT NULL,
-    after text NOT NULL, dispatch integer, attempt integer, deaths integer, writer text NOT NULL);
+    after text NOT NULL, dispatch integer, attempt integer, deaths integer, writer text NOT NULL, message text);
 CREATE TABLE IF NOT EXISTS audit.page (
     at timestamptz NOT NULL DEFAULT clock_timestamp(), job_id text NOT NULL, pages integer NOT NULL,
     progress jsonb NOT NULL, claim_id uuid, transaction xid8 NOT NULL, writer text NOT NULL);
@@ -59,9 +59,9 @@ BEGIN
         INSERT INTO audit.hand_over (job_id, dispatch) VALUES (NEW.id, NEW.dispatch);
     END IF;
     IF NEW.status IS DISTINCT FROM OLD.status THEN
-        INSERT INTO audit.state (job_id, before, after, dispatch, attempt, deaths, writer)
+        INSERT INTO audit.state (job_id, before, after, dispatch, attempt, deaths, writer, message)
         VALUES (NEW.id, OLD.status, NEW.status, NEW.dispatch, NEW.attempt, NEW.deaths,
-                current_setting('application_name'));
+                current_setting('application_name'), NEW."errorMessage");
     END IF;
     RETURN NULL;
 END $$;
@@ -108,7 +108,7 @@ WHERE t.taken AND t.job_id = ANY(%s) ORDER BY t.at
 """
 HAND_OVERS = "SELECT job_id, dispatch, at FROM audit.hand_over WHERE job_id = ANY(%s) ORDER BY at"
 STATES = """
-SELECT job_id, before, after, at, writer FROM audit.state WHERE job_id = ANY(%s) ORDER BY at
+SELECT job_id, before, after, at, writer, message FROM audit.state WHERE job_id = ANY(%s) ORDER BY at
 """
 PAGES = """
 SELECT p.job_id, p.pages, p.progress, p.at, p.claim_id::text, p.transaction::text, p.writer,
@@ -157,6 +157,7 @@ class StateRecord:
     after: str
     at: datetime
     writer: str
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

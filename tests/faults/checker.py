@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from bullmq import Queue
 from catalogue_comparison import (
     IMAGES,
     PRODUCTS,
@@ -163,7 +164,8 @@ def check_tries(jobs: Iterable[JobRecord], audit: Audit, expected: Expectation) 
     cut = Counter(claim.job_id for claim in audit.claims if claim.was_cut)
     for job in jobs:
         if job.attempt > expected.most_tries:
-            yield f"{job.name} has used up {job.attempt} tries: {job.message}"
+            told = [state.message for state in audit.states if state.job_id == job.id and state.message]
+            yield f"{job.name} has used up {job.attempt} tries: {'; '.join(told)}"
         if job.deaths > cut[job.id]:
             yield f"{job.name} counts {job.deaths} deaths; {cut[job.id]} of its claims were cut"
         if expected.deaths_counted and job.name not in expected.cancelled and job.deaths < cut[job.id]:
@@ -304,10 +306,14 @@ async def active_messages(world: FaultWorld, names: Mapping[str, str]) -> list[s
 
 
 async def expire_locks(world: FaultWorld, messages: Iterable[str]) -> None:
-    """Let five minutes pass for BullMQ's locks on these messages."""
+    """Let five minutes pass for BullMQ's locks on these messages, and the two checks that find them stalled."""
     async with world.redis() as client:
         for message in messages:
             await client.delete(f"{QUEUE}:{message}:lock")
+        backend = Queue(DEFAULT_QUEUE, {"connection": client, "prefix": QUEUE_PREFIX}).backend
+        for _ in range(2):
+            await client.delete(f"{QUEUE}:stalled-check")
+            await backend.moveStalledJobsToWait(1, 1)
 
 
 def _job_of(message: object) -> str:

@@ -74,6 +74,14 @@ async def fault_world(installation: Installation) -> AsyncIterator[FaultWorld]:
         pool = get_worker_pool(
             minimum=WORKERS, maximum=WORKERS, image="import-worker:dev", cooldown_seconds=1
         )
+        # The workers' command is changed by the pool's template: at once, whatever becomes of jobs.
+        pool["spec"]["rollout"] = {
+            "initialReplicas": WORKERS,
+            "initialPauseSeconds": 0,
+            "minJobs": 0,
+            "minSuccessPercent": 0,
+            "steps": [{"percent": 100}],
+        }
         pool["spec"]["template"]["spec"]["containers"][0]["env"] = [
             {"name": "LIMITER_CLOCK_SCALE", "value": str(LIMITER_CLOCK_SCALE)}
         ]

@@ -97,15 +97,13 @@ class Planting:
         await self._rolled_out(command("worker"))
 
     async def _rolled_out(self, command: Sequence[str] | None) -> None:
-        """Wait until every worker is of the new template: the operator changes the Deployment, not we."""
+        """Wait until every worker is of the new template: the operator makes another Deployment for it."""
 
         async def look() -> bool:
-            outcome = await self._world.kubectl(
-                "get", "deployment", f"{POOL}-workers", "-n", NAMESPACE, "-o", "json"
-            )
-            if outcome.code != 0:
+            deployments = await self._world.worker_deployments()
+            if len(deployments) != 1:
                 return False
-            body = json.loads(outcome.out)
+            body = deployments[0]
             status = body.get("status") or {}
             (container,) = body["spec"]["template"]["spec"]["containers"]
             return bool(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from faults.audit import Audit, ClaimRecord
+from faults.expected import FINAL_STATES
 from faults.world import Fault
 
 
@@ -29,6 +30,21 @@ class Recovery:
 def after_kills(audit: Audit, faults: Iterable[Fault]) -> Recovery:
     """Claims that were cut by the kill of their worker's process, and how long until the next claim."""
     hit = [(claim.job_id, kill.at) for claim, kill in _cut_by_kills(audit, faults)]
+    return _until_next_claim(audit.claims, hit)
+
+
+def after_giving_back(audit: Audit, kill: Fault) -> Recovery:
+    """Jobs that a worker's process gave back by itself before it was killed, from then to the next claim."""
+    ended = {(state.job_id, state.at) for state in audit.states if state.after in FINAL_STATES}
+    hit = [
+        (claim.job_id, claim.ended_at)
+        for claim in audit.claims
+        if claim.pod == kill.pod
+        and claim.ended_at is not None
+        and claim.ended_at <= kill.at
+        and not claim.was_cut
+        and not any(job == claim.job_id and claim.taken_at < at <= kill.at for job, at in ended)
+    ]
     return _until_next_claim(audit.claims, hit)
 
 

@@ -19,10 +19,10 @@ from e2e.world import NAMESPACE
 
 from faults.checker import Checked
 from faults.conftest import WORKERS
-from faults.expected import Expectation
+from faults.expected import FINAL_STATES, Expectation
 from faults.load import JOBS, submit
 from faults.planting import Planting, planting
-from faults.recovery import Recovery, after_kills
+from faults.recovery import Recovery, after_giving_back, after_kills
 from faults.report import FaultReport
 from faults.scenario import UNDER_WAY, Scenario, first_after, scenario
 from faults.world import Fault, FaultWorld, PodProcess
@@ -48,14 +48,12 @@ class Outcome:
     checked: Checked
     operator: Fault
     worker: Fault
+    worker_point: str
 
     def under_way(self, fault: Fault) -> int:
         """Jobs that had been submitted and had not ended when the process died."""
-        ended = {s.job_id for s in self.checked.audit.states if s.after in FINAL and s.at <= fault.at}
+        ended = {s.job_id for s in self.checked.audit.states if s.after in FINAL_STATES and s.at <= fault.at}
         return len(self.running.load.jobs) - len(ended)
-
-
-FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +125,7 @@ async def outcome(
         await running.settle()
         cancelled = frozenset(running.load.jobs) - frozenset(list(running.load.jobs)[: JOBS - 1])
         expected = Expectation(cancelled=cancelled if operator.name == "job.cancelled" else frozenset())
-        yield Outcome(running, await running.check(expected), *faults)
+        yield Outcome(running, await running.check(expected), *faults, worker.name)
 
 
 async def kill_both(running: Scenario, operator: Point, worker: Point) -> tuple[Fault, Fault]:
@@ -160,7 +158,12 @@ async def test_the_operator_is_killed_at_a_fail_point(outcome: Outcome) -> None:
 async def test_a_worker_is_killed_at_a_fail_point(outcome: Outcome) -> None:
     outcome.checked.assert_clean()
     assert outcome.under_way(outcome.worker) >= UNDER_WAY
-    recovery = after_kills(outcome.checked.audit, [outcome.worker])
+    # A worker that gives its jobs back may have given back the last of them when it dies at that point.
+    recovery = (
+        after_giving_back(outcome.checked.audit, outcome.worker)
+        if outcome.worker_point == "job.released"
+        else after_kills(outcome.checked.audit, [outcome.worker])
+    )
     assert recovery.seconds, "the kill hit no job"
     assert not recovery.not_again
     outcome.running.tell(outcome.worker.kind, recovery, times=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import zip_longest
 
 import pytest
 
@@ -31,19 +32,35 @@ BREAKS: dict[str, Callable[[Link], None]] = {
 
 
 async def break_links(running: Scenario, names: list[str]) -> None:
-    """Break each link in each way for some seconds, in an order drawn from the seed."""
+    """Break each link in each way for some seconds, in an order drawn from the seed.
+
+    A link of the operators breaks beside two of the workers, as a network's do.
+    """
     world = running.world
-    plan = [(name, how) for name in names for how in BREAKS]
-    world.random_for(f"{running.load.scenario}/links").shuffle(plan)
-    for name, how in plan:
-        await running.until_running(RUNNING)  # also: the break before is overcome
-        link = world.faults.link(name)
-        running.faults.append(Fault(f"{name} {how}", datetime.now(UTC)))
-        BREAKS[how](link)
+    source = world.random_for(f"{running.load.scenario}/links")
+    lanes = [[(name, how) for name in lane for how in BREAKS] for lane in lanes_of(names)]
+    for lane in lanes:
+        source.shuffle(lane)
+    for breaks in zip_longest(*lanes):
+        await running.until_running(RUNNING)  # also: the breaks before are overcome
+        links = []
         try:
+            for name, how in filter(None, breaks):
+                link = world.faults.link(name)
+                running.faults.append(Fault(f"{name} {how}", datetime.now(UTC)))
+                links.append(link)
+                BREAKS[how](link)
             await asyncio.sleep(SECONDS)
         finally:
-            link.heal()
+            for link in links:
+                link.heal()
+
+
+def lanes_of(names: list[str]) -> list[list[str]]:
+    """Links that break one after the other; those of different lanes break at the same time."""
+    of_operators = [name for name in names if name.startswith("operator-")]
+    of_workers = [name for name in names if name not in of_operators]
+    return [of_workers[::2], of_workers[1::2], of_operators]
 
 
 @pytest.mark.long

@@ -17,6 +17,8 @@ from faults.world import Fault, FaultWorld, PodProcess
 from import_core.adapters.postgres.claims import LEASE_SECONDS
 
 EVICTIONS = 3
+BUDGET_SECONDS = 120.0
+"""So long an eviction may wait for evicted workers' successors to be ready."""
 MOVED_ON = """
 SELECT count(*) FROM unnest(%s::text[]) AS held (job_id) JOIN "ProductImportJob" j ON j.id = held.job_id
 LEFT JOIN imports.claim k ON k.job_id = j.id
@@ -25,17 +27,22 @@ WHERE j.status IN ('COMPLETED', 'FAILED') OR k.claim_id::text <> ALL(%s)
 
 
 async def evict(world: FaultWorld, pod: str) -> Fault:
-    """Evict a pod as a node's drain does."""
+    """Evict a pod as a node's drain does: asking again while the disruption budget does not let it go."""
     body = {
         "apiVersion": "policy/v1",
         "kind": "Eviction",
         "metadata": {"name": pod, "namespace": NAMESPACE},
     }
     path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction"
-    fault = Fault("worker evicted", datetime.now(UTC), pod)
-    outcome = await world.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
-    assert outcome.code == 0, outcome.err
-    return fault
+    async with asyncio.timeout(BUDGET_SECONDS):
+        while True:
+            fault = Fault("worker evicted", datetime.now(UTC), pod)
+            outcome = await world.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
+            # Gone meanwhile, by another fault or a scale-in: that is what was wanted.
+            if outcome.code == 0 or "NotFound" in outcome.err:
+                return fault
+            assert "TooManyRequests" in outcome.err, outcome.err
+            await asyncio.sleep(0.5)  # as `kubectl drain` waits: nothing tells when the budget has room
 
 
 @pytest.mark.long

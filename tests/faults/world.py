@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
-from e2e.world import NAMESPACE, World
+from e2e.world import NAMESPACE, Json, World
 from redis.asyncio import Redis
 
 from import_core.adapters.kube.client import KubeClient
@@ -209,14 +209,21 @@ class FaultWorld(World):
             assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
             await asyncio.sleep(POLL_SECONDS)
 
+    async def worker_deployments(self) -> list[Json]:
+        """The workers' Deployments: two while a template is rolled out."""
+        outcome = await self.kubectl(
+            "get", "deployments", "-n", NAMESPACE, "-l", "imports.avnz.io/pool", "-o", "json"
+        )
+        return list(json.loads(outcome.out)["items"]) if outcome.code == 0 else []
+
     async def ready_workers(self, number: int, *, seconds: float = 120) -> None:
         """Wait until so many workers are ready in the eyes of the API server."""
 
         async def look() -> bool:
-            outcome = await self.kubectl("get", "deployment", WORKERS, "-n", NAMESPACE, "-o", "json")
-            if outcome.code != 0:
+            deployments = await self.worker_deployments()
+            if len(deployments) != 1:
                 return False
-            status = json.loads(outcome.out).get("status") or {}
+            status = deployments[0].get("status") or {}
             return status.get("readyReplicas") == number and status.get("updatedReplicas") == number
 
         await self.eventually(look, f"{number} workers are ready", seconds=seconds)

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from import_core.domain.admission import admit
+from import_core.domain.step_availability import asked_steps, refuse_steps
+from import_core.domain.steps import StepKind
 
 
 def job(**spec: Any) -> dict[str, Any]:
@@ -55,11 +57,6 @@ def test_job_that_comes_with_a_request_has_it_honoured_by_its_first_run() -> Non
     assert (request.retry_token, request.items_retry_token) == ("1", None)
 
 
-def test_fields_without_effect_are_noted() -> None:
-    verdict = admit(job(enrich={"index": False}), provider()).verdict
-    assert "spec.enrich" in verdict.unenforced
-
-
 @pytest.mark.parametrize(
     ("body", "connection", "reason", "field", "words"),
     [
@@ -67,7 +64,7 @@ def test_fields_without_effect_are_noted() -> None:
         (job(companyId="other"), provider(), "CompanyMismatch", "spec.companyId", "another company"),
         (job(companyId="a/b"), provider(), "InvalidSpec", "spec.companyId", "spec.companyId"),
         (job(images={"maxPerProduct": 21}), provider(), "InvalidSpec", "spec.images.maxPerProduct", "20"),
-        (job(enrich={"index": True}), provider(), "InvalidSpec", "spec.enrich", "not implemented"),
+        (job(enrich={"index": 1}), provider(), "InvalidSpec", "spec.enrich.index", "boolean"),
         (
             job(fieldMapping={"title": "title["}),
             provider(),
@@ -109,3 +106,27 @@ def test_every_problem_of_a_mapping_is_named() -> None:
     assert refusal is not None
     assert "spec.fieldMapping.title" in refusal.message
     assert "spec.fieldMapping.sku" in refusal.message
+
+
+def test_step_that_the_installation_cannot_do_is_refused_and_named() -> None:
+    verdict = admit(job(enrich={"embedding": True}), provider(), unavailable={StepKind.EMBEDDING}).verdict
+    assert verdict.refusal is not None
+    assert (verdict.refusal.field or "").startswith("spec.enrich")
+    assert admit(job(enrich={"embedding": False}), provider(), unavailable={StepKind.EMBEDDING}).request
+
+
+def test_refusal_of_a_step_names_field_and_fix() -> None:
+    asked = asked_steps({"embedding": True, "index": True, "qualityControl": False})
+    assert asked == {StepKind.EMBEDDING, StepKind.INDEX}
+    refusal = refuse_steps(asked, {StepKind.EMBEDDING, StepKind.QUALITY_CONTROL})
+    assert refusal is not None
+    assert refusal.field == "spec.enrich.embedding"
+    assert refusal.message.startswith("spec.enrich.embedding: this installation has no embedding model")
+    assert "EMBEDDING_MODEL_PATH" in refusal.message
+    assert refuse_steps(asked, {StepKind.QUALITY_CONTROL}) is None
+    assert refuse_steps(asked, {StepKind.INDEX}) is not None
+
+
+@pytest.mark.parametrize("enrich", [None, [], "embedding", {"embedding": "true"}, {"embedding": 1}])
+def test_what_asks_for_no_step_in_the_schemas_sense_asks_for_none(enrich: Any) -> None:
+    assert asked_steps(enrich) == frozenset()

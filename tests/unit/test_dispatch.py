@@ -1,6 +1,7 @@
 """Which rows go next: tiers with ageing, fair shares, no starvation, and a bounded window."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -122,6 +123,18 @@ def test_equal_tiers_share_fairly(backlogs: list[int], needed: int) -> None:
         # Who has rows left has no fewer than anybody else, give or take the turn under way.
         if share < backlog:
             assert share >= max(shares.values()) - 1
+
+
+def test_an_interrupted_job_keeps_its_turn_within_its_tier() -> None:
+    interrupted = replace(candidate("cut", "busy"), interrupted=True)
+    rows = [candidate("idle-1", "idle", waited=90), interrupted, candidate("pro", "other", Tier.PRO)]
+    assert chosen(rows, 3, {"busy": 900}) == ["pro", "cut", "idle-1"]
+
+
+def test_an_interrupted_job_gives_its_company_no_second_turn() -> None:
+    interrupted = replace(candidate("cut", "busy", waited=99), interrupted=True)
+    rows = [interrupted, candidate("busy-2", "busy"), candidate("idle-1", "idle")]
+    assert chosen(rows, 3, {"busy": 9}) == ["cut", "idle-1", "busy-2"]
 
 
 @given(candidates, st.integers(1, 5))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from import_local import generate
+from import_worker.providers.registry import PROVIDERS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -51,6 +52,15 @@ def test_every_page_is_linked_from_its_folder(page: Path) -> None:
     index = page.parent / "README.md" if page.name != "README.md" else ROOT / "README.md"
     targets = {(index.parent / link.partition("#")[0]).resolve() for link in links(index)}
     assert page in targets
+
+
+@pytest.mark.parametrize("provider", sorted(PROVIDERS))
+def test_every_provider_has_a_page_for_those_who_import_from_it(provider: str) -> None:
+    page = ROOT / "docs/how-to" / f"{provider}-catalogues.md"
+    index = ROOT / "docs/how-to/README.md"
+    assert page in {(index.parent / link.partition("#")[0]).resolve() for link in links(index)}
+    sample = (ROOT / "deploy/samples" / f"provider-{provider}.yaml").resolve()
+    assert sample in {(page.parent / link.partition("#")[0]).resolve() for link in links(page)}
 
 
 def test_the_tests_that_the_readme_names_exist() -> None:

@@ -13,10 +13,10 @@ import pytest
 
 from import_core import fail_points
 from import_core.domain.errors import InvalidInputError
-from import_core.fail_points import OPERATOR_POINTS, WORKER_POINTS, arm_fail_point, fail_point
+from import_core.fail_points import OPERATOR_POINTS, STEP_POINTS, WORKER_POINTS, arm_fail_point, fail_point
 
 ROOT = Path(__file__).parents[2]
-PROCESSES = {"operator": OPERATOR_POINTS, "worker": WORKER_POINTS}
+PROCESSES = {"operator": OPERATOR_POINTS, "worker": {**WORKER_POINTS, **STEP_POINTS}}
 
 
 @pytest.fixture(autouse=True)

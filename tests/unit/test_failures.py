@@ -9,13 +9,20 @@ from import_core.domain.errors import (
     CredentialsError,
     DatabaseUnavailableError,
     HandBackError,
+    InvalidInputError,
     InvalidResourceError,
+    ItemError,
     KubernetesUnavailableError,
+    MissingPackageError,
+    ModelNotUsableError,
     ObjectForbiddenError,
     ProviderThrottledError,
     ProviderUnavailableError,
     QueueUnavailableError,
     RetryableError,
+    SchemaMismatchError,
+    StepNotUsableError,
+    StorageRefusedError,
     StorageUnavailableError,
 )
 from import_core.domain.failures import (
@@ -23,10 +30,12 @@ from import_core.domain.failures import (
     JITTER,
     MESSAGE_LIMIT,
     RETRY_DELAYS_SECONDS,
+    SETUP_DELAY_SECONDS,
     Fail,
     Retry,
     decide_after_error,
     describe,
+    is_wrong_setup,
     retry_delay,
 )
 
@@ -121,3 +130,30 @@ def test_message_is_one_bounded_line(text: str) -> None:
     described = describe(RuntimeError(text))
     assert len(described) <= MESSAGE_LIMIT
     assert "\n" not in described
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (CredentialsError(), True),
+        (ModelNotUsableError(), True),
+        (StorageRefusedError(), True),
+        (InvalidInputError("EMBEDDING_MODEL_PATH", "is not set"), True),
+        (MissingPackageError(), True),
+        (SchemaMismatchError(), True),
+        (RetryableError(), False),
+        (StorageUnavailableError(), False),
+        (HandBackError(), False),
+        (ItemError("Download", "TooLarge", "too large"), False),
+        (ValueError("a bug"), False),
+    ],
+)
+def test_what_fails_for_good_for_a_whole_batch_is_the_setup_and_not_its_products(
+    error: Exception, expected: bool
+) -> None:
+    assert is_wrong_setup(error) is expected
+
+
+def test_a_wrong_setup_costs_a_step_no_try_and_is_told() -> None:
+    decision = decide_after_error(StepNotUsableError("check GEMINI_API_KEY"), attempt=3, spread=0.5)
+    assert decision == Retry(pytest.approx(SETUP_DELAY_SECONDS), 0, "Retry", "check GEMINI_API_KEY")

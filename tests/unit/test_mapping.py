@@ -328,7 +328,7 @@ def test_every_problem_is_named_at_once() -> None:
     assert [problem.field for problem in problems] == ["fieldMapping.colour", "fieldMapping.title"]
 
 
-@pytest.mark.parametrize("provider", ["whatsapp", "", "Shopify"])
+@pytest.mark.parametrize("provider", ["etsy", "", "Shopify"])
 def test_an_unknown_provider_type_is_a_problem(provider: str) -> None:
     (problem,) = check_mapping(provider, None)
     assert (problem.field, "shopify, roastify" in problem.reason) == ("type", True)
@@ -365,3 +365,38 @@ def test_content_hash_does_not_see_how_a_price_is_written() -> None:
         shopify({"odd": 12.5}, price="odd"), images
     )
     assert content_hash(shopify({"title": "Other"}), images) != content_hash(shopify(), images)
+
+
+WHATSAPP = {
+    "id": "24051",
+    "retailer_id": "SKU-1",
+    "name": "Blue shirt",
+    "price": "€1.299,00",
+    "currency": "EUR",
+    "brand": "Acme",
+    "inventory": 3,
+    "visibility": "published",
+}
+
+
+def test_a_whatsapp_product_has_its_formatted_price_as_an_amount() -> None:
+    product = compile_mapping("whatsapp").apply(WHATSAPP)
+    assert (product.price, product.compare_at_price, product.currency) == (Decimal("1299.00"), None, "EUR")
+    assert (product.title, product.sku, product.vendor) == ("Blue shirt", "SKU-1", "Acme")
+    assert (product.inventory_quantity, product.status, product.variants) == (3, "published", ())
+
+
+def test_a_whatsapp_products_sale_price_is_its_price() -> None:
+    product = compile_mapping("whatsapp").apply({**WHATSAPP, "sale_price": "€999.00"})
+    assert (product.price, product.compare_at_price) == (Decimal("999.00"), Decimal("1299.00"))
+
+
+@pytest.mark.parametrize("price", ["12-15 €", "1,2,3", "-5 €"])
+def test_a_whatsapp_price_that_can_not_be_read_is_named_not_guessed(price: str) -> None:
+    with pytest.raises(MappingError) as raised:
+        compile_mapping("whatsapp").apply({**WHATSAPP, "price": price})
+    assert raised.value.field == "price"
+
+
+def test_a_whatsapp_price_on_request_is_none() -> None:
+    assert compile_mapping("whatsapp").apply({**WHATSAPP, "price": "on request"}).price is None

@@ -4,12 +4,20 @@ import json
 from decimal import Decimal
 from typing import Any
 
+import jmespath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from import_core.domain.errors import MappingError
+from import_core.domain.expressions import PathExpression, compile_expression
 from import_core.domain.mapping import TARGET_FIELDS, check_mapping, compile_mapping
-from import_core.domain.products import MappedProduct, SourceImage, content_hash, to_json_value
+from import_core.domain.products import (
+    MappedProduct,
+    SourceImage,
+    content_hash,
+    encode_product,
+    to_json_value,
+)
 from import_core.domain.resources.import_provider import ProviderType
 
 SHOPIFY: dict[str, Any] = {
@@ -118,6 +126,25 @@ def test_mapping_is_total_deterministic_and_storable(
     stored.encode()
     images = [SourceImage("https://cdn.example/1.jpg")]
     assert content_hash(again, images) == content_hash(product, images)
+    assert encode_product(product) == json.dumps(
+        to_json_value(product), ensure_ascii=False, sort_keys=True, separators=(",", ":")
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(
+        ["title", "variants[0].price", "variants[-1]", "tags[0]", "tags[3].a", "odd.a.b", "odd[0][1]"]
+    ),
+    documents,
+    json_values,
+)
+def test_a_path_is_read_as_jmespath_reads_it(path: str, document: dict[str, Any], odd: Any) -> None:
+    document = document | {"odd": odd}
+    expression = compile_expression(path)
+    assert isinstance(expression, PathExpression)
+    # By their texts: not a number is not equal to itself.
+    assert repr(expression.search(document)) == repr(jmespath.search(path, document))
 
 
 @settings(max_examples=300, deadline=None)

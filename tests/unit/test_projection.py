@@ -12,6 +12,7 @@ from import_core.domain.admission import Refusal, Verdict
 from import_core.domain.jobs import JobRow, JobState, Progress
 from import_core.domain.projection import PatchSchedule, project
 from import_core.domain.resources.import_job import parse_import_job
+from import_core.domain.steps import StepCounts, StepKind
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 ROW = JobRow(
@@ -23,7 +24,7 @@ ROW = JobRow(
     queued_at=NOW,
     generation=1,
 )
-ACCEPTED = Verdict(1, None, ("spec.removed",))
+ACCEPTED = Verdict(1, None)
 REFUSED = Verdict(1, Refusal("ProviderNotFound", "there is no ImportProvider acme-shopify"))
 
 
@@ -67,6 +68,49 @@ def test_phase_follows_the_row(state: JobState, phase: str) -> None:
 def test_status_that_is_true_needs_no_patch() -> None:
     running = replace(ROW, state=JobState.IN_PROGRESS, started_at=NOW, progress=Progress(5, 2))
     assert project(job(shown(running)), running, ACCEPTED, NOW + timedelta(hours=1)) is None
+
+
+ENRICHING = replace(ROW, spec={"enrich": {"embedding": True, "index": True}})
+COUNTS = {StepKind.EMBEDDING: StepCounts(due=2, done=3), StepKind.INDEX: StepCounts(due=5)}
+
+
+def test_a_job_that_asks_for_no_steps_says_nothing_of_them() -> None:
+    status = shown(replace(ROW, state=JobState.COMPLETED))
+    assert "steps" not in status
+    assert "Enriched" not in conditions(status)
+
+
+def test_steps_that_were_not_counted_stay_as_they_are_shown() -> None:
+    status = shown(replace(ENRICHING, state=JobState.COMPLETED, steps=COUNTS))
+    assert project(job(status), replace(ENRICHING, state=JobState.COMPLETED), ACCEPTED, NOW) is None
+
+
+def test_how_far_the_steps_are_is_shown_and_when_they_are_through() -> None:
+    status = shown(replace(ENRICHING, state=JobState.COMPLETED, steps=COUNTS))
+    assert status["steps"] == {
+        "embedding": {"due": 2, "done": 3, "halted": 0, "dead": 0},
+        "index": {"due": 5, "done": 0, "halted": 0, "dead": 0},
+    }
+    assert status["phase"] == "Succeeded"
+    assert conditions(status)["Enriched"] == ("False", "StepsDue")
+    parse_import_job({**job(), "status": status})
+    through = {StepKind.EMBEDDING: StepCounts(done=4, dead=1), StepKind.INDEX: StepCounts(done=4, halted=1)}
+    later = shown(replace(ENRICHING, state=JobState.COMPLETED, steps=through), before=status)
+    assert conditions(later)["Enriched"] == ("True", "SomeDead")
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (JobState.IN_PROGRESS, "Importing"),
+        (JobState.CANCELLED, "Cancelled"),
+        (JobState.COMPLETED, "StepsDone"),
+    ],
+)
+def test_enriched_follows_the_import(state: JobState, reason: str) -> None:
+    assert (
+        conditions(shown(replace(ENRICHING, state=state, started_at=NOW, steps={})))["Enriched"][1] == reason
+    )
 
 
 def test_a_retry_of_failed_items_says_so() -> None:
@@ -117,12 +161,6 @@ def test_refused_change_of_a_recorded_job_leaves_its_phase() -> None:
 def test_refusal_of_an_older_generation_is_forgotten() -> None:
     row = replace(ROW, generation=2)
     assert conditions(shown(row, verdict=REFUSED))["Accepted"] == ("True", "Recorded")
-
-
-def test_fields_without_effect_are_named() -> None:
-    status = shown(ROW)
-    condition = next(item for item in status["conditions"] if item["type"] == "NotYetEnforced")
-    assert "spec.removed" in condition["message"]
 
 
 def test_retry_shows_the_last_error() -> None:

@@ -1,6 +1,7 @@
 """Readiness follows the neighbours, and is slow to change its mind; the questions are asked by themselves."""
 
 import asyncio
+import contextlib
 import itertools
 
 import pytest
@@ -104,3 +105,22 @@ async def test_a_refusal_is_no_answer(error: Exception) -> None:
     assert watch.why_not_ready() == "no answer from PostgreSQL"
     assert not task.done(), "an absence does not end the watch"
     await end_tasks([task])
+
+
+@pytest.mark.parametrize("error", [None, DatabaseUnavailableError()])
+async def test_the_watch_ends_also_where_a_question_lost_the_cancellation(error: Exception | None) -> None:
+    asked = asyncio.Event()
+
+    async def loses() -> None:
+        asked.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        if error is not None:
+            raise error
+
+    task = asyncio.create_task(NeighbourWatch({"Redis": loses}, ask_seconds=0.001).run())
+    await asked.wait()
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=5)
+    assert done
+    assert task.cancelled()

@@ -12,6 +12,7 @@ from import_core.domain.scaling import (
     ScalingReason,
     ScalingSpec,
     decide,
+    held_for_drains,
     needed,
 )
 
@@ -46,6 +47,30 @@ def test_scales_out_at_once() -> None:
     fleet = Fleet()
     assert fleet.look(0, 100) is ScalingReason.DEPTH_ROSE
     assert fleet.replicas == 10
+
+
+def test_jobs_that_nobody_would_get_start_no_workers() -> None:
+    decision = decide(Observation(2, 500, 0, held=480), SPEC, ScalingHistory(), 0.0)
+    assert (decision.need, decision.replicas, decision.reason) == (2, 2, ScalingReason.PROVIDER_LIMITED)
+    some = decide(Observation(2, 500, 0, held=400), SPEC, ScalingHistory(), 0.0)
+    assert (some.need, some.replicas, some.reason) == (10, 10, ScalingReason.PROVIDER_LIMITED)
+    enough = decide(Observation(2, 700, 0, held=100), SPEC, ScalingHistory(), 0.0)
+    assert (enough.need, enough.reason) == (50, ScalingReason.DEPTH_ROSE), "the bound is what limits"
+
+
+def test_workers_stay_for_the_scale_in_cooldown_when_their_jobs_are_held() -> None:
+    history = decide(Observation(20, 200, 100), SPEC, ScalingHistory(), 0.0).history
+    soon = decide(Observation(20, 200, 0, held=200), SPEC, history, 299.0)
+    assert (soon.replicas, soon.need) == (20, 2)
+    assert decide(Observation(20, 200, 0, held=200), SPEC, soon.history, 300.0).replicas == 2
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 60))
+def test_held_jobs_never_ask_for_more_workers_than_none_would(depth: int, held: int, current: int) -> None:
+    with_held = decide(Observation(current, depth, 0, held), SPEC, ScalingHistory(), 0.0)
+    without = decide(Observation(current, depth, 0), SPEC, ScalingHistory(), 0.0)
+    assert with_held.desired <= without.desired
+    assert (with_held.need or 0) >= SPEC.minimum
 
 
 def test_larger_need_passes_the_scale_out_cooldown() -> None:
@@ -85,13 +110,20 @@ def test_new_leader_does_not_scale_in_before_it_has_seen_a_cooldown() -> None:
     assert fleet.replicas == 2
 
 
-@pytest.mark.parametrize("claimed", [1, None])
-def test_scale_in_waits_while_jobs_run_or_might(claimed: int | None) -> None:
-    fleet = Fleet(replicas=10)
-    fleet.look(0, 0)
-    assert fleet.look(301, 5, claimed) is ScalingReason.JOBS_RUNNING
-    assert fleet.replicas == 10
-    assert fleet.look(302, 5, 0) is ScalingReason.DEPTH_FELL
+def test_scale_in_is_wanted_while_jobs_run_and_carried_out_as_workers_drain() -> None:
+    history = decide(Observation(10, 0, 0), SPEC, ScalingHistory(), 0.0).history
+    wanted = decide(Observation(10, 5, 5), SPEC, history, 301.0)
+    assert (wanted.desired, wanted.replicas, wanted.reason) == (2, 2, ScalingReason.DEPTH_FELL)
+    held = held_for_drains(wanted, 10, replicas=10, leaving=0)
+    assert (held.desired, held.replicas, held.reason) == (2, 10, ScalingReason.JOBS_RUNNING)
+    assert held_for_drains(wanted, 10, replicas=10, leaving=3).reason is ScalingReason.DRAINING
+    first = held_for_drains(wanted, 10, replicas=7, leaving=5)
+    assert (first.replicas, first.reason) == (7, ScalingReason.DEPTH_FELL)
+
+
+def test_a_scale_out_is_not_held_for_drains() -> None:
+    wanted = decide(Observation(2, 100, 0), SPEC, ScalingHistory(), 0.0)
+    assert held_for_drains(wanted, 2, replicas=2, leaving=1) is wanted
 
 
 def test_unknown_depth_holds() -> None:
@@ -161,7 +193,6 @@ def test_desired_is_always_within_the_bounds(
         assert min(current, decision.desired) <= decision.replicas <= max(current, decision.desired)
         if decision.replicas < current:
             assert depth is not None, "never fewer workers for a depth that is unknown"
-            assert claimed == 0
         current, history = decision.replicas, decision.history
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from import_core.adapters.tasks import heeding_cancellation
+from import_core.adapters.tasks import heeded_cancellation, heeding_cancellation
 
 
 async def losing() -> str:
@@ -45,3 +45,16 @@ async def test_a_time_limit_that_was_lost_is_heeded() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await heeding_cancellation(losing())
+
+
+async def test_a_block_heeds_a_cancellation_that_was_lost_in_it() -> None:
+    async def block() -> None:
+        with heeded_cancellation():
+            await losing()
+        pytest.fail("went on")
+
+    task = asyncio.create_task(block())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -18,6 +18,7 @@ from import_core.domain.breaker import CLOSED, Breaker, BreakerPolicy, seconds_u
 from import_core.domain.errors import BreakerOpenError, DatabaseUnavailableError
 from import_core.domain.jobs import WaitingReason
 from import_core.domain.resources.import_provider import BreakerState
+from import_core.observability.labels import provider_label
 from import_core.observability.metrics import WorkerMetrics
 from import_worker.listening import listen_for_ever
 from import_worker.providers.base import Permit
@@ -71,7 +72,7 @@ class Breakers:
 
     async def run(self) -> None:
         """Listen for ever, so that a change anywhere is known here at once."""
-        await listen_for_ever(self._database, BREAKER_CHANNEL, self._take, name="breakers")
+        await listen_for_ever(self._database, [BREAKER_CHANNEL], self._take, name="breakers")
 
     def _take(self, notification: Notification) -> None:
         self._doubt(notification.payload.split(",") if notification.channel else None)
@@ -140,13 +141,13 @@ class ConnectionGuard:
         self._key = key
         self._policy = policy
         self._lease_seconds = lease_seconds
-        self._type = provider_type
+        self._type = provider_label(provider_type)
 
     async def check(self) -> None:
         """Raise BreakerOpenError where no call may be sent now."""
         breaker, now = await self._breakers.look(self._key)
         if now is not None and (wait := seconds_until_probe(breaker, now)) > 0:
-            raise self._refusal(breaker, wait)
+            raise self._held(breaker, wait)
 
     async def enter(self) -> Permit:
         """Let one call through, or raise BreakerOpenError; an open breaker's probe is taken here."""
@@ -161,11 +162,11 @@ class ConnectionGuard:
                 )
         except (DatabaseUnavailableError, TimeoutError) as error:
             # It may be taken, and runs out then; without its word no other call may go.
-            raise self._refusal(breaker, self._policy.open_seconds) from error
+            raise self._held(breaker, self._policy.open_seconds) from error
         finally:
             self._breakers.note(self._key)
         if admission.wait_seconds is not None:
-            raise self._refusal(admission.after, admission.wait_seconds)
+            raise self._held(admission.after, admission.wait_seconds)
         if admission.is_probe:
             log.info("breaker.probing", connection=self._key[1])
         return Permit(holder if admission.is_probe else None)
@@ -214,6 +215,11 @@ class ConnectionGuard:
             return None
         finally:
             self._breakers.note(self._key)
+
+    def _held(self, breaker: Breaker, wait: float) -> BreakerOpenError:
+        """Count a call that is not sent."""
+        self._breakers.metrics.provider_breaker_refusals.labels(self._type).inc()
+        return self._refusal(breaker, wait)
 
     def _refusal(self, breaker: Breaker, wait: float) -> BreakerOpenError:
         if breaker.is_forced:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from bullmq import Job, Worker  # type: ignore[import-untyped]
@@ -30,6 +30,8 @@ SOCKET_TIMEOUT_SECONDS = 15
 """Longer than a blocking read, or every quiet moment would look like a broken connection."""
 CLOSE_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 5.0
+PAUSE_LOOK_SECONDS = 1.0
+"""How often a pause looks whether the package began to wait for messages after it was asked not to."""
 
 
 class QueueConsumer:
@@ -63,6 +65,9 @@ class QueueConsumer:
                 "drainDelay": BLOCK_SECONDS,
             },
         )
+        # The package's loop waits for this event while it is paused, and looks at nothing meanwhile.
+        self._gate = _Gate()
+        self._worker.resume_event = self._gate
         self._worker.on("error", self._on_error)
         self._worker.on("completed", self._on_acknowledged)
         for client in (self._worker.client, self._worker.bclient):
@@ -87,10 +92,55 @@ class QueueConsumer:
         if self._worker.processing:
             await asyncio.wait(self._worker.processing)
 
+    async def pause(self) -> None:
+        """Take no more messages; returns once no handler is left. Cancelled, it stays paused.
+
+        The package's own `pause` leaves a message that is fetched at that moment lying until `resume`; here it
+        is handled.
+        """
+        worker = self._worker
+        worker.paused = True
+        self._gate.clear()
+        self._end_waiting()
+        while worker.running and not self._gate.reached.is_set():
+            await self._until_reached()
+        while worker.processing:
+            await asyncio.wait(
+                worker.processing, timeout=PAUSE_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            self._end_waiting()
+            self._start_fetched()
+
+    def resume(self) -> None:
+        """Take messages again."""
+        self._worker.paused = False
+        self._gate.set()
+
+    def _end_waiting(self) -> None:
+        waiting = self._worker.waiting
+        if waiting and not waiting.done():
+            waiting.cancel()
+
+    async def _until_reached(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PAUSE_LOOK_SECONDS):
+                await self._gate.reached.wait()
+
+    def _start_fetched(self) -> None:
+        """What the package's loop does with what it has waited for: messages get their handlers."""
+        worker = self._worker
+        ended = {task for task in worker.processing if task.done()}
+        fetched = [task.result() for task in ended if not task.cancelled() and task.exception() is None]
+        started = {
+            asyncio.ensure_future(worker.processJob(job, job.token)) for job in fetched if job is not None
+        }
+        worker.processing = (worker.processing - ended) | started
+
     def stop(self) -> None:
         """Take no more messages; `run` returns once the handlers have."""
         self._stopping.set()
         self._worker.closing = True
+        self._gate.set()
         if self._worker.waiting:
             self._worker.waiting.cancel()
 
@@ -113,7 +163,12 @@ class QueueConsumer:
             await self._handle(message)
         except Exception:
             # A defect: the claim, if there is one, ends with its lease. Raising would only fail the message.
-            log.exception("message.failed", jobId=message.job_id, dispatch=message.dispatch)
+            log.exception(
+                "message.failed",
+                jobId=message.job_id,
+                correlationId=message.correlation_id or message.job_id,
+                dispatch=message.dispatch,
+            )
 
     def _on_acknowledged(self, *_details: object) -> None:
         fail_point("message.acknowledged")
@@ -122,6 +177,23 @@ class QueueConsumer:
         """Errors of locks and acknowledgements change nothing: only the claim in PostgreSQL decides."""
         self._metrics.queue_errors.inc()
         log.warning("queue.error", detail=str(error)[:500], error=type(error).__name__)
+
+
+class _Gate(asyncio.Event):
+    """Open but while the consumer is paused; `reached` is set while the package's loop waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = asyncio.Event()
+        self.set()
+
+    async def wait(self) -> Literal[True]:
+        """Wait until it is open."""
+        self.reached.set()
+        try:
+            return await super().wait()
+        finally:
+            self.reached.clear()
 
 
 def connection_options(redis_url: str) -> dict[str, Any]:

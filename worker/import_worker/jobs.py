@@ -24,6 +24,7 @@ from import_core.domain.failures import Fail, Retry, decide_after_error
 from import_core.domain.jobs import Claim, JobState, Message
 from import_core.fail_points import fail_point
 from import_core.observability.metrics import WorkerMetrics
+from import_worker.counting import count_start, count_try
 from import_worker.gate import JobGate, Place
 from import_worker.leases import HeldLease, LeaseKeeper
 from import_worker.outages import through_outages
@@ -52,6 +53,8 @@ class Run:
     claim: Claim
     live: LiveProgress
     provider_type: str = UNKNOWN_PROVIDER
+    settled: Outcome | None = None
+    """How the try ended, where the importer has written that itself, together with its work."""
 
 
 class Importer(Protocol):
@@ -84,7 +87,8 @@ class JobRunner:
         self._importer = importer
         self._metrics = metrics
         self._gate = JobGate()
-        self._handing_back = asyncio.Event()
+        self._interrupts: set[asyncio.Future[BaseException]] = set()
+        self._handing_back = False
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -94,7 +98,10 @@ class JobRunner:
     def hand_back(self) -> None:
         """Stop all running jobs now and hand them back with their checkpoints."""
         self.stop()
-        self._handing_back.set()
+        self._handing_back = True
+        for interrupt in self._interrupts:
+            if not interrupt.done():
+                interrupt.set_result(HandBackError("the worker stops"))
 
     async def handle(self, message: Message) -> None:
         """Work on one message until its job is off this worker; only cancelling it raises."""
@@ -115,7 +122,12 @@ class JobRunner:
     def _drop(self, message: Message, reason: str, detail: str | None) -> None:
         self._metrics.messages_dropped.labels(reason).inc()
         log.info(
-            "message.dropped", jobId=message.job_id, dispatch=message.dispatch, reason=reason, detail=detail
+            "message.dropped",
+            jobId=message.job_id,
+            correlationId=message.correlation_id or message.job_id,
+            dispatch=message.dispatch,
+            reason=reason,
+            detail=detail,
         )
 
     async def _run_claimed(self, claim: Claim, place: Place, claimed_at: float) -> None:
@@ -123,48 +135,52 @@ class JobRunner:
         with structlog.contextvars.bound_contextvars(
             jobId=job.id,
             companyId=job.company_id,
-            correlationId=job.origin.uid if job.origin else job.id,
+            correlationId=job.correlation_id,
             attempt=job.attempt + 1,
         ):
+            count_start(self._metrics, claim)
             log.info(
                 "job.claimed", provider=job.provider, pages=claim.checkpoint.pages if claim.checkpoint else 0
             )
             self._notifier.changed_state(job.id)
             run = Run(claim, LiveProgress(job.progress))
-            lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            interrupt: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
             def on_lost(why: str) -> None:
-                if not lost.done():
-                    lost.set_result(why)
+                if not interrupt.done():
+                    interrupt.set_result(ClaimLostError(why))
 
             with self._leases.hold(
                 claim, claimed_at=claimed_at, live=lambda: run.live.current, on_lost=on_lost
             ) as lease:
-                error, message = await self._work(run, place, lost)
+                error, message = await self._work(run, place, interrupt)
                 lease.settled = True
                 outcome = await self._settle(run, lease, error, message)
             self._notifier.changed_state(job.id)
             self._report(run, outcome, error, asyncio.get_running_loop().time() - claimed_at)
 
     async def _work(
-        self, run: Run, place: Place, lost: asyncio.Future[str]
+        self, run: Run, place: Place, interrupt: asyncio.Future[BaseException]
     ) -> tuple[BaseException | None, str | None]:
-        """Run the job in a task of its own until it ends or has to stop; returns its error and message."""
+        """Run the job in a task of its own until it ends or has to stop; returns its error and message.
+
+        `interrupt` is given the error to stop with.
+        """
         work = asyncio.create_task(self._import(run, place))
-        handing_back = asyncio.create_task(self._handing_back.wait())
+        self._interrupts.add(interrupt)
+        if self._handing_back:
+            self.hand_back()
         try:
-            waited_for: set[asyncio.Future[Any]] = {work, lost, handing_back}
+            waited_for: set[asyncio.Future[Any]] = {work, interrupt}
             await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            handing_back.cancel()
+            self._interrupts.discard(interrupt)
             if not work.done():
                 await end_tasks([work])
         if not work.cancelled():
             error = work.exception()
             return error, None if error else work.result()
-        if lost.done():
-            return ClaimLostError(lost.result()), None
-        return HandBackError("the worker stops"), None
+        return interrupt.result() if interrupt.done() else HandBackError("the worker stops"), None
 
     async def _import(self, run: Run, place: Place) -> str | None:
         if self._stopping.is_set():
@@ -189,6 +205,8 @@ class JobRunner:
     ) -> Outcome:
         """Write the try's end to PostgreSQL; without it the lease runs out, and the job runs again."""
         claim = run.claim
+        if run.settled is not None:
+            return run.settled
         if isinstance(error, ClaimLostError):
             return Outcome.LOST
         try:
@@ -225,9 +243,16 @@ class JobRunner:
         fail_point("job.released")
 
     def _report(self, run: Run, outcome: Outcome, error: BaseException | None, seconds: float) -> None:
-        self._metrics.jobs.labels(outcome, run.provider_type).inc()
-        self._metrics.job_seconds.labels(outcome, run.provider_type).observe(seconds)
         progress = run.live.current
+        count_try(
+            self._metrics,
+            run.claim,
+            progress,
+            outcome=outcome.value,
+            provider_type=run.provider_type,
+            seconds=seconds,
+            now=datetime.now(UTC),
+        )
         details = {
             "provider": run.provider_type,
             "duration": round(seconds * 1000),
@@ -235,6 +260,7 @@ class JobRunner:
             "productsFailed": progress.products_failed,
             "images": progress.images_total,
             "imagesFailed": progress.images_failed,
+            "phases": run.live.phases.job_milliseconds(),
         }
         if error is None:
             log.info(f"job.{outcome}", **details)
@@ -243,6 +269,7 @@ class JobRunner:
         write = log.info if is_expected else log.warning
         write(
             f"job.{outcome}",
+            phase=run.live.phases.current.value,
             error=type(error).__name__,
             detail=str(error),
             exc_info=None if is_expected else error,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -18,16 +18,16 @@ LONGEST_WAIT_SECONDS = 10.0
 
 
 async def listen_for_ever(
-    database: Database, channel: str, take: Callable[[Notification], None], *, name: str
+    database: Database, channels: Sequence[str], take: Callable[[Notification], None], *, name: str
 ) -> None:
-    """Give each notification of a channel to `take`, on a connection of its own; `name` says in the log whose.
+    """Give each notification of these channels to `take`, on a connection of its own; `name` says in the log whose.
 
     What was missed meanwhile is for `take` to make good: a new connection begins with `channel` None.
     """
     failures = 0
     while True:
         try:
-            async for notification in listen(database, [channel]):
+            async for notification in listen(database, channels):
                 failures = 0
                 take(notification)
         except DatabaseUnavailableError as error:

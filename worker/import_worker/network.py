@@ -32,6 +32,24 @@ async def resolve(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+async def checked_addresses(
+    host: str, port: int, allow: Sequence[AllowedNetwork], resolver: Resolver = resolve
+) -> list[IPAddress]:
+    """The addresses of a host, resolved once, all of which may be connected to.
+
+    Raises ForbiddenAddressError, and OSError or UnicodeError for a name that can't be resolved.
+    """
+    async with asyncio.timeout(RESOLVE_TIMEOUT):
+        answers = await resolver(host, port)
+    addresses = [ipaddress.ip_address(answer.partition("%")[0]) for answer in answers]
+    for address in addresses:
+        # One forbidden answer among public ones is refused too: an honest host has no such answer.
+        reason = refusal(address, port, allow)
+        if reason is not None:
+            raise ForbiddenAddressError(f"{host} resolves to {address}, {reason}")
+    return addresses
+
+
 class CheckedNetworkBackend(httpcore2.AsyncNetworkBackend):
     """Opens TCP connections to public addresses and those in the allow-list, and to no other."""
 
@@ -75,17 +93,9 @@ class CheckedNetworkBackend(httpcore2.AsyncNetworkBackend):
 
     async def _checked_addresses(self, host: str, port: int) -> list[IPAddress]:
         try:
-            async with asyncio.timeout(RESOLVE_TIMEOUT):
-                answers = await self._resolver(host, port)
+            return await checked_addresses(host, port, self._allow, self._resolver)
         except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
             raise httpcore2.ConnectError(f"the name {host} can't be resolved: {error}") from error
-        addresses = [ipaddress.ip_address(answer.partition("%")[0]) for answer in answers]
-        for address in addresses:
-            # One forbidden answer among public ones is refused too: an honest host has no such answer.
-            reason = refusal(address, port, self._allow)
-            if reason is not None:
-                raise ForbiddenAddressError(f"{host} resolves to {address}, {reason}")
-        return addresses
 
 
 class CheckedTransport(httpx2.AsyncHTTPTransport):

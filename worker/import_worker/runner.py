@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import uuid
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
@@ -13,30 +15,39 @@ from redis.asyncio import Redis
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.catalogue import CatalogueStore
 from import_core.adapters.postgres.claims import ClaimStore
+from import_core.adapters.postgres.draining import DrainStore
 from import_core.adapters.postgres.life import LifeSign
+from import_core.adapters.postgres.reimports import ReimportStore
 from import_core.adapters.postgres.removals import RemovalStore
+from import_core.adapters.postgres.steps import StepStore
 from import_core.adapters.postgres.workers import WorkerProcess, WorkerStore
 from import_core.adapters.redis.limiter import declare_no_recent_calls
 from import_core.adapters.redis.queue import connect, ping
 from import_core.adapters.s3.store import ObjectStore
 from import_core.domain.errors import DatabaseUnavailableError
+from import_core.domain.steps import StepKind
 from import_core.observability.health import HealthServer
 from import_core.observability.metrics import WorkerMetrics
 from import_core.observability.presence import NeighbourWatch
+from import_core.observability.process_metrics import measure_lag
 from import_worker.breakers import Breakers
+from import_worker.browsing.browser import ChromiumBrowser
 from import_worker.checks import ProviderChecks
 from import_worker.connections import ConnectionOpener, ProviderDirectory
 from import_worker.consumer import QueueConsumer
+from import_worker.draining import DrainKeeper
 from import_worker.hints import heed_hints
 from import_worker.importing import CatalogueImporter
-from import_worker.jobs import JobRunner
-from import_worker.lag import measure_lag
+from import_worker.jobs import Importer, JobRunner
 from import_worker.leases import LeaseKeeper
 from import_worker.pipeline.download import ImageDownloader
 from import_worker.pipeline.images import ImageImporter
 from import_worker.pipeline.thumbnails import Thumbnailer
 from import_worker.progress import ProgressNotifier
 from import_worker.settings import WorkerSettings
+from import_worker.steps.base import Step
+from import_worker.steps.importing import StepImporter
+from import_worker.steps.registry import StepContext, make_step, step_kind
 from import_worker.supervision import SideTasks
 
 log = structlog.get_logger(__name__)
@@ -66,9 +77,20 @@ class StopSignal:
 
 
 class Worker:
-    """One worker process. `directory` is where ImportProviders and Secrets are read."""
+    """One worker process. `directory` is where ImportProviders and Secrets are read.
 
-    def __init__(self, settings: WorkerSettings, directory: ProviderDirectory, stop: StopSignal) -> None:
+    `make_step` makes what a worker of a queue of steps runs.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        directory: ProviderDirectory,
+        stop: StopSignal,
+        *,
+        make_step: Callable[[StepKind, StepContext], Awaitable[Step]] = make_step,
+    ) -> None:
+        self._make_step = make_step
         self._started_at = datetime.now(UTC)
         self.worker_id = uuid.uuid4().hex
         self.metrics = WorkerMetrics()
@@ -79,6 +101,7 @@ class Worker:
         self._state = "starting"
         self._database = Database(
             settings.database_url.get_secret_value(),
+            direct_url=settings.direct_url(),
             application=f"import-worker {settings.pod_name}"[:63],
             maximum=settings.concurrency + SPARE_CONNECTIONS,
         )
@@ -90,33 +113,40 @@ class Worker:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._database.close)
             await self._database.open(wait_seconds=START_WAIT_SECONDS)
-            consumer, runner, notifier = await self._build(stack)
+            consumer, runner, notifier, drains = await self._build(stack)
             workers = WorkerStore(self._database)
             await self._register(workers)
+            # A process that starts in a pod which was asked to drain takes nothing from its first moment.
+            await drains.prepare()
             consuming = asyncio.create_task(consumer.run(), name="consumer")
+            self._side.start("webhooks", self._send_webhooks())
             stack.push_async_callback(consumer.close)
             self._state = "ready"
             log.info("worker.ready", queue=self._settings.queue, concurrency=self._settings.concurrency)
             exit_code = await self._until_stop(consuming)
+            await drains.close()
             await self._drain(consumer, runner, consuming, urgent=exit_code != 0)
             await self._say_farewell(notifier, workers)
             await self._side.close()
         log.info("worker.stopped", exitCode=exit_code)
         return exit_code
 
-    async def _build(self, stack: AsyncExitStack) -> tuple[QueueConsumer, JobRunner, ProgressNotifier]:
+    async def _build(
+        self, stack: AsyncExitStack
+    ) -> tuple[QueueConsumer, JobRunner, ProgressNotifier, DrainKeeper]:
         settings = self._settings
         redis = connect(settings.redis_url.get_secret_value(), client_name="import-worker")
         stack.push_async_callback(redis.aclose)
+        store = ObjectStore(
+            settings.s3_bucket,
+            endpoint_url=settings.s3_endpoint_url,
+            region=settings.aws_region,
+            keys=settings.store_keys,
+        )
         if await WorkerStore(self._database).nothing_ever_ran():
             await declare_no_recent_calls(redis)
-        downloader = ImageDownloader(allow=settings.allowed_networks)
-        stack.push_async_callback(downloader.aclose)
-        thumbnailer = Thumbnailer(threads=settings.thumbnail_threads)
-        stack.push_async_callback(asyncio.to_thread, thumbnailer.close)
-        store = ObjectStore(
-            settings.s3_bucket, endpoint_url=settings.s3_endpoint_url, region=settings.aws_region
-        )
+        browser = ChromiumBrowser(settings.chromium_path, is_sandboxed=settings.chromium_sandbox)
+        stack.push_async_callback(browser.aclose)
         connections = ConnectionOpener(
             self._directory,
             redis,
@@ -125,23 +155,17 @@ class Worker:
             wait_seconds=settings.provider_wait_seconds,
             clock_scale=settings.limiter_clock_scale,
             allow=settings.allowed_providers,
+            browser=browser,
         )
         notifier = ProgressNotifier(self._database)
-        claims = ClaimStore(self._database)
+        claims = ClaimStore(self._database, template_hash=settings.template_hash or None)
         leases = LeaseKeeper(claims, self.metrics, on_news=notifier.changed)
         runner = JobRunner(
             worker_id=self.worker_id,
             claims=claims,
             leases=leases,
             notifier=notifier,
-            importer=CatalogueImporter(
-                connections=connections,
-                catalogue=CatalogueStore(self._database),
-                removals=RemovalStore(self._database),
-                images=ImageImporter(downloader, thumbnailer, store, concurrency=settings.image_concurrency),
-                metrics=self.metrics,
-                max_products=settings.max_products,
-            ),
+            importer=await self._importer(stack, connections, store, redis),
             metrics=self.metrics,
         )
         consumer = QueueConsumer(
@@ -152,8 +176,44 @@ class Worker:
             metrics=self.metrics,
         )
         self.metrics.concurrency.set(settings.concurrency)
-        self._start_side_tasks(stack, leases, notifier, connections, redis)
-        return consumer, runner, notifier
+        self.metrics.queue_info.labels(settings.queue).set(1)
+        drains = DrainKeeper(
+            DrainStore(self._database), consumer, worker_id=self.worker_id, pod_uid=settings.pod_uid
+        )
+        self._start_side_tasks(stack, leases, notifier, connections, redis, drains=drains)
+        return consumer, runner, notifier, drains
+
+    async def _importer(
+        self, stack: AsyncExitStack, connections: ConnectionOpener, store: ObjectStore, redis: Redis
+    ) -> Importer:
+        """What the queue's jobs are: catalogues, or batches of a step after the import."""
+        settings, kind = self._settings, step_kind(self._settings.queue)
+        if kind is not None:
+            step = await self._make_step(
+                kind,
+                StepContext(settings, self._database, store, redis, connections.breakers, self.metrics),
+            )
+            stack.push_async_callback(step.aclose)
+            return StepImporter(
+                step,
+                StepStore(self._database, sizes=settings.batch_sizes),
+                self.metrics,
+                timeout_seconds=settings.step_timeout_seconds,
+            )
+        downloader = ImageDownloader(allow=settings.allowed_networks)
+        stack.push_async_callback(downloader.aclose)
+        thumbnailer = Thumbnailer(threads=settings.thumbnail_threads)
+        stack.push_async_callback(asyncio.to_thread, thumbnailer.close)
+        return CatalogueImporter(
+            connections=connections,
+            catalogue=CatalogueStore(self._database, batch_sizes=settings.batch_sizes),
+            removals=RemovalStore(self._database, batch_sizes=settings.batch_sizes),
+            reimports=ReimportStore(self._database),
+            images=ImageImporter(downloader, thumbnailer, store, concurrency=settings.image_concurrency),
+            metrics=self.metrics,
+            max_products=settings.max_products,
+            longest_seconds=settings.job_timeout,
+        )
 
     def _start_side_tasks(
         self,
@@ -162,26 +222,51 @@ class Worker:
         notifier: ProgressNotifier,
         connections: ConnectionOpener,
         redis: Redis,
+        *,
+        drains: DrainKeeper,
     ) -> None:
         life = LifeSign(self._database)
         stack.push_async_callback(life.close)
         stack.push_async_callback(self._side.close)
-        neighbours = NeighbourWatch({"PostgreSQL": life.ask, "Redis": lambda: ping(redis)})
+        neighbours = NeighbourWatch(
+            {"PostgreSQL": life.ask, "Redis": lambda: ping(redis)}, show=self.metrics.process.show_neighbour
+        )
         self.health = HealthServer(
             self._settings.pod_ip,
             self._settings.health_port,
             registry=self.metrics.registry,
-            not_ready=lambda: neighbours.why_not_ready() if self._state == "ready" else self._state,
+            not_ready=lambda: (
+                neighbours.why_not_ready() or drains.why_not_ready()
+                if self._state == "ready"
+                else self._state
+            ),
         )
         self._side.start("health", self.health.run())
         self._side.start("neighbours", neighbours.run())
         self._side.start("leases", leases.run())
-        self._side.start("hints", heed_hints(self._database, leases))
+        self._side.start("hints", heed_hints(self._database, leases, drains))
+        self._side.start("draining", drains.run())
         self._side.start("breakers", connections.breakers.run())
         self._side.start("progress", notifier.run())
-        self._side.start("checks", ProviderChecks(self._database, connections, self.metrics).run())
-        self._side.start("event-loop-lag", measure_lag(self.metrics))
-        self._side.start("presence", self._tell_presence())
+        if step_kind(self._settings.queue) is None:
+            self._side.start("checks", ProviderChecks(self._database, connections, self.metrics).run())
+        self._side.start("event-loop-lag", measure_lag(self.metrics.process.event_loop_lag))
+        self._side.start("presence", self._tell_presence(drains))
+
+    async def _send_webhooks(self) -> None:
+        # A job's first page needs none of these, so it does not wait for their imports.
+        await asyncio.to_thread(importlib.import_module, "import_worker.webhook_sender")
+        from import_core.adapters.postgres.notifications_outbox import NotificationOutbox
+        from import_worker.webhook_sender import WebhookSender
+        from import_worker.webhooks import WebhookClient
+
+        namespace = self._settings.pod_namespace
+        client = WebhookClient(self._settings.allowed_webhooks)
+        outbox = NotificationOutbox(self._database, namespace=namespace)
+        try:
+            await WebhookSender(outbox, client, self._directory, self.metrics, namespace=namespace).run()
+        finally:
+            await client.aclose()
 
     async def _until_stop(self, consuming: asyncio.Task[None]) -> int:
         """Wait for a reason to stop; returns the exit code that goes with it."""
@@ -230,12 +315,13 @@ class Worker:
             )
         )
 
-    async def _tell_presence(self) -> None:
+    async def _tell_presence(self, drains: DrainKeeper) -> None:
         workers = WorkerStore(self._database)
         while True:
             await asyncio.sleep(SEEN_EVERY_SECONDS)
             try:
-                await workers.seen(self.worker_id, state=self._state)
+                state = drains.state if self._state == "ready" else None
+                await workers.seen(self.worker_id, state=state or self._state)
             except DatabaseUnavailableError as error:
                 log.warning("worker.presence_not_told", detail=error.message)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -25,15 +26,26 @@ async def end_tasks(tasks: Collection[asyncio.Task[Any]], *, again_seconds: floa
             task.exception()  # looked at, or asyncio would complain of it
 
 
-async def heeding_cancellation(awaitable: Awaitable[T]) -> T:
-    """The result, unless the task was cancelled meanwhile, even if what is awaited lost the cancellation.
+@contextmanager
+def heeded_cancellation() -> Iterator[None]:
+    """End the block with the cancellation that came while it ran, even if what was awaited in it lost that.
 
     redis-py sends by `asyncio.wait_for`, which on Python 3.11 drops one that comes as the sending ends
     (python/cpython#86296): the task would go on as if nobody had asked it to stop.
     """
-    task = asyncio.current_task()
-    before = task.cancelling() if task is not None else 0
-    result = await awaitable
-    if task is not None and task.cancelling() > before:
+    before = cancellations_of_this_task()
+    yield
+    if cancellations_of_this_task() > before:
         raise asyncio.CancelledError
-    return result
+
+
+async def heeding_cancellation(awaitable: Awaitable[T]) -> T:
+    """The result, unless the task was cancelled meanwhile (see `heeded_cancellation`)."""
+    with heeded_cancellation():
+        return await awaitable
+
+
+def cancellations_of_this_task() -> int:
+    """How often the task that runs was asked to stop (time limits among it) and has not said that it did."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from import_core.domain.correlation import asked_correlation
 from import_core.domain.errors import InvalidResourceError
 from import_core.domain.jobs import JobRequest, ObjectReference
 from import_core.domain.mapping import check_mapping
 from import_core.domain.reopening import requests_of
-from import_core.domain.resources.common import not_yet_enforced
 from import_core.domain.resources.import_job import ImportJob, parse_import_job
 from import_core.domain.resources.import_provider import parse_import_provider
+from import_core.domain.step_availability import asked_steps, refuse_steps
+from import_core.domain.steps import StepKind
 
 INVALID_SPEC = "InvalidSpec"
 INVALID_PROVIDER = "InvalidProvider"
@@ -20,6 +22,7 @@ PROVIDER_NOT_FOUND = "ProviderNotFound"
 COMPANY_MISMATCH = "CompanyMismatch"
 INVALID_MAPPING = "InvalidMapping"
 DATABASE_UNAVAILABLE = "DatabaseUnavailable"
+STEP_UNAVAILABLE = "StepUnavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,6 @@ class Verdict:
 
     generation: int
     refusal: Refusal | None
-    unenforced: tuple[str, ...] = ()
-    """Fields that are accepted but have no effect yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,15 @@ class Admission:
     request: JobRequest | None
 
 
-def admit(body: Mapping[str, Any], provider: Mapping[str, Any] | None) -> Admission:
+def admit(
+    body: Mapping[str, Any],
+    provider: Mapping[str, Any] | None,
+    *,
+    unavailable: Collection[StepKind] = (),
+) -> Admission:
     """Decide on an ImportJob's JSON; `provider` is the ImportProvider that it names, None if there is none.
 
+    `unavailable` are the steps after the import that this installation can't do.
     A refused job is looked at again when it or its provider changes.
     """
     generation = int(body["metadata"].get("generation") or 0)
@@ -62,11 +69,13 @@ def admit(body: Mapping[str, Any], provider: Mapping[str, Any] | None) -> Admiss
     if _holds_nul(body["spec"]):
         reason = "holds a NUL character, which PostgreSQL can't store"
         return _refused(generation, Refusal(INVALID_SPEC, f"spec: {reason}", "spec"))
-    unenforced = tuple(f"spec.{path}" for path in not_yet_enforced(job.spec))
+    step = refuse_steps(asked_steps(body["spec"].get("enrich")), unavailable)
+    if step is not None:
+        return _refused(generation, Refusal(STEP_UNAVAILABLE, step.message, step.field))
     refusal = _refusal(job, provider)
     if refusal is not None:
-        return _refused(generation, refusal, unenforced)
-    return Admission(Verdict(generation, None, unenforced), _request(job, body))
+        return _refused(generation, refusal)
+    return Admission(Verdict(generation, None), _request(job, body))
 
 
 def _holds_nul(value: Any) -> bool:
@@ -77,8 +86,8 @@ def _holds_nul(value: Any) -> bool:
     return isinstance(value, list) and any(map(_holds_nul, value))
 
 
-def _refused(generation: int, refusal: Refusal, unenforced: tuple[str, ...] = ()) -> Admission:
-    return Admission(Verdict(generation, refusal, unenforced), None)
+def _refused(generation: int, refusal: Refusal) -> Admission:
+    return Admission(Verdict(generation, refusal), None)
 
 
 def _refusal(job: ImportJob, provider_body: Mapping[str, Any] | None) -> Refusal | None:
@@ -122,4 +131,5 @@ def _request(job: ImportJob, body: Mapping[str, Any]) -> JobRequest:
         suspended=job.spec.suspend,
         retry_token=asked.retry,
         items_retry_token=asked.retry_items,
+        correlation_id=asked_correlation(body),
     )

@@ -44,6 +44,11 @@ class Action(Enum):
     CANCEL = ("delete", "importjobs", "")
     PAUSE = ("create", "workerpools", "pause")
     """`workerpools/pause` exists for RBAC only, so that nobody may pause a queue by accident."""
+    SEARCH = ("get", "products", "")
+    """`products` exist for RBAC only; a product's name there is its company's id, so that a role may name companies."""
+
+    LINK = ("create", "importjobs", "link")
+    """`importjobs/link` exists for RBAC only: whoever may make links shows imports to people without an account."""
 
     @property
     def verb(self) -> str:

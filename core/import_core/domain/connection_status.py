@@ -10,12 +10,11 @@ from typing import Any
 
 from import_core.domain.breaker import CLOSED, Breaker
 from import_core.domain.errors import InvalidResourceError
-from import_core.domain.resources.common import ConditionStatus, format_timestamp, not_yet_enforced
+from import_core.domain.resources.common import ConditionStatus, format_timestamp
 from import_core.domain.resources.conditions import (
     ImportProviderCondition,
     bound_message,
     set_condition,
-    set_not_yet_enforced,
 )
 from import_core.domain.resources.import_provider import BreakerState, parse_import_provider
 
@@ -35,23 +34,31 @@ class Check:
 
 
 def project_connection(
-    body: Mapping[str, Any], check: Check | None, now: datetime, breaker: Breaker = CLOSED
+    body: Mapping[str, Any],
+    check: Check | None,
+    now: datetime,
+    breaker: Breaker = CLOSED,
+    notifications: tuple[ConditionStatus, str, str] | None = None,
 ) -> dict[str, Any] | None:
     """The merge patch that makes an ImportProvider's status true, or None where it is.
 
-    `check` is the last check of the object's current generation, None if there was none yet.
+    `check` is the last check of the object's current generation, None if there was none yet. `notifications` is what
+    is known of its webhook, None where it has none.
     """
     old = dict(body.get("status") or {})
     generation = int(body["metadata"].get("generation") or 0)
-    unenforced: list[str] = []
     problem: str | None = None
     try:
-        spec = parse_import_provider(body).spec
-        unenforced = [f"spec.{path}" for path in not_yet_enforced(spec)]
+        parse_import_provider(body)
     except InvalidResourceError as error:
         problem = str(error)
     summary = _summary(check, problem, breaker)
-    conditions = [dict(item) for item in old.get("conditions") or []]
+    conditions = [
+        dict(item)
+        for item in old.get("conditions") or []
+        if notifications is not None or item.get("type") != ImportProviderCondition.NOTIFICATIONS_ACTIVE
+    ]
+    told = () if notifications is None else ((ImportProviderCondition.NOTIFICATIONS_ACTIVE, *notifications),)
     for kind, status, reason, text in (
         (ImportProviderCondition.READY, *summary),
         (ImportProviderCondition.REACHABLE, *_finding(check, check.reachable if check else None)),
@@ -60,6 +67,7 @@ def project_connection(
             *_finding(check, check.credentials_valid if check else None),
         ),
         (ImportProviderCondition.BREAKER_CLOSED, *_breaker_finding(breaker)),
+        *told,
     ):
         conditions = set_condition(
             conditions, kind, status, reason, text, observed_generation=generation, now=now
@@ -68,7 +76,7 @@ def project_connection(
         "observedGeneration": generation,
         "message": bound_message(summary[2]),
         "checkedAt": _time(check.checked_at) if check else None,
-        "conditions": set_not_yet_enforced(conditions, unenforced, observed_generation=generation, now=now),
+        "conditions": conditions,
     }
     changed = {key: value for key, value in wanted.items() if old.get(key) != value}
     shown, before = _breaker_status(breaker), old.get("breaker") or {}

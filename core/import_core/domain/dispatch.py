@@ -20,7 +20,7 @@ TIER_STEP_SECONDS = 600.0
 """A tier rises one step for each of these that its oldest row has waited (docs/reference/lifecycle.md)."""
 AGED_TURN = 4
 """Of the places that a tier and a lower one that has risen to it both want, every so many-th is the latter's."""
-_Entry = tuple[int, datetime, str, str]
+_Entry = tuple[bool, int, datetime, str, str]
 _RANK = {Tier.BASIC: 0, Tier.PRO: 1, Tier.ENTERPRISE: 2}
 
 
@@ -66,6 +66,8 @@ class Candidate:
     tier: Tier
     queued_at: datetime
     """Since when it waits: recorded, or reopened."""
+    interrupted: bool = False
+    """Its worker died or stopped, so it goes on where it was and takes no second turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,9 @@ def choose(
     complete: Mapping[str, bool] | None = None,
     turn: int = 0,
 ) -> Choice:
-    """Choose up to `needed` rows: by tier, then to the company with the smallest share, then by age.
+    """Choose up to `needed` rows: by tier, interrupted ones first, then to the company with the smallest share.
+
+    Equal shares go by age.
 
     `shares`: jobs of each company that are under way or were started lately. A company's rows are taken oldest
     first. A lower tier whose oldest row has waited TIER_STEP_SECONDS for
@@ -120,7 +124,7 @@ def choose(
     exhausted: set[str] = set()
     while lanes and len(chosen) < needed:
         lane, turn = _next_lane(lanes, turn)
-        share, _, _, company = heapq.heappop(lane.entries)
+        _, share, _, _, company = heapq.heappop(lane.entries)
         queue = queues[company]
         chosen.append(queue.popleft())
         if queue:
@@ -150,7 +154,7 @@ def _lanes(queues: Mapping[str, deque[Candidate]], shares: Mapping[str, int], no
     lanes = []
     for tier, entries in by_tier.items():
         heapq.heapify(entries)
-        oldest = min(entry[1] for entry in entries)
+        oldest = min(entry[2] for entry in entries)
         waited = max(0.0, (now - oldest).total_seconds())
         lanes.append(_Lane(_RANK[tier], _RANK[tier] + int(waited // TIER_STEP_SECONDS), oldest, entries))
     return sorted(lanes, key=lambda lane: -lane.rank)
@@ -178,7 +182,7 @@ def _by_company(candidates: Iterable[Candidate]) -> dict[str, deque[Candidate]]:
 
 def _entry(queue: deque[Candidate], share: int) -> _Entry:
     head = queue[0]
-    return (share, head.queued_at, head.job_id, head.company_id)
+    return (not head.interrupted, share, head.queued_at, head.job_id, head.company_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class ImportOperatorError(Exception):
     """The import operator failed."""
@@ -94,6 +96,18 @@ class QueueUnavailableError(DependencyUnavailableError):
     reason = "QueueUnavailable"
 
 
+class SearchUnavailableError(DependencyUnavailableError):
+    """The search index does not answer."""
+
+    reason = "SearchUnavailable"
+
+
+class StepNotUsableError(DependencyUnavailableError):
+    """What a step after the import works with can't be used as it is set up; no product's fault."""
+
+    reason = "StepNotUsable"
+
+
 class KubernetesUnavailableError(DependencyUnavailableError):
     """The Kubernetes API server does not answer."""
 
@@ -143,6 +157,18 @@ class ProviderRejectedError(PermanentError):
     reason = "ProviderRejected"
 
 
+class ModelNotUsableError(PermanentError):
+    """The model that is set up does not exist, or may not be used here."""
+
+    reason = "ModelNotUsable"
+
+
+class BrowserMissingError(PermanentError):
+    """This worker has no browser to read pages with."""
+
+    reason = "BrowserMissing"
+
+
 class ProviderNotFoundError(PermanentError):
     """The job's ImportProvider does not exist."""
 
@@ -153,6 +179,17 @@ class StorageRefusedError(PermanentError):
     """The object store refused the credentials or has no such bucket."""
 
     reason = "StorageRefused"
+
+
+class ProductsRefusedError(PermanentError):
+    """The search index refuses products as they are."""
+
+    reason = "SearchRefused"
+
+    def __init__(self, refused: Mapping[str, str]) -> None:
+        self.refused = dict(refused)
+        """Why, by product; those that are not named were taken."""
+        super().__init__(f"The search index refuses {len(self.refused)} products")
 
 
 class CompanyMismatchError(PermanentError):
@@ -192,7 +229,7 @@ class CatalogueTooLargeError(PermanentError):
 
 
 class DeadlineExceededError(PermanentError):
-    """The job ran longer than its activeDeadlineSeconds."""
+    """The job ran longer than its activeDeadlineSeconds, or than JOB_TIMEOUT where it has none."""
 
     reason = "DeadlineExceeded"
 
@@ -232,3 +269,27 @@ class ItemError(ImportOperatorError):
 
 class SchemaMismatchError(ImportOperatorError):
     """The platform's tables differ from what the import operator needs."""
+
+
+class MissingPackageError(ImportOperatorError):
+    """A package that only some installations need is not installed."""
+
+
+class ModelUnusableError(InvalidInputError):
+    """The embedding model's folder can't be used."""
+
+
+class VectorIndexUnavailableError(DependencyUnavailableError):
+    """The vector index does not answer, or is not set up."""
+
+    reason = "VectorIndexUnavailable"
+
+
+class EmbeddingFailedError(RetryableError):
+    """The embedding model could not compute a batch."""
+
+    reason = "EmbeddingFailed"
+
+
+class ObjectTooLargeError(ImportOperatorError):
+    """The object in the store has more bytes than are taken."""

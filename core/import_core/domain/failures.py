@@ -10,10 +10,13 @@ from import_core.domain.errors import (
     HandBackError,
     ImportOperatorError,
     InvalidInputError,
+    MissingPackageError,
     PermanentError,
     ProviderThrottledError,
     ProviderUnavailableError,
     RetryableError,
+    SchemaMismatchError,
+    StepNotUsableError,
     StorageUnavailableError,
 )
 from import_core.domain.jobs import WaitingReason
@@ -24,6 +27,8 @@ JITTER = 0.2
 """Delays are spread by up to this share either way, so that jobs which failed together don't return together."""
 DEPENDENCY_DELAY_SECONDS = 20.0
 """A job waits this long while the database, Redis, the object store or the API server is away."""
+SETUP_DELAY_SECONDS = 60.0
+"""A batch of a step waits this long for a person to put right what is set up wrongly."""
 BREAKER_DELAY_SECONDS = 1.0
 """A job that an open breaker stops is off the queue for so long; after that dispatch holds it until it may go."""
 THROTTLED_DELAY_SECONDS = 30.0
@@ -76,29 +81,45 @@ def decide_after_error(error: BaseException, *, attempt: int, spread: float) -> 
     return Retry(retry_delay(attempt, spread), 1, WaitingReason.RETRY, message)
 
 
+def hand_back(error: BaseException, *, spread: float) -> Retry | None:
+    """When to try again what an error kept from being done though it failed at nothing; None: it is a failure."""
+    return _hand_back(error, describe(error), spread)
+
+
 def _hand_back(error: BaseException, message: str, spread: float) -> Retry | None:
     """What costs the job no try: none of it is the job's own failure."""
     if isinstance(error, BreakerOpenError):
         return Retry(min(error.retry_after, BREAKER_DELAY_SECONDS), 0, WaitingReason.BREAKER_OPEN, None)
     if isinstance(error, HandBackError):
         return Retry(error.retry_after, 0, error.waiting_reason or WaitingReason.RETRY, None)
+    if isinstance(error, StepNotUsableError):
+        return Retry(spread_delay(SETUP_DELAY_SECONDS, spread), 0, WaitingReason.RETRY, message)
     if isinstance(error, DependencyUnavailableError):
         # Told apart, so that the guard sees an outage that it has no other sight of.
         storage = isinstance(error, StorageUnavailableError)
         reason = WaitingReason.STORAGE if storage else WaitingReason.RETRY
-        return Retry(_spread(DEPENDENCY_DELAY_SECONDS, spread), 0, reason, message)
+        return Retry(spread_delay(DEPENDENCY_DELAY_SECONDS, spread), 0, reason, message)
     if isinstance(error, ProviderThrottledError):
-        delay = max(error.retry_after or 0.0, _spread(THROTTLED_DELAY_SECONDS, spread))
+        delay = max(error.retry_after or 0.0, spread_delay(THROTTLED_DELAY_SECONDS, spread))
         return Retry(delay, 0, WaitingReason.PROVIDER_LIMIT, message)
     return None
 
 
+def is_wrong_setup(error: BaseException) -> bool:
+    """Whether a whole batch of a step failed by how the installation is set up: keys, models, buckets, packages.
+
+    What is wrong with a product a step tells of that product alone; so what fails a batch for good is no product's.
+    """
+    return isinstance(error, PermanentError | InvalidInputError | MissingPackageError | SchemaMismatchError)
+
+
 def retry_delay(attempt: int, spread: float) -> float:
     """Seconds until the retry after `attempt` failed tries, within JITTER of the table's value."""
-    return _spread(RETRY_DELAYS_SECONDS[min(attempt, len(RETRY_DELAYS_SECONDS) - 1)], spread)
+    return spread_delay(RETRY_DELAYS_SECONDS[min(attempt, len(RETRY_DELAYS_SECONDS) - 1)], spread)
 
 
-def _spread(seconds: float, spread: float) -> float:
+def spread_delay(seconds: float, spread: float) -> float:
+    """Seconds within JITTER of the given ones; `spread` in [0, 1) is the caller's random number."""
     return seconds * (1 - JITTER + 2 * JITTER * spread)
 
 

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from import_core.domain.correlation import is_correlation_id
+
+if TYPE_CHECKING:
+    from import_core.domain.steps import StepCounts, StepKind
 
 DEFAULT_QUEUE = "product-imports"
 CHECKPOINT_VERSION = 1
@@ -144,6 +149,8 @@ class JobRequest:
     retry_token: str | None = None
     """Requests for a retry that the object came with: the first run honours them."""
     items_retry_token: str | None = None
+    correlation_id: str | None = None
+    """The submitter's own id; None: the job's id is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +195,17 @@ class JobRow:
     """The circuit breaker of its connection is not closed: at most one of its jobs is handed out, to probe."""
     delayed_until: datetime | None = None
     """While its queue is degraded: when a job of its company's tier is due."""
+    steps: Mapping[StepKind, StepCounts] | None = None
+    """Of an ImportJob's row: its products by step; None: not counted."""
+    asked_correlation_id: str | None = None
+    """The submitter's own id, if there is one."""
+
+    @property
+    def correlation_id(self) -> str:
+        """What ties together all that is logged of the job."""
+        if self.asked_correlation_id is not None and is_correlation_id(self.asked_correlation_id):
+            return self.asked_correlation_id
+        return self.origin.uid if self.origin else self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +215,8 @@ class Message:
     job_id: str
     dispatch: int
     version: int = MESSAGE_VERSION
+    correlation_id: str | None = field(default=None, compare=False)
+    """For the logs of those that it passes; None in a message of an older version, and where nobody asked."""
 
     @property
     def queue_id(self) -> str:
@@ -205,7 +225,8 @@ class Message:
 
     def to_data(self) -> dict[str, Any]:
         """The message's JSON body."""
-        return {"version": self.version, "jobId": self.job_id, "dispatch": self.dispatch}
+        data = {"version": self.version, "jobId": self.job_id, "dispatch": self.dispatch}
+        return data if self.correlation_id is None else {**data, "correlationId": self.correlation_id}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Message:
@@ -213,7 +234,9 @@ class Message:
         version = int(data["version"])
         if not 1 <= version <= MESSAGE_VERSION:
             raise ValueError(f"message version {version} is newer than {MESSAGE_VERSION}")
-        return cls(job_id=str(data["jobId"]), dispatch=int(data["dispatch"]), version=version)
+        told = data.get("correlationId")
+        correlation = str(told) if is_correlation_id(told) else None
+        return cls(str(data["jobId"]), int(data["dispatch"]), version, correlation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,3 +250,17 @@ class Claim:
     lease_seconds: float
     suspected: bool = False
     """The job was on board of several workers that died: it must run alone."""
+    tier: Tier = Tier.BASIC
+    """Of the job's company, at the moment of the claim."""
+    waited_seconds: float | None = None
+    """How long the job had waited for its first start; None: this is not its first."""
+
+
+def seconds_left(
+    own_limit: object, usual_limit: float | None, *, started_at: datetime | None, now: datetime
+) -> float | None:
+    """Seconds that a job may still run: by its own limit, else by the usual one; None: for as long as it takes."""
+    limit = own_limit if isinstance(own_limit, int) else usual_limit
+    if limit is None or started_at is None:
+        return None
+    return max(0.0, limit - (now - started_at).total_seconds())

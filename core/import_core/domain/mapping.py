@@ -92,23 +92,31 @@ def _options(path: str, value: object) -> dict[str, str]:
         raise MappingError(path, f"has more than {values.MAX_TAGS} entries")
     options = {}
     for index, item in enumerate(value):
-        option = Record.read(f"{path}[{index}]", item)
-        name = values.required_text(option.field("name"), option.get("name"))
-        options[name] = option.text("value") or ""
+        if not isinstance(item, dict):
+            raise MappingError(f"{path}[{index}]", f"must be an object, not {values.kind_of(item)}")
+        name = values.required_text(f"{path}[{index}].name", item.get("name"))
+        options[name] = values.text(f"{path}[{index}].value", item.get("value")) or ""
     return options
 
 
 def _weight_grams(record: Record) -> Decimal | None:
-    item = record.child("inventoryItem")
-    measurement = item and item.child("measurement")
-    weight = measurement and measurement.child("weight")
-    if weight is None or weight.get("value") is None:
+    weight = record.values
+    path = record.path
+    for name in ("inventoryItem", "measurement", "weight"):
+        path = f"{path}.{name}"
+        below = weight.get(name)
+        if below is None:
+            return None
+        if not isinstance(below, dict):
+            raise MappingError(path, f"must be an object, not {values.kind_of(below)}")
+        weight = below
+    value = weight.get("value")
+    if value is None:
         return None
-    unit = weight.text("unit")
+    unit = values.text(f"{path}.unit", weight.get("unit"))
     if unit is None or unit not in _GRAMS:
-        raise MappingError(weight.field("unit"), f"must be one of {', '.join(_GRAMS)}")
-    grams = values.number(weight.field("value"), weight.get("value")) * _GRAMS[unit]
-    return round(grams, 3)
+        raise MappingError(f"{path}.unit", f"must be one of {', '.join(_GRAMS)}")
+    return round(values.number(f"{path}.value", value) * _GRAMS[unit], 3)
 
 
 def _roastify_variant(record: Record) -> MappedVariant:
@@ -122,6 +130,10 @@ def _roastify_variant(record: Record) -> MappedVariant:
         inventory_quantity=None if stock == ROASTIFY_UNLIMITED_STOCK else stock,
         options={} if size is None else {"size": size},
     )
+
+
+def _no_variant(record: Record) -> MappedVariant:
+    raise MappingError(record.path, "a WhatsApp catalogue has no variants")
 
 
 PROVIDER_MAPPINGS: Final[Mapping[ProviderType, ProviderMapping]] = MappingProxyType(
@@ -156,6 +168,22 @@ PROVIDER_MAPPINGS: Final[Mapping[ProviderType, ProviderMapping]] = MappingProxyT
             },
             price_unit=PriceUnit.CENTS,
             read_variant=_roastify_variant,
+        ),
+        # The product of Meta's catalogue API; one that was read from a page is put into the same words.
+        ProviderType.WHATSAPP: ProviderMapping(
+            defaults={
+                "title": "name",
+                "description": "description",
+                "sku": "retailer_id",
+                "price": "sale_price || price",
+                "compareAtPrice": "sale_price && price",
+                "currency": "currency",
+                "vendor": "brand",
+                "status": "visibility",
+                "inventoryQuantity": "inventory",
+            },
+            price_unit=PriceUnit.FORMATTED,
+            read_variant=_no_variant,
         ),
     }
 )

@@ -17,9 +17,9 @@ from import_core.domain.resources.conditions import (
     get_condition,
     is_true,
     set_condition,
-    set_not_yet_enforced,
 )
 from import_core.domain.resources.import_job import JobPhase
+from import_core.domain.steps import StepCounts, StepKind, asked_steps
 
 PHASES = {
     JobState.PENDING: JobPhase.QUEUED,
@@ -33,6 +33,11 @@ TRIES = len(RETRY_DELAYS_SECONDS) + 1
 QUEUE_FULL_AFTER_SECONDS = 5.0
 """A due job not handed over for this long waits for a free worker."""
 
+_STEP_FIELDS = {
+    StepKind.EMBEDDING: "embedding",
+    StepKind.QUALITY_CONTROL: "qualityControl",
+    StepKind.INDEX: "index",
+}
 _ENDS = {ImportJobCondition.COMPLETE: JobState.COMPLETED, ImportJobCondition.FAILED: JobState.FAILED}
 _COUNTERS = {
     "productsImported": "products_imported",
@@ -54,7 +59,13 @@ class StatusPatch:
 
 def is_final(body: Mapping[str, Any]) -> bool:
     """Whether the object's status says that the job has finished."""
-    return (body.get("status") or {}).get("phase") in FINAL_PHASES
+    return phase_of(body) in FINAL_PHASES
+
+
+def phase_of(body: Mapping[str, Any]) -> str | None:
+    """What the object's status says."""
+    phase: str | None = (body.get("status") or {}).get("phase")
+    return phase
 
 
 def project(
@@ -102,6 +113,7 @@ def _status_of(row: JobRow, old: Mapping[str, Any], now: datetime) -> dict[str, 
         "jobId": row.id,
         "attempts": attempts(row),
         "progress": _progress(row, old.get("progress") or {}, again=again),
+        "steps": _steps(row, old.get("steps")),
         "waitingReason": waiting_reason(row, now),
         "queuedAt": _time(row.queued_at),
         "startedAt": _time(row.started_at),
@@ -224,6 +236,39 @@ def _progress(row: JobRow, old: Mapping[str, Any], *, again: bool) -> dict[str, 
     return shown
 
 
+def _steps(row: JobRow, old: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Products by step, for those that are asked for or were once; None without any, the old where not counted."""
+    if row.steps is None:
+        return old
+    kinds = [kind for kind in StepKind if kind in row.steps or kind in asked_steps(row.spec)]
+    counts = {kind: row.steps.get(kind, StepCounts()) for kind in kinds}
+    shown = {
+        _STEP_FIELDS[kind]: {
+            "due": count.due,
+            "done": count.done,
+            "halted": count.halted,
+            "dead": count.dead,
+        }
+        for kind, count in counts.items()
+    }
+    return shown or None
+
+
+def _enriched(row: JobRow, counts: Mapping[StepKind, StepCounts]) -> tuple[ConditionStatus, str, str]:
+    """Whether the import and its steps have ended: status, reason, message."""
+    due = sum(count.due for count in counts.values())
+    dead = sum(count.dead for count in counts.values())
+    if row.state is JobState.CANCELLED:
+        return "False", "Cancelled", "The job was cancelled, and its steps with it"
+    if not row.state.is_final:
+        return "False", "Importing", "The import goes on"
+    if due:
+        return "False", "StepsDue", f"{_count(due, 'step')} of products to come"
+    if dead:
+        return "True", "SomeDead", f"{_count(dead, 'step')} of products in the dead-letter queue"
+    return "True", "StepsDone", "All steps are done"
+
+
 def _conditions(
     old: Mapping[str, Any], row: JobRow | None, verdict: Verdict | None, generation: int, now: datetime
 ) -> list[dict[str, Any]]:
@@ -243,10 +288,6 @@ def _conditions(
         put(ImportJobCondition.ACCEPTED, "True", "Recorded", "The job is recorded")
     if row is not None:
         _put_state(put, conditions, row)
-    if verdict is not None:
-        conditions = set_not_yet_enforced(
-            conditions, verdict.unenforced, observed_generation=generation, now=now
-        )
     return conditions
 
 
@@ -268,6 +309,9 @@ def _put_state(put: Any, before: list[dict[str, Any]], row: JobRow) -> None:
         put(ImportJobCondition.FAILED, "True", _reason(row.failure_reason), message(row))
     elif state is JobState.CANCELLED:
         put(ImportJobCondition.COMPLETE, "False", "Cancelled", message(row))
+    asked = asked_steps(row.spec) or get_condition(before, ImportJobCondition.ENRICHED) is not None
+    if asked and row.steps is not None:
+        put(ImportJobCondition.ENRICHED, *_enriched(row, row.steps))
     for condition, end in _ENDS.items():
         if state is not end and is_true(before, condition):
             reason = "Cancelled" if state is JobState.CANCELLED else "RunsAgain"

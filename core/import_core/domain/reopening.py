@@ -71,6 +71,8 @@ class HonouredRequests:
     retry: str | None = None
     retry_items: str | None = None
     confirmed_removals: int | None = None
+    has_open_steps: bool = False
+    """Steps after the import are to come."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from import_core.domain.failures import RETRY_DELAYS_SECONDS, Fail, Retry, retry_delay
 from import_core.domain.jobs import Message, WaitingReason
+from import_core.domain.steps import step_retry_delay
 
 STALLED = "Stalled"
 """Failure reason of a job that made no progress for too long."""
@@ -39,6 +40,8 @@ class StalledClaim:
     """Since its last checkpoint, or since it was claimed when that was later."""
     started_seconds: float
     """Since the job first started."""
+    is_step: bool = False
+    """A batch of a step after the import: it has delays of its own."""
 
 
 def decide_stalled(stalled: StalledClaim, *, fail_after_seconds: float, spread: float) -> Fail | Retry:
@@ -51,7 +54,8 @@ def decide_stalled(stalled: StalledClaim, *, fail_after_seconds: float, spread: 
         return Fail(STALLED, f"{quiet}, and the job started {_minutes(stalled.started_seconds)} ago")
     if stalled.attempt >= len(RETRY_DELAYS_SECONDS):
         return Fail(STALLED, f"{quiet} (after {stalled.attempt + 1} tries)")
-    return Retry(retry_delay(stalled.attempt, spread), 1, WaitingReason.RETRY, f"{quiet}; the try was ended")
+    delay = step_retry_delay if stalled.is_step else retry_delay
+    return Retry(delay(stalled.attempt, spread), 1, WaitingReason.RETRY, f"{quiet}; the try was ended")
 
 
 def message_of(queue_id: str) -> Message | None:

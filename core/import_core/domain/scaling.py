@@ -12,9 +12,15 @@ class ScalingReason(StrEnum):
     STEADY = "Steady"
     DEPTH_ROSE = "DepthRose"
     DEPTH_FELL = "DepthFell"
+    WORK_ROSE = "WorkRose"
+    WORK_FELL = "WorkFell"
+    PROVIDER_LIMITED = "ProviderLimited"
+    KNOWN_WAVE = "KnownWave"
+    CPU_HIGH = "CpuHigh"
     BOUNDS = "Bounds"
     SCALE_OUT_COOLDOWN = "ScaleOutCooldown"
     SCALE_IN_COOLDOWN = "ScaleInCooldown"
+    DRAINING = "Draining"
     JOBS_RUNNING = "JobsRunning"
     DEPTH_UNKNOWN = "DepthUnknown"
     PAUSED = "Paused"
@@ -43,7 +49,10 @@ class Observation:
     """Replicas asked for now."""
     depth: int | None
     claimed: int | None
-    """Jobs that workers hold."""
+    """Jobs that workers hold; of no account where workers drain."""
+    held: int = 0
+    """Due jobs of the depth that no worker would get: an open circuit breaker or a pause holds them. What could
+    not be counted is not taken off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +98,21 @@ def needed(depth: int, spec: ScalingSpec) -> int:
 
 
 def decide(
-    observation: Observation, spec: ScalingSpec, history: ScalingHistory, now: float
+    observation: Observation,
+    spec: ScalingSpec,
+    history: ScalingHistory,
+    now: float,
+    *,
+    need: int | None = None,
 ) -> ScalingDecision:
     """Decide on the number of workers at `now` (seconds of a monotonic clock).
 
+    `need` replaces what follows from the depth where another policy has found it (`drain_time`).
+    Jobs that nobody would get need no workers; where that keeps workers from being started, the reason is
+    ProviderLimited.
     A scale-out happens at once, and again within its cooldown only for a need larger than the last one's.
-    A scale-in follows the highest need of its cooldown's time, and only while no job is claimed: until
-    workers can be asked to drain, lowering replicas might stop a busy one while another is idle.
+    A scale-in follows the highest need of its cooldown's time. How fast the number is lowered then, so that
+    no job is interrupted, is decided by `draining.plan_drains`.
     """
     current = observation.current
     if spec.manual is not None:
@@ -110,11 +127,18 @@ def decide(
         held = _within(current, spec)
         history = history.seen(held, now, spec.scale_in_cooldown)
         return ScalingDecision(held, max(held, current), ScalingReason.DEPTH_UNKNOWN, history, None)
-    need = needed(observation.depth, spec)
+    if need is not None:
+        need, withheld = _within(need, spec), False
+    else:
+        need = needed(max(0, observation.depth - observation.held), spec)
+        withheld = observation.held > 0 and need < needed(observation.depth, spec)
     history = history.seen(need, now, spec.scale_in_cooldown)
-    if need > current:
-        return _out(current, need, spec, history, now)
-    return _in(observation, need, spec, history)
+    decision = (
+        _out(current, need, spec, history, now) if need > current else _in(current, need, spec, history)
+    )
+    if withheld and decision.replicas >= current:
+        return replace(decision, reason=ScalingReason.PROVIDER_LIMITED)
+    return decision
 
 
 def _out(current: int, need: int, spec: ScalingSpec, history: ScalingHistory, now: float) -> ScalingDecision:
@@ -126,16 +150,25 @@ def _out(current: int, need: int, spec: ScalingSpec, history: ScalingHistory, no
     return ScalingDecision(need, need, reason, history, need)
 
 
-def _in(observation: Observation, need: int, spec: ScalingSpec, history: ScalingHistory) -> ScalingDecision:
-    current = observation.current
+def _in(current: int, need: int, spec: ScalingSpec, history: ScalingHistory) -> ScalingDecision:
     desired = min(max(need, history.highest), _within(current, spec))
     if desired == current:
         reason = ScalingReason.STEADY if need == current else ScalingReason.SCALE_IN_COOLDOWN
         return ScalingDecision(desired, current, reason, history, need)
-    if observation.claimed is None or observation.claimed > 0:
-        return ScalingDecision(desired, current, ScalingReason.JOBS_RUNNING, history, need)
     reason = ScalingReason.BOUNDS if current > spec.maximum else ScalingReason.DEPTH_FELL
     return ScalingDecision(desired, desired, reason, history, need)
+
+
+def held_for_drains(
+    decision: ScalingDecision, current: int, *, replicas: int, leaving: int
+) -> ScalingDecision:
+    """A scale-in as far as workers have drained: `replicas` now, while `leaving` workers go or drain."""
+    if decision.replicas >= current:
+        return decision
+    if replicas < current:
+        return replace(decision, replicas=replicas)
+    reason = ScalingReason.DRAINING if leaving else ScalingReason.JOBS_RUNNING
+    return replace(decision, replicas=current, reason=reason)
 
 
 def _within(number: int, spec: ScalingSpec) -> int:

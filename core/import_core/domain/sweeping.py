@@ -63,15 +63,25 @@ def finished_of(body: Mapping[str, Any]) -> Finished | None:
 
 
 def choose(
-    finished: Mapping[str, Finished], *, now: datetime, kept: int, at_most: int, held: Container[str] = ()
+    finished: Mapping[str, Finished],
+    *,
+    now: datetime,
+    kept: int,
+    at_most: int,
+    held: Container[str] = (),
+    surplus: Container[str] = (),
 ) -> list[str]:
     """Uids of at most `at_most` objects to delete now: expired ones, then the oldest of those above `kept`.
 
-    `held`: objects that must stay for the moment.
+    `held`: objects that must stay for the moment. `surplus`: objects whose time counts as over.
     """
     expired = heapq.nsmallest(
         at_most,
-        ((end.expires_at, uid) for uid, end in finished.items() if end.expires_at <= now and uid not in held),
+        (
+            (end.expires_at, uid)
+            for uid, end in finished.items()
+            if (end.expires_at <= now or uid in surplus) and uid not in held
+        ),
     )
     chosen = {uid: None for _, uid in expired}
     excess = min(len(finished) - len(chosen) - kept, at_most - len(chosen))
@@ -89,7 +99,7 @@ def choose(
 
 
 def may_go(body: Mapping[str, Any], row: HonouredRequests | None, *, refused: bool = False) -> bool:
-    """Whether the object is done with: its job runs no more, and nothing is asked of it that is not done yet.
+    """Whether the object is done with: its job and its steps are through, and nothing is asked of it that is not done.
 
     `refused`: it can't be run again as it is, and has waited long enough for a better spec.
     """
@@ -100,4 +110,4 @@ def may_go(body: Mapping[str, Any], row: HonouredRequests | None, *, refused: bo
     generation = int(body["metadata"].get("generation") or 0)
     decision = decide_reopening(requests_of(body), row, generation=generation)
     refused = refused and decision.action in {Action.RETRY, Action.RETRY_ITEMS}
-    return row.state.is_final and (refused or not decision.waits)
+    return row.state.is_final and not row.has_open_steps and (refused or not decision.waits)

@@ -9,7 +9,8 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any
 
-from import_core.domain.errors import MappingError
+from import_core.domain.errors import InvalidInputError, MappingError
+from import_core.domain.prices import parse_price
 
 MAX_TITLE_LENGTH = 500
 MAX_DESCRIPTION_LENGTH = 524_288
@@ -33,10 +34,15 @@ class PriceUnit(Enum):
     """In the currency's main unit, as decimal text ("12.50") or a number: Shopify."""
     CENTS = "cents"
     """In whole hundredths of the currency's main unit, as a number: Roastify."""
+    FORMATTED = "formatted"
+    """As people write it ("€49.90", "1.299,00 EUR"): WhatsApp catalogues."""
 
 
 def clean(value: str) -> str:
     """The text without NUL, broken surrogates replaced; emoji, direction marks and HTML stay as they are."""
+    if value.isascii():
+        # Nearly all text: known without a look at each character.
+        return value.replace("\x00", "")
     if _UNSTORABLE.search(value) is None:
         return value
     return _UNSTORABLE.sub(lambda match: "" if match[0] == "\x00" else "\ufffd", value)
@@ -71,22 +77,37 @@ def identifier(field: str, value: object) -> str:
 
 def amount(field: str, value: object, unit: PriceUnit) -> Decimal | None:
     """A price in the currency's main unit; raises MappingError unless it is 0 to MAX_AMOUNT in that unit."""
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if isinstance(value, str):
+        value = value.strip()
+    if value is None or value == "":
         return None
     if unit is PriceUnit.CENTS:
         cents = quantity(field, value)
         result = Decimal(cents or 0).scaleb(-2)
-    elif isinstance(value, str):
-        if not _AMOUNT.fullmatch(value.strip()):
-            raise MappingError(field, 'must be an amount such as "12.50", with at most 6 decimal places')
-        result = Decimal(value.strip())
-    else:
+    elif not isinstance(value, str):
         result = number(field, value)
         if result != round(result, MAX_DECIMAL_PLACES):
             raise MappingError(field, f"must have at most {MAX_DECIMAL_PLACES} decimal places")
+    elif unit is PriceUnit.FORMATTED:
+        formatted = _formatted(field, value)
+        if formatted is None:
+            return None
+        result = formatted
+    else:
+        if not _AMOUNT.fullmatch(value):
+            raise MappingError(field, 'must be an amount such as "12.50", with at most 6 decimal places')
+        result = Decimal(value)
     if not 0 <= result <= MAX_AMOUNT:
         raise MappingError(field, f"must be from 0 to {MAX_AMOUNT}")
     return result
+
+
+def _formatted(field: str, value: str) -> Decimal | None:
+    try:
+        price = parse_price(value)
+    except InvalidInputError as error:
+        raise MappingError(field, error.reason) from error
+    return price.amount if price else None
 
 
 def number(field: str, value: object) -> Decimal:
@@ -103,6 +124,8 @@ def quantity(field: str, value: object) -> int | None:
     """A whole number, or None where it is absent; raises MappingError for anything else."""
     if value is None:
         return None
+    if type(value) is int and -MAX_QUANTITY <= value <= MAX_QUANTITY:
+        return value
     result = number(field, value)
     if result != result.to_integral_value():
         raise MappingError(field, "must be a whole number")
@@ -139,7 +162,7 @@ class Record:
     @classmethod
     def read(cls, path: str, value: object) -> Record:
         """Raises MappingError if the value is no object."""
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict | Mapping):
             raise MappingError(path, f"must be an object, not {kind_of(value)}")
         return cls(path, value)
 
@@ -153,20 +176,18 @@ class Record:
 
     def text(self, name: str) -> str | None:
         """A field as text."""
-        return text(self.field(name), self.get(name))
+        value = self.values.get(name)
+        return None if value is None else text(f"{self.path}.{name}", value)
 
     def quantity(self, name: str) -> int | None:
         """A field as a whole number."""
-        return quantity(self.field(name), self.get(name))
+        value = self.values.get(name)
+        return None if value is None else quantity(f"{self.path}.{name}", value)
 
     def amount(self, name: str, unit: PriceUnit) -> Decimal | None:
         """A field as a price."""
-        return amount(self.field(name), self.get(name), unit)
-
-    def child(self, name: str) -> Record | None:
-        """A field as an object; None where it is absent."""
-        value = self.get(name)
-        return None if value is None else Record.read(self.field(name), value)
+        value = self.values.get(name)
+        return None if value is None else amount(f"{self.path}.{name}", value, unit)
 
 
 def kind_of(value: object) -> str:

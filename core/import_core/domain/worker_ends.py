@@ -43,7 +43,7 @@ def end_of(pod: Mapping[str, Any], *, deleted: bool) -> WorkerEnd | None:
     """
     uid = str(pod["metadata"]["uid"])
     status = pod.get("status") or {}
-    container = _first_container(pod, status)
+    container = first_container(pod)
     state = container.get("state") or {}
     last = (container.get("lastState") or {}).get("terminated") or {}
     killed = "OOMKilled" in {(state.get("terminated") or {}).get("reason"), last.get("reason")}
@@ -72,7 +72,9 @@ def ended_workers(end: WorkerEnd, workers: Iterable[KnownWorker]) -> list[str]:
     ]
 
 
-def _first_container(pod: Mapping[str, Any], status: Mapping[str, Any]) -> Mapping[str, Any]:
+def first_container(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The status of the pod's first container, which is the worker; empty where nothing is known of it yet."""
+    status = pod.get("status") or {}
     containers = (pod.get("spec") or {}).get("containers") or [{}]
     name = containers[0].get("name")
     found = [item for item in status.get("containerStatuses") or [] if item.get("name") == name]

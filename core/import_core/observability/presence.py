@@ -17,7 +17,10 @@ ANSWER_SECONDS = 3.0
 
 
 class NeighbourWatch:
-    """`questions` raise an ImportOperatorError when their neighbour, named by the key, does not answer."""
+    """`questions` raise an ImportOperatorError when their neighbour, named by the key, does not answer.
+
+    `show` is told after each question whether the neighbour counts as there.
+    """
 
     def __init__(
         self,
@@ -25,7 +28,9 @@ class NeighbourWatch:
         *,
         ask_seconds: float = ASK_SECONDS,
         answer_seconds: float = ANSWER_SECONDS,
+        show: Callable[[str, bool], None] = lambda _name, _there: None,
     ) -> None:
+        self._show = show
         self._questions = dict(questions)
         self._ask_seconds = ask_seconds
         self._answer_seconds = answer_seconds
@@ -45,6 +50,10 @@ class NeighbourWatch:
         while True:
             asked_at = time.monotonic()
             await self._ask(name)
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # A library lost the cancellation (python/cpython#86296), and a group asks its tasks once only.
+                raise asyncio.CancelledError
             # By the clock: one answer that did not come in time is made good before it counts as an absence.
             await asyncio.sleep(max(0.0, asked_at + self._ask_seconds - time.monotonic()))
 
@@ -61,6 +70,7 @@ class NeighbourWatch:
         now = time.monotonic()
         after = before.after_failure(now) if detail is not None else before.after_answer(now)
         self._presences[name] = after
+        self._show(name, after.there)
         if before.there and not after.there:
             log.warning("neighbour.away", neighbour=name, message=detail or "it answered too late")
         elif after.there and not before.there:

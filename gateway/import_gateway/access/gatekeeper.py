@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from import_core.adapters.kube.client import KubeClient
-from import_core.adapters.kube.reviews import review_access, review_token
 from import_core.domain.callers import Action, Bucket, Caller, CallRate, is_full_again, take_call
 from import_core.domain.errors import ImportOperatorError, KubernetesUnavailableError
+from import_gateway.access.authority import ApiServerAuthority, Authority
 from import_gateway.access.brief_cache import BriefCache
 from import_gateway.settings import GatewaySettings
 
@@ -58,9 +58,19 @@ class Gatekeeper:
     """Authenticates, limits and authorises callers; no user store of our own, no token kept in the clear."""
 
     def __init__(
-        self, kube: KubeClient, settings: GatewaySettings, *, clock: Callable[[], float] = time.monotonic
+        self,
+        kube: KubeClient | None,
+        settings: GatewaySettings,
+        *,
+        authority: Authority | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._kube = kube
+        """`authority`: who is asked instead of the API server."""
+        if authority is None:
+            if kube is None:
+                raise ValueError("there is nobody to ask about tokens")
+            authority = ApiServerAuthority(kube, audience=settings.token_audience)
+        self._authority = authority
         self._audience = settings.token_audience
         self._clock = clock
         self._salt = secrets.token_bytes(32)
@@ -104,7 +114,7 @@ class Gatekeeper:
         """Whether the caller may do that. Raises KubernetesUnavailableError, ObjectForbiddenError."""
         return await self._rights.get(
             (caller.key, action, namespace, name),
-            lambda: review_access(self._kube, caller, action, namespace=namespace, name=name),
+            lambda: self._authority.allows(caller, action, namespace=namespace, name=name),
         )
 
     async def authorise(self, caller: Caller, action: Action, *, namespace: str, name: str = "") -> None:
@@ -140,7 +150,7 @@ class Gatekeeper:
         except TimeoutError as error:
             raise KubernetesUnavailableError("Too many tokens wait for the API server's word") from error
         try:
-            return _Known(await review_token(self._kube, token, audience=self._audience))
+            return _Known(await self._authority.whose(token))
         finally:
             reviews.release()
 

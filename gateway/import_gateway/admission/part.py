@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.tasks import end_tasks
 from import_core.observability.logs import get_logger
 from import_gateway.admission.rotation import CertificateKeeper
@@ -24,19 +25,24 @@ CONNECTIONS = 1000
 class AdmissionPart:
     """Serves from the first certificate on; before it the API server's calls are refused, and jobs pass."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, kube: KubeClient) -> None:
         self._settings = services.settings
         namespace = services.settings.namespace
         self._context = ServingContext()
         self._keeper = CertificateKeeper(
-            services.kube,
+            kube,
             services.settings,
             services.metrics,
             namespace=namespace,
             service_namespace=services.settings.pod_namespace,
             serve=self._context.load,
         )
-        self._webhook = Webhook(services.room, services.metrics, namespace=namespace)
+        self._webhook = Webhook(
+            services.room,
+            services.metrics,
+            namespace=namespace,
+            unavailable=services.settings.unavailable_steps,
+        )
         self._server: AppServer | None = None
         self._stopped = asyncio.Event()
 

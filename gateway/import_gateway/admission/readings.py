@@ -41,6 +41,7 @@ class Readings(Generic[Key, Value]):
     answer is used until it is `stale` seconds old. A failed question also lasts for `fresh` seconds: a store
     that is away is not asked by every caller. At most `size` keys are remembered, those used last. However many
     keys are asked for, the store has AT_ONCE questions; who comes when WAITING are under way gets what is known.
+    `failed` is told, with `name`, of each question that was not answered.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class Readings(Generic[Key, Value]):
         stale: float,
         size: int = 1,
         clock: Callable[[], float] = time.monotonic,
+        failed: Callable[[str], None] = lambda _name: None,
     ) -> None:
+        self._failed = failed
         self._name = name
         self._ask = ask
         self._fresh = fresh
@@ -109,8 +112,10 @@ class Readings(Generic[Key, Value]):
             entry.read_at = entry.asked_at
         except (ImportOperatorError, TimeoutError) as error:
             message = str(error) or f"no answer within {QUESTION_SECONDS:g} s"
+            self._failed(self._name)
             log.warning("admission.unknown", what=self._name, message=message)
         except Exception as error:  # noqa: BLE001 - told; who asked goes on without an answer
+            self._failed(self._name)
             log.warning("admission.unknown", what=self._name, message=type(error).__name__)
         finally:
             entry.question = None

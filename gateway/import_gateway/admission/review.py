@@ -11,9 +11,12 @@ from import_core.adapters.kube.client import RETRY_AFTER_CAUSE
 from import_core.domain.backpressure import IntakeRefusal
 from import_core.domain.errors import InvalidInputError
 from import_core.domain.resources.common import CompanyId
+from import_core.domain.step_availability import StepRefusal, asked_steps
+from import_core.domain.steps import StepKind
 
 API_VERSION = "admission.k8s.io/v1"
 UNAVAILABLE = 503
+INVALID = 422
 
 _COMPANY_ID: TypeAdapter[str] = TypeAdapter(CompanyId)
 
@@ -60,6 +63,8 @@ class Review:
     """Of the new object; None where it names none that its schema allows."""
     dry_run: bool = False
     """It is answered like any other, but nothing will be created."""
+    steps: frozenset[StepKind] = frozenset()
+    """The steps after the import that the new object asks for."""
 
 
 def parse_review(body: bytes) -> Review:
@@ -81,6 +86,7 @@ def parse_review(body: bytes) -> Review:
         resource=resource,
         company_id=_company_id(spec.get("companyId")) if isinstance(spec, dict) else None,
         dry_run=request.dry_run,
+        steps=asked_steps(spec.get("enrich")) if isinstance(spec, dict) else frozenset(),
     )
 
 
@@ -108,4 +114,17 @@ def answer(uid: str, refusal: IntakeRefusal | None) -> dict[str, Any]:
             "message": refusal.message,
             "details": {"causes": [cause]},
         }
+    return {"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response}
+
+
+def refusing_answer(uid: str, refusal: StepRefusal) -> dict[str, Any]:
+    """The AdmissionReview that refuses an object for a field of it, as the API server refuses one for its schema."""
+    cause = {"reason": "FieldValueInvalid", "field": refusal.field, "message": refusal.reason}
+    status = {
+        "code": INVALID,
+        "reason": "Invalid",
+        "message": refusal.message,
+        "details": {"causes": [cause]},
+    }
+    response = {"uid": uid, "allowed": False, "status": status}
     return {"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response}

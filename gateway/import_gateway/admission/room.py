@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.queue_state import QueueState, QueueStateStore
@@ -15,6 +14,7 @@ from import_core.domain.object_limits import Arrivals, ObjectLimits, decide_room
 from import_gateway.admission.readings import WAIT_SECONDS, Readings
 from import_gateway.admission.settings import AdmissionSettings
 from import_gateway.metrics import GatewayMetrics
+from import_gateway.objects import Objects
 
 COMPANIES = 10_000
 """Companies remembered at the same time: about 5 MB."""
@@ -29,7 +29,7 @@ class Room:
     def __init__(
         self,
         database: Database,
-        kube: KubeClient,
+        kube: Objects,
         settings: AdmissionSettings,
         metrics: GatewayMetrics,
         *,
@@ -41,10 +41,21 @@ class Room:
         self._metrics = metrics
         self._limits = ObjectLimits(settings.company_jobs_limit, settings.namespace_objects_limit)
         fresh, stale = settings.intake_cache_seconds, settings.intake_stale_seconds
-        self._queues = Readings("queue", self._ask_queue, fresh=fresh, stale=stale)
-        self._companies = Readings("company", self._ask_company, fresh=fresh, stale=stale, size=COMPANIES)
+        self._queues = Readings(
+            "queue", self._ask_queue, fresh=fresh, stale=stale, failed=self._count_failure
+        )
+        self._companies = Readings(
+            "company",
+            self._ask_company,
+            fresh=fresh,
+            stale=stale,
+            size=COMPANIES,
+            failed=self._count_failure,
+        )
         self._namespace = namespace
-        self._namespaces = Readings("namespace", self._ask_namespace, fresh=fresh, stale=stale)
+        self._namespaces = Readings(
+            "namespace", self._ask_namespace, fresh=fresh, stale=stale, failed=self._count_failure
+        )
         self._arrivals = Arrivals()
         """By this replica."""
 
@@ -74,6 +85,9 @@ class Room:
         """End questions under way."""
         for readings in (self._queues, self._companies, self._namespaces):
             await readings.close()
+
+    def _count_failure(self, store: str) -> None:
+        self._metrics.unanswered_questions.labels(store).inc()
 
     async def _ask_queue(self, queue: str) -> QueueState:
         self._metrics.store_questions.labels("queue").inc()

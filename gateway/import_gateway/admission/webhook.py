@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -13,8 +13,16 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from import_core.adapters.kube.resources import IMPORT_JOB
+from import_core.domain.step_availability import refuse_steps
+from import_core.domain.steps import StepKind
 from import_core.observability.logs import get_logger
-from import_gateway.admission.review import InvalidReviewError, Review, answer, parse_review
+from import_gateway.admission.review import (
+    InvalidReviewError,
+    Review,
+    answer,
+    parse_review,
+    refusing_answer,
+)
 from import_gateway.admission.room import Room
 from import_gateway.metrics import GatewayMetrics
 
@@ -40,9 +48,17 @@ class _TooLargeError(Exception):
 
 
 class Webhook:
-    """The application behind the webhook's port."""
+    """The application behind the webhook's port; `unavailable` are the steps that this installation can't do."""
 
-    def __init__(self, room: Room, metrics: GatewayMetrics, *, namespace: str) -> None:
+    def __init__(
+        self,
+        room: Room,
+        metrics: GatewayMetrics,
+        *,
+        namespace: str,
+        unavailable: Collection[StepKind] = (),
+    ) -> None:
+        self._unavailable = unavailable
         self._room = room
         self._metrics = metrics
         self._namespace = namespace
@@ -67,11 +83,20 @@ class Webhook:
         except (TimeoutError, ClientDisconnect):
             self._metrics.reviews.labels("invalid").inc()
             return PlainTextResponse("too slow\n", 408, headers={"Connection": "close"})
+        except Exception:
+            # The API server gets a 500, and lets the import through.
+            self._metrics.reviews.labels("failed").inc()
+            raise
         self._metrics.review_seconds.observe(time.perf_counter() - began)
         return response
 
     async def _answer(self, review: Review) -> Response:
-        if not self._is_asked_for(review) or review.company_id is None:
+        is_asked_for = self._is_asked_for(review)
+        step = refuse_steps(review.steps, self._unavailable) if is_asked_for else None
+        if step is not None:
+            self._metrics.reviews.labels("refused").inc()
+            return JSONResponse(refusing_answer(review.uid, step))
+        if not is_asked_for or review.company_id is None:
             self._metrics.reviews.labels("passed").inc()
             return JSONResponse(answer(review.uid, None))
         refused = await self._room.refusal(review.company_id)

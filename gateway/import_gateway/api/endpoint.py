@@ -135,7 +135,7 @@ class PathEndpoint:
                 caller,
                 operation.action,
                 namespace=request.path_params.get("namespace", self._services.settings.namespace),
-                name=request.path_params.get("name", ""),
+                name=_object_name(request, operation),
             )
 
     def _problem(self, error: ImportOperatorError) -> ProblemError:
@@ -168,6 +168,14 @@ class RequestRoom:
 
     def __exit__(self, *_details: object) -> None:
         self._count -= 1
+
+
+def _object_name(request: Request, operation: Operation) -> str:
+    """The object of the action; what can be no name asks for the right to all, and is refused later."""
+    if not operation.action_names:
+        return str(request.path_params.get("name", ""))
+    name = request.query_params.get(operation.action_names, "")
+    return name if _NAME.fullmatch(name) else ""
 
 
 def _check_path(parameters: Mapping[str, str]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
 from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.adapters.postgres.views import ItemPosition, Position
+from import_core.domain.correlation import CORRELATION_ANNOTATION, asked_correlation
 from import_core.domain.errors import ObjectConflictError
 from import_core.domain.jobs import JobState
 from import_core.domain.projection import PHASES
@@ -21,6 +22,7 @@ from import_core.domain.submission import (
     fingerprint,
     object_name,
 )
+from import_core.observability.logs import get_logger
 from import_gateway.api.finding import find_job
 from import_gateway.api.models import (
     ErrorReason,
@@ -33,7 +35,7 @@ from import_gateway.api.models import (
     Submission,
 )
 from import_gateway.api.operation import Call, get_json_response
-from import_gateway.api.presenting import present_object
+from import_gateway.api.presenting import present_object, present_row
 from import_gateway.api.problems import CONFLICT, KEY_REUSED, ProblemError
 from import_gateway.api.reading import (
     read_body,
@@ -42,6 +44,11 @@ from import_gateway.api.reading import (
     read_text,
     write_text,
 )
+
+if TYPE_CHECKING:
+    from import_gateway.standalone.submitting import RowSubmitter
+
+log = get_logger(__name__)
 
 PENDING_SHOWN = 500
 DOCUMENTS_SHOWN = 10
@@ -131,12 +138,35 @@ async def submit_import(call: Call) -> Response:
     mark = fingerprint(wanted.name, spec) if key is None else fingerprint(f"{key} {wanted.name}", spec)
     annotations = {FINGERPRINT_ANNOTATION: mark, SUBMITTED_BY_ANNOTATION: caller.username}
     metadata = {"name": name, "annotations": annotations}
+    if call.services.rows is not None:
+        return await _submit_row(call.services.rows, call, name, spec, key=key, derived=wanted.name is None)
+    request_id = str(call.request.scope["request_id"])
+    # Not among what tells a repetition from another request: each request has an id of its own.
+    created = {**metadata, "annotations": {**annotations, CORRELATION_ANNOTATION: request_id}}
     try:
-        body = await call.services.kube.create(IMPORT_JOB, namespace, {"metadata": metadata, "spec": spec})
+        body = await call.services.kube.create(IMPORT_JOB, namespace, {"metadata": created, "spec": spec})
     except ObjectConflictError as error:
         found = await call.services.kube.get(IMPORT_JOB, namespace, name) if key is not None else None
         return _created(_repeated(found, metadata, derived=wanted.name is None, error=error), repeated=True)
     return _created(body, repeated=False)
+
+
+async def _submit_row(
+    rows: RowSubmitter, call: Call, name: str, spec: dict[str, Any], *, key: str | None, derived: bool
+) -> Response:
+    """Make a row, where there is no Kubernetes; what it asks for tells a repetition from another request."""
+    request_id = str(call.request.scope["request_id"])
+    try:
+        row, new = await rows.submit(name, spec, correlation_id=request_id)
+    except ObjectConflictError as error:
+        if key is not None and derived:
+            detail = f"The key stands for the import {name}, which was asked for otherwise"
+            raise ProblemError(KEY_REUSED, detail) from error
+        raise
+    if not new and key is None:
+        raise ProblemError(CONFLICT, f"There is an import {name} already")
+    view = present_row(row, namespace=call.namespace, now=datetime.now(UTC))
+    return _answer(view, row.correlation_id, repeated=not new)
 
 
 def _repeated(
@@ -157,6 +187,19 @@ def _repeated(
 
 def _created(body: dict[str, Any], *, repeated: bool) -> Response:
     view = present_object(body)
+    return _answer(view, asked_correlation(body) or view.id, repeated=repeated)
+
+
+def _answer(view: Import, correlation_id: str, *, repeated: bool) -> Response:
+    log.info(
+        "import.submitted",
+        jobId=view.id,
+        correlationId=correlation_id,
+        companyId=view.company_id,
+        namespace=view.namespace,
+        name=view.name,
+        repeated=repeated,
+    )
     headers = {"Location": f"/v1/imports/{view.namespace}/{view.name}"}
     if repeated:
         headers["Idempotent-Replayed"] = "true"

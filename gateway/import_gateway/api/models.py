@@ -141,6 +141,8 @@ class Import(ApiModel):
     """Whether the job is held back."""
     progress: ImportProgress = ImportProgress()
     """Counters of what is done."""
+    dead_letters: Count = 0
+    """Steps of its products that failed for good and wait for a person; counted up to 1,000."""
     queued_at: datetime | None = None
     """Since when it waits for its run."""
     started_at: datetime | None = None
@@ -266,7 +268,7 @@ class Worker(ApiModel):
     queue: str
     """The queue that it takes jobs from."""
     state: str
-    """ready, draining or stopped."""
+    """ready, draining, drained or stopping."""
     concurrency: int
     """Jobs that it runs at the same time at most."""
     jobs: int

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from import_core.domain.dead_letters import LONGEST_ID
 from import_core.domain.mapping import TARGET_FIELDS
 from import_core.domain.submission import LONGEST_KEY
 from import_gateway.api.models import ApiModel, OverviewChange, Problem
@@ -17,6 +18,7 @@ from import_gateway.api.problems import (
     FORBIDDEN,
     FOREIGN_ORIGIN,
     INTERNAL,
+    LINK_INVALID,
     MEDIA_TYPE,
     TOO_MANY_CALLS,
     UNAUTHENTICATED,
@@ -30,6 +32,11 @@ _NAME_SCHEMA = {
     "minLength": 1,
     "maxLength": 253,
     "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$",
+}
+_LETTER_SCHEMA = {
+    "type": "string",
+    "maxLength": LONGEST_ID,
+    "pattern": r"^(generate-embedding|quality-control|index-product)\.[A-Za-z0-9_-]+$",
 }
 _HEADERS: dict[str, dict[str, Any]] = {
     "Idempotency-Key": {
@@ -46,9 +53,12 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string"},
     },
 }
+_UNREADABLE = "As text: it is no HTTP, or its address and headers are longer than 32 KiB."
 _PATH_MEANINGS = {
     "namespace": "The namespace that the gateway serves.",
     "name": "Name of the ImportJob, or id of a job that has none.",
+    "id": "Id of the link.",
+    "letter": "Id of the dead letter.",
 }
 
 
@@ -120,7 +130,7 @@ def _parameters(operation: Operation) -> Iterable[dict[str, Any]]:
                 "in": "path",
                 "required": True,
                 "description": meaning,
-                "schema": _NAME_SCHEMA,
+                "schema": _LETTER_SCHEMA if name == "letter" else _NAME_SCHEMA,
             }
     for name in operation.request_headers:
         yield {"name": name, "in": "header", "required": False, **_HEADERS[name]}
@@ -130,7 +140,11 @@ def _parameters(operation: Operation) -> Iterable[dict[str, Any]]:
     for name, described in schema.get("properties", {}).items():
         plain = _not_null(described, schema.get("$defs", {}))
         meaning = plain.pop("description", "")
-        yield {"name": name, "in": "query", "required": False, "description": meaning, "schema": plain}
+        if name == "cursor":
+            # Nobody makes one: it is what an answer gave. Whoever tries its bound sends a longer head than is read.
+            plain.pop("maxLength", None)
+        required = name in schema.get("required", ())
+        yield {"name": name, "in": "query", "required": required, "description": meaning, "schema": plain}
 
 
 def _responses(operation: Operation) -> dict[str, Any]:
@@ -142,6 +156,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
         kinds.append(UNAVAILABLE)
     if operation.id == "signIn":
         kinds += [UNAUTHENTICATED, TOO_MANY_CALLS]
+    if LINK_INVALID in operation.problems:
+        kinds.append(TOO_MANY_CALLS)
     for status in sorted({kind.status for kind in kinds}):
         of_status = list(dict.fromkeys(kind for kind in kinds if kind.status == status))
         problem = _problem(status, of_status)
@@ -151,6 +167,10 @@ def _responses(operation: Operation) -> dict[str, Any]:
             found[str(status)]["description"] += f" {problem['description']}"
         else:
             found[str(status)] = problem
+    # The server's own answer, before anything of ours has seen the request.
+    unreadable = found.setdefault("400", {"description": "", "content": {}})
+    unreadable["content"]["text/plain"] = {"schema": {"type": "string"}}
+    unreadable["description"] = f"{unreadable['description']} {_UNREADABLE}".strip()
     return found
 
 
@@ -242,8 +262,6 @@ def _add_rules(definitions: dict[str, Any]) -> None:
             choice["additionalProperties"]["pattern"] = "^[^\\u0000]*$"
             choice["propertyNames"] = {"enum": sorted(TARGET_FIELDS)}
     definitions["Images"]["properties"]["thumbnails"]["anyOf"][0]["uniqueItems"] = True
-    for described in definitions["Enrich"]["properties"].values():
-        described["anyOf"][0] = {"const": False, "description": "Not implemented yet"}
     archive = {"properties": {"action": {"const": "Archive"}}, "required": ["action"], "type": "object"}
     partial = {
         "properties": {"updatedAfter": {"type": "string"}},

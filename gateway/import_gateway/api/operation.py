@@ -72,6 +72,8 @@ class Operation:
     description: str = ""
     action: Action | None = None
     """What the caller must be allowed to do; None: nothing but to be somebody."""
+    action_names: str = ""
+    """The query's parameter that names the object of the action, where the path does not."""
     public: bool = False
     """Whether it needs no sign-in."""
     weightless: bool = False

@@ -16,7 +16,14 @@ from import_core.domain.resources.import_job import JobPhase
 from import_gateway.api.models import Estimate, Import, ImportProgress
 
 
-def present_row(row: JobRow, *, namespace: str, now: datetime, estimate: Estimate | None = None) -> Import:
+def present_row(
+    row: JobRow,
+    *,
+    namespace: str,
+    now: datetime,
+    estimate: Estimate | None = None,
+    dead_letters: int = 0,
+) -> Import:
     """A recorded job."""
     return Import(
         namespace=row.namespace or namespace,
@@ -32,6 +39,7 @@ def present_row(row: JobRow, *, namespace: str, now: datetime, estimate: Estimat
         attempts=attempts(row),
         suspended=row.suspended,
         progress=_progress(row.progress),
+        dead_letters=dead_letters,
         queued_at=row.queued_at,
         started_at=row.started_at,
         completed_at=row.completed_at,

@@ -20,8 +20,10 @@ from import_core.domain.errors import (
     ObjectRefusedError,
     QueueUnavailableError,
     SchemaMismatchError,
+    SearchUnavailableError,
 )
 from import_gateway.access.gatekeeper import NotAllowedError, NotAuthenticatedError, TooManyCallsError
+from import_gateway.access.sellers import LinkInvalidError
 from import_gateway.api.models import FieldProblem, Problem
 from import_gateway.live.places import TooManyListenersError, TooManyOwnListenersError
 
@@ -49,6 +51,7 @@ class Kind:
 
 MALFORMED = Kind("malformed-request", 400, "The request can't be read")
 UNAUTHENTICATED = Kind("not-authenticated", 401, "A valid bearer token is needed")
+LINK_INVALID = Kind("link-invalid", 401, "The link is not valid any more")
 FORBIDDEN = Kind("not-allowed", 403, "The caller may not do this")
 FOREIGN_ORIGIN = Kind("foreign-origin", 403, "The request does not come from the gateway's own page")
 NOT_FOUND = Kind("not-found", 404, "There is no such thing")
@@ -95,6 +98,7 @@ class _Rule:
 
 _RULES: dict[type[ImportOperatorError], _Rule] = {
     NotAuthenticatedError: _Rule(UNAUTHENTICATED, headers={"WWW-Authenticate": "Bearer"}),
+    LinkInvalidError: _Rule(LINK_INVALID),
     NotAllowedError: _Rule(FORBIDDEN),
     TooManyCallsError: _Rule(TOO_MANY_CALLS),
     TooManyListenersError: _Rule(BUSY, AWAY_SECONDS),
@@ -107,6 +111,7 @@ _RULES: dict[type[ImportOperatorError], _Rule] = {
     DatabaseUnavailableError: _Rule(UNAVAILABLE, AWAY_SECONDS),
     KubernetesUnavailableError: _Rule(UNAVAILABLE, AWAY_SECONDS),
     QueueUnavailableError: _Rule(UNAVAILABLE, AWAY_SECONDS),
+    SearchUnavailableError: _Rule(UNAVAILABLE, AWAY_SECONDS),
     # The gateway's own rights or its database are not as it needs them: a person has to mend that.
     ObjectForbiddenError: _Rule(UNAVAILABLE, 60),
     SchemaMismatchError: _Rule(UNAVAILABLE, 60),

@@ -9,8 +9,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from import_core.domain.callers import Action
-from import_gateway.api import actions, events, health, imports, queues, sessions
+from import_gateway.api import actions, events, figures, health, imports, queues, search, sellers, sessions
+from import_gateway.api.dead_letter_operations import DEAD_LETTERS
 from import_gateway.api.endpoint import PathEndpoint, UnderWay
+from import_gateway.api.figure_models import Figures, FiguresQuery
+from import_gateway.api.link_models import (
+    LinkRequest,
+    OpenLink,
+    SellerLinkPage,
+    SellerLinkWithUrl,
+    SellerSession,
+)
 from import_gateway.api.models import (
     ErrorsQuery,
     Health,
@@ -34,14 +43,17 @@ from import_gateway.api.problems import (
     INTAKE_REFUSED,
     INVALID,
     KEY_REUSED,
+    LINK_INVALID,
     MALFORMED,
     NOT_FOUND,
     TOO_LARGE,
     TOO_SLOW,
     UNSUPPORTED_MEDIA_TYPE,
 )
+from import_gateway.api.search_models import SearchPage, SearchRequest
 from import_gateway.services import Services
 
+LINKS = "/v1/sessions/links"
 ONE = "/v1/imports/{namespace}/{name}"
 
 _BODY = (MALFORMED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID)
@@ -168,6 +180,33 @@ OPERATIONS = (
     ),
     Operation(
         method="GET",
+        path="/v1/search",
+        id="searchProducts",
+        handler=search.search_products,
+        action=Action.SEARCH,
+        action_names="companyId",
+        summary="Search in a company's products",
+        description="Merges products whose words match with those that mean the like, where a model is configured. "
+        "The company must have been imported for in the namespace that this gateway serves. "
+        "`products` exist for RBAC only; their names are companies' ids, so that a role may be for some of them.",
+        query=SearchRequest,
+        answers={200: Answer("The products, best first.", SearchPage)},
+        problems=(NOT_FOUND, INVALID),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/figures",
+        id="getFigures",
+        handler=figures.get_figures,
+        action=Action.LIST,
+        summary="Jobs by day, how long they took, and why they failed",
+        query=FiguresQuery,
+        answers={200: Answer("The figures; the same answer for a minute.", Figures)},
+        problems=(INVALID,),
+    ),
+    *DEAD_LETTERS,
+    Operation(
+        method="GET",
         path="/health/queue",
         id="getQueueHealth",
         handler=queues.get_queue_health,
@@ -228,6 +267,83 @@ OPERATIONS = (
         summary="Have the browser forget the token",
         answers={204: Answer("The cookie is gone.", headers={"Set-Cookie": "An empty cookie."})},
         problems=(FOREIGN_ORIGIN,),
+    ),
+    Operation(
+        method="POST",
+        path=LINKS,
+        id="createLink",
+        handler=sellers.create_link,
+        action=Action.LINK,
+        summary="Make a link to one company's progress page",
+        description="Who has the link sees the company's imports until it expires or is revoked, and nothing else.",
+        body=LinkRequest,
+        answers={201: Answer("The link, told this once.", SellerLinkWithUrl)},
+        problems=_BODY,
+    ),
+    Operation(
+        method="GET",
+        path=LINKS,
+        id="listLinks",
+        handler=sellers.list_links,
+        action=Action.LINK,
+        summary="The links whose time is not up",
+        answers={200: Answer("The links.", SellerLinkPage)},
+        problems=(INVALID,),
+    ),
+    Operation(
+        method="DELETE",
+        path=f"{LINKS}/{{id}}",
+        id="revokeLink",
+        handler=sellers.revoke_link,
+        action=Action.LINK,
+        summary="Have a link open nothing any more",
+        answers={204: Answer("It opens nothing; pages that are open close within seconds.")},
+        problems=(NOT_FOUND,),
+    ),
+    Operation(
+        method="POST",
+        path="/seller/session",
+        id="openLink",
+        handler=sellers.open_link,
+        public=True,
+        summary="Exchange a link's token for a cookie",
+        body=OpenLink,
+        answers={201: Answer("The link is good.", SellerSession, headers={"Set-Cookie": "The cookie."})},
+        problems=(*_BODY, LINK_INVALID, FOREIGN_ORIGIN, TOO_SLOW),
+    ),
+    Operation(
+        method="GET",
+        path="/seller/session",
+        id="getSeller",
+        handler=sellers.get_seller,
+        public=True,
+        summary="Whose page the link's cookie opens",
+        answers={200: Answer("The company.", SellerSession)},
+        problems=(LINK_INVALID, INVALID),
+    ),
+    Operation(
+        method="DELETE",
+        path="/seller/session",
+        id="leaveSeller",
+        handler=sellers.leave_seller,
+        public=True,
+        summary="Have the browser forget the link",
+        answers={204: Answer("The cookie is gone.", headers={"Set-Cookie": "An empty cookie."})},
+        problems=(FOREIGN_ORIGIN,),
+    ),
+    Operation(
+        method="GET",
+        path="/seller/events",
+        id="followSeller",
+        handler=sellers.follow_seller,
+        public=True,
+        summary="Follow the imports of the link's company by server-sent events",
+        description="With the cookie of a link. First an event `overview` with the company's 50 newest imports, then "
+        "events `change` (OverviewChange) with what differs. It ends when the link does.",
+        request_headers=("Last-Event-ID",),
+        answers={200: Answer("The events.", Overview, media_type=_EVENTS)},
+        problems=(LINK_INVALID, INVALID),
+        stream=True,
     ),
     Operation(
         method="GET",

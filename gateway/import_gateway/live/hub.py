@@ -191,14 +191,16 @@ class LiveHub:
         return self._places.take(caller)
 
     @contextmanager
-    def follow(self, view: Import) -> Iterator[tuple[Watched, asyncio.Event]]:
-        """Follow a job from a state that was just read; the event is set when there is a newer one."""
+    def follow(
+        self, view: Import, listener: asyncio.Event | None = None
+    ) -> Iterator[tuple[Watched, asyncio.Event]]:
+        """Follow a job from a state that was just read; the event, or `listener`, is set when there is a newer one."""
         job = self._watched.get(view.id)
         if job is None:
             job = self._watched[view.id] = Watched(view)
         # What changed between the read and now has been missed: it is read once more.
         self._hint([view.id])
-        listener = asyncio.Event()
+        listener = listener or asyncio.Event()
         job.listeners.add(listener)
         try:
             yield job, listener

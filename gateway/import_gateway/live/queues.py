@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import WORKER_POOL
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.jobs import DEPTH_CAP, Depth, JobStore
@@ -19,6 +18,7 @@ from import_core.domain.jobs import DEFAULT_QUEUE
 from import_core.observability.logs import get_logger
 from import_gateway.access.brief_cache import BriefCache
 from import_gateway.api.models import QueueHealth, QueueReport, QueueThresholds
+from import_gateway.objects import Objects
 
 log = get_logger(__name__)
 
@@ -40,7 +40,7 @@ class QueueReports:
     def __init__(
         self,
         database: Database,
-        kube: KubeClient,
+        kube: Objects,
         *,
         namespace: str,
         clock: Callable[[], float] = time.monotonic,

@@ -8,16 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.dead_letters import DeadLetterStore
 from import_core.adapters.postgres.jobs import DEPTH_CAP, JobStore
 from import_core.adapters.postgres.reports import ReportStore
 from import_core.adapters.postgres.views import JobViews
 from import_core.domain.jobs import JobRow, JobState
+from import_core.domain.steps import asked_steps
 from import_gateway.access.brief_cache import BriefCache
 from import_gateway.api.models import Estimate, Import
 from import_gateway.api.presenting import estimate_of, present_object, present_row
+from import_gateway.objects import Objects
 
 RATES_SECONDS = 10.0
 BATCH = 500
@@ -39,7 +41,7 @@ class JobReader:
     def __init__(
         self,
         database: Database,
-        kube: KubeClient,
+        kube: Objects,
         *,
         namespace: str,
         clock: Callable[[], float] = time.monotonic,
@@ -48,6 +50,7 @@ class JobReader:
         self.jobs = JobStore(database)
         self.views = JobViews(database)
         self.reports = ReportStore(database)
+        self._letters = DeadLetterStore(database)
         self._namespace = namespace
         self._rates: BriefCache[Rates] = BriefCache(seconds=lambda _: RATES_SECONDS, most=100, clock=clock)
 
@@ -75,8 +78,16 @@ class JobReader:
         """What is shown of these rows."""
         now = datetime.now(UTC)
         known = await self._estimates(list(rows.values()), now) if estimates else {}
+        stepping = [row.id for row in rows.values() if asked_steps(row.spec)]
+        dead = await self._letters.of_jobs(stepping) if stepping else {}
         return {
-            job_id: present_row(row, namespace=self._namespace, now=now, estimate=known.get(job_id))
+            job_id: present_row(
+                row,
+                namespace=self._namespace,
+                now=now,
+                estimate=known.get(job_id),
+                dead_letters=dead.get(job_id, 0),
+            )
             for job_id, row in rows.items()
         }
 

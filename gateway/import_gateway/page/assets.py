@@ -10,6 +10,10 @@ from importlib.resources import files
 from string import Template
 
 INDEX = "index.html"
+FIGURES = "figures.html"
+DEAD_LETTERS = "dead-letters.html"
+SEARCH = "search.html"
+SELLER = "seller.html"
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -28,14 +32,14 @@ class Asset:
 
 
 def load_assets(values: Mapping[str, str]) -> dict[str, Asset]:
-    """All files of the page by name; in the index `$name` stands for one of `values`, which is escaped."""
+    """All files of the page by name; in documents `$name` stands for one of `values`, which is escaped."""
     found = {}
     for entry in files("import_gateway.page").joinpath("static").iterdir():
         media_type = TYPES.get(f".{entry.name.rpartition('.')[2]}")
         if media_type is None:
             continue
         body = entry.read_bytes()
-        if entry.name == INDEX:
+        if entry.name.endswith(".html"):
             escaped = {name: html.escape(value) for name, value in values.items()}
             body = Template(body.decode()).substitute(escaped).encode()
         found[entry.name] = Asset(body, media_type, f'"{hashlib.sha256(body).hexdigest()[:32]}"')

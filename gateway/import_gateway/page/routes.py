@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from import_gateway.page.assets import INDEX, Asset, is_current, load_assets
+from import_gateway.page.assets import (
+    DEAD_LETTERS,
+    FIGURES,
+    INDEX,
+    SEARCH,
+    SELLER,
+    Asset,
+    is_current,
+    load_assets,
+)
 from import_gateway.services import Services
 
 # Nothing but files of our own, no script or style in the document, and nobody may frame it: a name that got
@@ -29,7 +40,7 @@ HEADERS = {
 
 
 def get_routes(services: Services) -> list[BaseRoute]:
-    """`/` and the files below `/page/`."""
+    """`/`, `/figures`, `/dead-letters`, `/search`, `/seller` and the files below `/page/`."""
     settings = services.settings
     return get_page_routes(
         namespace=settings.namespace,
@@ -47,14 +58,24 @@ def get_page_routes(*, namespace: str, audience: str, heartbeat_seconds: float) 
         {"namespace": namespace, "audience": audience, "heartbeat": f"{heartbeat_seconds:g}"}
     )
 
-    async def index(request: Request) -> Response:
-        return _answer(assets[INDEX], request)
+    def document(name: str) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            return _answer(assets[name], request)
+
+        return answer
 
     async def file(request: Request) -> Response:
         asset = assets.get(request.path_params["name"])
         return _answer(asset, request) if asset else Response("There is no such file.\n", 404, HEADERS)
 
-    return [Route("/", index), Route("/page/{name}", file)]
+    return [
+        Route("/", document(INDEX)),
+        Route("/figures", document(FIGURES)),
+        Route("/dead-letters", document(DEAD_LETTERS)),
+        Route("/search", document(SEARCH)),
+        Route("/seller", document(SELLER)),
+        Route("/page/{name}", file),
+    ]
 
 
 def _answer(asset: Asset, request: Request) -> Response:

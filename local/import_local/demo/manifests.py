@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from import_core.domain.steps import StepKind
+
 API_VERSION = "imports.avnz.io/v1alpha1"
 NAMESPACE = "imports"
 POOL = "product-imports"
@@ -47,6 +49,18 @@ def get_worker_pool(*, minimum: int, maximum: int, image: str, cooldown_seconds:
     }
 
 
+def get_step_pools(*, image: str, maximum: int, cooldown_seconds: int) -> list[dict[str, Any]]:
+    """A pool for each step after the import; without work it has no worker."""
+    pools = []
+    for kind in StepKind:
+        pool = get_worker_pool(minimum=0, maximum=maximum, image=image, cooldown_seconds=cooldown_seconds)
+        pool["metadata"]["name"] = pool["spec"]["queue"] = kind.value
+        resources = pool["spec"]["template"]["spec"]["containers"][0]["resources"]
+        resources |= {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
+        pools.append(pool)
+    return pools
+
+
 def get_connection(
     *, name: str, company_id: str, provider_type: str, base_url: str, credentials: dict[str, str]
 ) -> list[dict[str, Any]]:
@@ -72,11 +86,17 @@ def get_connection(
     ]
 
 
-def get_import_job(*, name: str, company_id: str, provider: str) -> dict[str, Any]:
-    """An import with every default."""
+def get_import_job(
+    *, name: str, company_id: str, provider: str, enrich: dict[str, bool] | None = None
+) -> dict[str, Any]:
+    """An import with every default; `enrich`: the steps after it."""
     return {
         "apiVersion": API_VERSION,
         "kind": "ImportJob",
         "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {"companyId": company_id, "providerRef": {"name": provider}},
+        "spec": {
+            "companyId": company_id,
+            "providerRef": {"name": provider},
+            **({"enrich": enrich} if enrich else {}),
+        },
     }

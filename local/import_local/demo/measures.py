@@ -9,14 +9,14 @@ from typing import Any
 import psycopg
 from obstore.store import S3Store
 
-STATES = 'SELECT status, count(*) FROM "ProductImportJob" GROUP BY status'
+STATES = 'SELECT status, count(*) FROM "ProductImportJob" WHERE "parentId" IS NULL GROUP BY status'
 TOTALS = """
 SELECT (SELECT count(*) FROM "Product"), (SELECT count(*) FROM "ProductImage"),
        (SELECT count(*) FROM imports.item_error e JOIN "ProductImportJob" j ON j.id = e.job_id)
 """
 DURATIONS = """
 SELECT percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY extract(epoch FROM "completedAt" - "startedAt"))
-FROM "ProductImportJob" WHERE status = 'COMPLETED'
+FROM "ProductImportJob" WHERE status = 'COMPLETED' AND "parentId" IS NULL
 """
 # xmin is the transaction that wrote a row version: equal before and after means that nothing was written.
 VERSIONS = """
@@ -31,6 +31,22 @@ WHERE started_at > %(since)s AND first_job_at IS NOT NULL
 """
 RECORDED_AT = """
 SELECT "createdAt" FROM "ProductImportJob" WHERE "objectName" LIKE %s ORDER BY "createdAt" OFFSET %s LIMIT 1
+"""
+# Live (a search may show it: indexed and approved), archived, and held back by quality control. None is counted twice;
+# what is none of these got lost on its way.
+LIVE_ARCHIVED_WITHHELD = """
+SELECT count(*) FILTER (WHERE NOT archived AND decision = 'approved' AND indexed), count(*) FILTER (WHERE archived),
+       count(*) FILTER (WHERE NOT archived AND decision IN ('rejected', 'flagged'))
+FROM (SELECT lower(coalesce(p.status, '')) = 'archived' AS archived, q.decision, d.product_id IS NOT NULL AS indexed
+      FROM "Product" p LEFT JOIN imports.search_document d ON d.product_id = p.id
+      LEFT JOIN imports.quality_decision q ON q.product_id = p.id
+      WHERE p."companyId" = %(company)s) AS product
+"""
+# The first live one by title.
+A_LIVE_TITLE = """
+SELECT p.title FROM "Product" p JOIN imports.search_document d ON d.product_id = p.id
+JOIN imports.quality_decision q ON q.product_id = p.id AND q.decision = 'approved'
+WHERE p."companyId" = %(company)s ORDER BY p.title LIMIT 1
 """
 
 

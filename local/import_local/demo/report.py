@@ -7,6 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
+MOST_KEPT_OUT = 0.25
+"""Of a catalogue. The real one has none; the generated one has archived products, and some without price or image."""
+
 
 @dataclass(slots=True)
 class DemoReport:
@@ -14,6 +17,7 @@ class DemoReport:
 
     expected_jobs: dict[str, int]
     expected_products: int
+    expected_in_catalogue: int
     objects_by_phase: dict[str, int] = field(default_factory=dict)
     rows_by_state: dict[str, int] = field(default_factory=dict)
     products: int = 0
@@ -30,6 +34,12 @@ class DemoReport:
     job_p50_seconds: float | None = None
     job_p95_seconds: float | None = None
     changed_by_second_import: list[str] = field(default_factory=list)
+    live_products: int = 0
+    archived_products: int = 0
+    withheld_products: int = 0
+    live_seconds: float | None = None
+    asked_for: str = ""
+    found: list[str] = field(default_factory=list)
     wrong_token_message: str = ""
     tour_seconds: float = 0.0
     machine: str = ""
@@ -54,12 +64,28 @@ class DemoReport:
             found.append("no scale decision was seen")
         if self.first_job_by_new_worker_seconds is None:
             found.append("no new worker took a job")
+        found += self._problems_of_going_live()
         found += [f"importing again changed {what}" for what in self.changed_by_second_import]
         if (
             "credentials" not in self.wrong_token_message.lower()
             and "token" not in self.wrong_token_message.lower()
         ):
             found.append(f"the wrong token's message is unclear: {self.wrong_token_message!r}")
+        return found
+
+    def _problems_of_going_live(self) -> list[str]:
+        found = []
+        kept_out = self.archived_products + self.withheld_products
+        if self.live_products + kept_out != self.expected_in_catalogue:
+            found.append(
+                f"{self.live_products} products went live, expected {self.expected_in_catalogue - kept_out}:"
+                f" of {self.expected_in_catalogue}, {self.archived_products} are archived and quality control"
+                f" held back {self.withheld_products}"
+            )
+        if kept_out > self.expected_in_catalogue * MOST_KEPT_OUT:
+            found.append(f"{kept_out} products of {self.expected_in_catalogue} were kept from going live")
+        if not self.asked_for or self.asked_for not in self.found:
+            found.append(f"a search for {self.asked_for!r} found {self.found}")
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -80,6 +106,10 @@ class DemoReport:
             "depth change → first job by a new worker": _seconds(self.first_job_by_new_worker_seconds),
             "job duration p50 / p95": f"{_seconds(self.job_p50_seconds)} / {_seconds(self.job_p95_seconds)}",
             "written by importing again": ", ".join(self.changed_by_second_import) or "nothing",
+            "products live, embedded, checked and indexed": (
+                f"{self.live_products} of {self.expected_in_catalogue} in {_seconds(self.live_seconds)}"
+            ),
+            "found by search": ", ".join(self.found),
             "wrong token": self.wrong_token_message,
             "the whole tour": _seconds(self.tour_seconds),
             "machine": self.machine,

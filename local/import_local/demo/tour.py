@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.queue_state import QueueStateStore
 from import_core.domain.jobs import DEFAULT_QUEUE
-from import_local import control
 from import_local.demo import measures
 from import_local.demo.cluster import Cluster, DemoError, ImportJob, ImportProvider, WorkerPool
 from import_local.demo.manifests import (
@@ -26,15 +22,13 @@ from import_local.demo.manifests import (
     WORKERS,
     get_connection,
     get_import_job,
+    get_step_pools,
     get_worker_pool,
 )
 from import_local.demo.report import DemoReport
-from import_local.display import ProgressDisplay
-from import_local.folders import ensure_folder
+from import_local.demo.searching import find_products
 from import_local.installation import Installation
-from import_local.kubectl import KubectlError
 from import_local.samples.settings import ROASTIFY_KEY, SHOPIFY_TOKEN, default_data_folder
-from import_local.state import StateFolder
 
 MINIMUM_WORKERS = 2
 MAXIMUM_WORKERS = 6
@@ -44,7 +38,9 @@ SMALL_COMPANIES = 10
 PRODUCTS_PER_SMALL_SHOP = 3
 SHOP = "vendure"
 """54 real products where the data is beside the project, generated ones otherwise."""
+SHOP_PRODUCTS = 54
 WORKER_IMAGE = "import-worker:dev"
+EVERY_STEP = {"embedding": True, "qualityControl": True, "index": True}
 FINAL_PHASES = frozenset({"Succeeded", "Failed", "Cancelled"})
 STEP_SECONDS = 240.0
 BURST_SECONDS = 420.0
@@ -58,10 +54,12 @@ class Tour:
         self._console = console
         self._cluster = Cluster(installation.kubeconfig)
         self._database_url = installation.database_url
+        self._last_steps = ""
         small_products = SMALL_COMPANIES * PRODUCTS_PER_SMALL_SHOP
         self.report = DemoReport(
-            expected_jobs={"Succeeded": 3 + SMALL_JOBS, "Failed": 1},
-            expected_products=2 * 54 + small_products,
+            expected_jobs={"Succeeded": 4 + SMALL_JOBS, "Failed": 1},
+            expected_products=2 * SHOP_PRODUCTS + small_products,
+            expected_in_catalogue=SHOP_PRODUCTS,
             machine=f"{os.cpu_count()} cores, {_memory_gib()} GiB",
         )
 
@@ -75,6 +73,7 @@ class Tour:
             await self._import_catalogue("bean", "roastify", "bean-roastify", "bean-first")
             await self._burst()
             await self._import_again()
+            await self._go_live()
             await self._wrong_token()
             await self._collect()
         finally:
@@ -285,6 +284,52 @@ class Tour:
         self.report.changed_by_second_import += [f"object {key}" for key, _ in sorted(put)[:5]]
         self._console.print(f"  rows written: {len(changed)}   objects put: {len(put)}")
 
+    async def _go_live(self) -> None:
+        self._say(
+            "From imported to live",
+            "Each product takes three steps more: an embedding, quality control, the search index. Their workers start"
+            " when there is work, and go. Model and Gemini are stand-ins here.",
+        )
+        started = time.monotonic()
+        await self._cluster.apply(
+            [
+                *get_step_pools(image=WORKER_IMAGE, maximum=2, cooldown_seconds=COOLDOWN_SECONDS),
+                get_import_job(
+                    name="acme-live", company_id="acme", provider="acme-shopify", enrich=EVERY_STEP
+                ),
+            ]
+        )
+        await self._cluster.until(
+            ImportJob,
+            "acme-live",
+            lambda job: _condition(job, "Enriched") == "True",
+            timeout_seconds=STEP_SECONDS,
+            seen=self._note_steps,
+        )
+        self.report.live_seconds = time.monotonic() - started
+        await self._find_one()
+
+    async def _find_one(self) -> None:
+        company = {"company": "acme"}
+        (counts,) = await measures.read_all(self._database_url, measures.LIVE_ARCHIVED_WITHHELD, company)
+        report = self.report
+        report.live_products, report.archived_products, report.withheld_products = counts
+        titles = await measures.read_all(self._database_url, measures.A_LIVE_TITLE, company)
+        if not titles:
+            raise DemoError("no product of acme went live")
+        title = self.report.asked_for = titles[0][0]
+        self.report.found = await asyncio.to_thread(
+            find_products, self._installation.environment, company="acme", query=title
+        )
+        self._console.print(f"  search for {title!r}: {', '.join(self.report.found[:3])}")
+
+    def _note_steps(self, job: dict[str, Any]) -> None:
+        steps = (job.get("status") or {}).get("steps") or {}
+        line = "   ".join(f"{name} {counts.get('done', 0):>3}" for name, counts in steps.items())
+        if line and line != self._last_steps:
+            self._last_steps = line
+            self._console.print(f"  done: {line}", highlight=False)
+
     async def _wrong_token(self) -> None:
         self._say("A wrong token", "A permanent error fails at once and says what to do.")
         await self._cluster.apply(
@@ -320,39 +365,6 @@ class Tour:
             stored.bytes,
         )
         report.workers_at_end = await self._cluster.deployment_replicas(WORKERS)
-
-
-async def run_demo(state_folder: Path, report_file: Path, console: Console) -> int:
-    """Start an installation in an emptied state folder, take the tour, stop it; returns the exit code."""
-    await asyncio.to_thread(_empty, state_folder)
-    with ProgressDisplay(console) as progress:
-        installation = Installation(state_folder, progress=progress)
-        await installation.start()
-    try:
-        report = await Tour(installation, console).run()
-    except (DemoError, KubectlError) as error:
-        console.print(f"\n[bold red]The tour stopped:[/] {escape(str(error))}")
-        console.print(f"Logs are in {installation.state.logs}.")
-        return 1
-    finally:
-        with ProgressDisplay(console):
-            await installation.stop()
-    problems = report.problems()
-    document = json.dumps(report.to_json(), indent=2, ensure_ascii=False)
-    await asyncio.to_thread(report_file.write_text, document + "\n")
-    console.print()
-    console.print(report.to_table())
-    for problem in problems:
-        console.print(f"[bold red]Not as it should be:[/] {escape(problem)}")
-    console.print(f"Also as {report_file}")
-    return 1 if problems else 0
-
-
-def _empty(state_folder: Path) -> None:
-    # Numbers of an earlier tour would be counted again.
-    if state_folder.exists():
-        control.delete_data(StateFolder(state_folder))
-    ensure_folder(state_folder.parent)
 
 
 def _pool_numbers(pool: dict[str, Any]) -> tuple[int, int, int]:

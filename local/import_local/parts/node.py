@@ -18,6 +18,7 @@ from import_local.processes import base_environment, start_child, wait_until_rea
 IMAGES = {
     "import-operator:*": f"{sys.executable} -m import_operator",
     "import-worker:*": f"{sys.executable} -m import_worker",
+    "import-worker-enrich:*": f"{sys.executable} -m import_worker",
     "import-gateway:*": f"{sys.executable} -m import_gateway",
 }
 _NODE_ROLE_BINDING = """

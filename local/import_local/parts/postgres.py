@@ -114,8 +114,14 @@ class PostgresServer(OneProcessPart):
             await self.stop()
             raise
 
-    async def create_database(self, database: str, *, template: str | None = None) -> str:
-        """Create a database owned by the application's role, unless it exists; returns its URL."""
+    async def create_database(
+        self, database: str, *, template: str | None = None, with_vector: bool = True
+    ) -> str:
+        """Create a database owned by the application's role, unless it exists; returns its URL.
+
+        The extension vector is not for that role to create, as on most servers: it is there beforehand, unless
+        `with_vector` is False.
+        """
         statement = sql.SQL("CREATE DATABASE {} OWNER {}").format(
             sql.Identifier(database), sql.Identifier(APPLICATION_ROLE)
         )
@@ -125,6 +131,9 @@ class PostgresServer(OneProcessPart):
             found = await connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
             if await found.fetchone() is None:
                 await connection.execute(statement)
+        if with_vector and template is None:
+            async with await self.superuser_connection(database) as connection:
+                await connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         return self.url(database)
 
     async def drop_database(self, database: str) -> None:
@@ -147,11 +156,11 @@ class PostgresServer(OneProcessPart):
             await connection.execute("SELECT pg_promote(wait => true, wait_seconds => 60)")
 
     async def superuser_connection(
-        self, *, timeout: int = _CONNECT_SECONDS
+        self, database: str = "postgres", *, timeout: int = _CONNECT_SECONDS
     ) -> psycopg.AsyncConnection[tuple[object, ...]]:
         """Connect with all rights, within `timeout` seconds; each statement is its own transaction."""
         return await psycopg.AsyncConnection.connect(
-            self.url(user=SUPERUSER), autocommit=True, connect_timeout=timeout
+            self.url(database, user=SUPERUSER), autocommit=True, connect_timeout=timeout
         )
 
     async def _answers(self) -> bool:

@@ -1,4 +1,4 @@
-"""The sample stores as a process: Shopify shops and Roastify accounts that behave as documented."""
+"""The sample stores as a process: Shopify shops, Roastify accounts, WhatsApp catalogues that behave as documented."""
 
 import sys
 from collections.abc import Sequence
@@ -30,6 +30,21 @@ class SampleProviders(OneProcessPart):
     def roastify_url(self) -> str:
         """Address below which each account has its own path."""
         return f"http://{LOOPBACK}:{self.port}/roastify"
+
+    @property
+    def gemini_url(self) -> str:
+        """Address of the stand-in for the Gemini API, as GEMINI_BASE_URL."""
+        return f"http://{LOOPBACK}:{self.port}/gemini/empty"
+
+    @property
+    def whatsapp_url(self) -> str:
+        """Address below which each seller's catalogue page has its own path."""
+        return f"http://{LOOPBACK}:{self.port}/whatsapp"
+
+    @property
+    def graph_url(self) -> str:
+        """Address below which each seller's Graph API has its own path."""
+        return f"http://{LOOPBACK}:{self.port}/graph"
 
     async def start(self) -> None:
         """Start the server and wait until it answers."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from import_local.samples import control, hostile, image_routes, roastify
+from import_local.samples import (
+    control,
+    gemini,
+    hostile,
+    image_routes,
+    roastify,
+    whatsapp,
+    whatsapp_graph,
+)
 from import_local.samples.catalogue.expected import Provider
 from import_local.samples.image_routes import ImageStore
 from import_local.samples.settings import SampleSettings
@@ -46,6 +55,9 @@ def create_app(settings: SampleSettings | None = None) -> Starlette:
             Route("/healthz", _health),
             *shopify_routes.routes(),
             *roastify.routes(),
+            *gemini.routes(),
+            *whatsapp.routes(),
+            *whatsapp_graph.routes(),
             *image_routes.routes(),
             *hostile.routes(),
             *control.routes(),
@@ -58,12 +70,18 @@ def create_app(settings: SampleSettings | None = None) -> Starlette:
 
 
 class DroppableProtocol(H11Protocol):
-    """HTTP/1.1 that hands its transport to the application, so that a fault can drop the connection."""
+    """HTTP/1.1 that hands its transport to the application, so that a fault can drop the connection, and the
+    monotonic time when a request's head was read."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Keep the transport in the state of this connection's requests."""
         super().connection_made(transport)
         self.app_state: dict[str, Any] = {**self.app_state, "transport": transport}
+
+    def data_received(self, data: bytes) -> None:
+        """Keep the time too: on a busy machine a request may wait for long until it is handled."""
+        self.app_state["arrived"] = time.monotonic()
+        super().data_received(data)
 
 
 class SampleServer(uvicorn.Server):
@@ -114,6 +132,21 @@ class RunningSamples:
     def roastify_url(self) -> str:
         """The address below which every account is found by name; add `/v1`."""
         return f"{self.base_url}/roastify"
+
+    @property
+    def gemini_url(self) -> str:
+        """The address of the stand-in for the Gemini API, as GEMINI_BASE_URL."""
+        return f"{self.base_url}/gemini/empty"
+
+    @property
+    def whatsapp_url(self) -> str:
+        """The address below which every seller is found by name; add `/c/491700000001`."""
+        return f"{self.base_url}/whatsapp"
+
+    @property
+    def graph_url(self) -> str:
+        """The address below which every seller's Graph API is found by name."""
+        return f"{self.base_url}/graph"
 
     def account(self, provider: Provider, name: str) -> Account:
         """Return a shop's or account's state: faults, counters, catalogue."""

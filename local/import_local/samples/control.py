@@ -17,7 +17,7 @@ from import_local.samples.catalogue.live import ProductChange
 from import_local.samples.catalogue.model import Status
 from import_local.samples.faults import ControlModel, FaultSettings
 from import_local.samples.serving import account_of, sample_of
-from import_local.samples.state import Account, Behaviour, BulkMode
+from import_local.samples.state import Account, Behaviour, BulkMode, CataloguePage, GraphListing
 
 Handler = Callable[[Request, Account, Any], Response]
 
@@ -32,6 +32,9 @@ class FaultOrder(ControlModel):
     bulk: BulkMode = "complete"
     bulk_seconds: float | None = Field(default=None, ge=0, le=3_600)
     token_seconds: float | None = Field(default=None, ge=0, le=86_400)
+    page: CataloguePage = "usual"
+    closed_by_robots: bool = False
+    listing: GraphListing = "steady"
 
 
 class ProductOrder(ControlModel):
@@ -77,6 +80,9 @@ def set_faults(account: Account, order: FaultOrder) -> None:
         bulk=order.bulk,
         bulk_seconds=order.bulk_seconds,
         token_seconds=order.token_seconds,
+        page=order.page,
+        is_closed_by_robots=order.closed_by_robots,
+        listing=order.listing,
     )
 
 
@@ -95,6 +101,9 @@ def describe(account: Account) -> dict[str, Any]:
             "rateScale": account.behaviour.rate_scale,
             "throttleStatus": account.behaviour.throttle_status,
             "bulk": account.behaviour.bulk,
+            "page": account.behaviour.page,
+            "closedByRobots": account.behaviour.is_closed_by_robots,
+            "listing": account.behaviour.listing,
         },
     }
 

@@ -24,10 +24,11 @@ class FaultAction(ControlModel):
 
     `status`: answered with that HTTP status (and Retry-After, if given). `slow`: answered as usual after
     `seconds`. `drop`: the connection is closed without an answer. `throttled`: the provider's own answer to
-    a client that asks too often.
+    a client that asks too often. Of a model's API only: `truncated` and `blocked` are answers that were cut off or
+    refused for what they are about, `garbled` ends within its JSON.
     """
 
-    kind: Literal["status", "slow", "drop", "throttled"] = "status"
+    kind: Literal["status", "slow", "drop", "throttled", "truncated", "blocked", "garbled"] = "status"
     status: int = Field(default=500, ge=200, le=599)
     retry_after: float | None = Field(default=None, ge=0)
     seconds: float = Field(default=1.0, ge=0, le=3_600)

@@ -12,8 +12,10 @@ import typer
 
 from import_local.samples.app import serve_samples
 from import_local.samples.settings import (
+    GRAPH_CATALOGUE,
     ROASTIFY_KEY,
     SHOPIFY_TOKEN,
+    WHATSAPP_NUMBER,
     SampleSettings,
     default_data_folder,
 )
@@ -53,7 +55,7 @@ def serve(  # noqa: PLR0917 – typer names them all
         float, typer.Option(min=0.0, help="Least duration of a bulk operation, in seconds.")
     ] = 0.0,
 ) -> None:
-    """Serve sample Shopify shops and Roastify accounts that behave as the real ones are documented."""
+    """Serve sample shops, accounts and catalogues of all providers, as the real ones are documented."""
     settings = SampleSettings(
         data_folder=catalogue or default_data_folder(),
         roastify_requests=roastify_requests,
@@ -73,6 +75,11 @@ async def _run(settings: SampleSettings, host: str, port: int) -> None:
         async with serve_samples(settings, host=host, port=port) as samples:
             print(f"Shopify samples: {samples.shopify_url}/<shop>", flush=True)
             print(f"Roastify samples: {samples.roastify_url}/<account>/v1", flush=True)
+            print(f"Gemini stand-in: {samples.gemini_url}", flush=True)
+            print(f"WhatsApp samples: {samples.whatsapp_url}/<seller>/c/{WHATSAPP_NUMBER}", flush=True)
+            print(
+                f"Graph API samples: {samples.graph_url}/<seller> (catalogue {GRAPH_CATALOGUE})", flush=True
+            )
             await stop.wait()
     except OSError as error:
         raise typer.BadParameter(f"can't listen on {host}:{port}: {error.strerror}") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import time
 from typing import Any
 
 from starlette.requests import Request
@@ -15,7 +14,7 @@ from starlette.routing import Route
 from import_local.samples.catalogue.expected import roastify_product_id, roastify_variant_id
 from import_local.samples.catalogue.model import Product, Variant, index_of_number
 from import_local.samples.catalogue.roastify_fields import TYPES, description_text, product_type, size, stock
-from import_local.samples.serving import Dialect, api_route, base_url
+from import_local.samples.serving import Dialect, api_route, arrival_of, base_url
 from import_local.samples.settings import ROASTIFY_KEY, is_credential
 from import_local.samples.shopify.connections import encode_cursor, page_of_products
 from import_local.samples.shopify.resolvers import moment
@@ -53,7 +52,7 @@ def _refusal(request: Request, account: Account) -> Response | None:
     key = request.headers.get("x-api-key", "")
     if not is_credential(key, ROASTIFY_KEY):
         return failed(401)
-    if not account.take_call(key, time.monotonic()):
+    if not account.take_call(key, arrival_of(request)):
         account.counters.throttled += 1
         return failed(429)
     return None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import get_args
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,11 +26,19 @@ class Dialect:
     not_found: Callable[[], Response]
     failed: Callable[[int], Response]
     throttled: Callable[[Account, Request], Response]
+    odd: Callable[[FaultAction], Response | None] = lambda _action: None
+    """Answers with status 200 that only this provider has."""
 
 
 def base_url(request: Request) -> str:
     """Return the server's root as the client addresses it, without a slash at the end."""
     return str(request.base_url).rstrip("/")
+
+
+def arrival_of(request: Request) -> float:
+    """Return when the request's head was read, in monotonic seconds."""
+    arrived: float = request.scope["state"]["arrived"]
+    return arrived
 
 
 def sample_of(request: Request) -> Sample:
@@ -42,7 +50,7 @@ def sample_of(request: Request) -> Sample:
 def account_of(request: Request) -> Account | None:
     """Return the shop or account that the address's `provider` and `account` name, or None."""
     provider = request.path_params["provider"]
-    if provider not in {"shopify", "roastify"}:
+    if provider not in get_args(Provider):
         return None
     try:
         return sample_of(request).account(provider, request.path_params["account"])
@@ -59,7 +67,7 @@ def api_route(
     """
 
     async def endpoint(request: Request) -> Response:
-        arrived = time.monotonic()
+        arrived = arrival_of(request)
         try:
             account = sample_of(request).account(dialect.provider, request.path_params["account"])
         except CatalogueNotFoundError:
@@ -101,6 +109,8 @@ async def _faulty(
         case "throttled":
             account.counters.throttled += 1
             return dialect.throttled(account, request)
+        case "truncated" | "blocked" | "garbled":
+            return dialect.odd(action)
         case _:
             response = dialect.failed(action.status)
             if action.retry_after is not None:

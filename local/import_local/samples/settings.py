@@ -12,6 +12,12 @@ SHOPIFY_TOKEN_ACCESS_DENIED = "shpat_access_denied"  # noqa: S105
 SHOPIFY_CLIENT_ID = "example_client_id"
 SHOPIFY_CLIENT_SECRET = "shpss_example"  # noqa: S105
 ROASTIFY_KEY = "rty_test_example"
+GEMINI_KEY = "gemini-example-key"
+GRAPH_TOKEN = "EAAexample"  # noqa: S105
+GRAPH_CATALOGUE = "100000000000001"
+"""The id that every sample account's catalogue has in the Graph API."""
+WHATSAPP_NUMBER = "491700000001"
+"""The seller's number in the addresses of catalogue pages."""
 
 PROJECT_ROOT = Path(__file__).resolve().parents[3]
 
@@ -44,6 +50,8 @@ class SampleSettings:
     shopify_token_seconds: float = 86_399.0
     roastify_requests: int = 100
     roastify_window_seconds: float = 60.0
+    graph_calls: int = 200
+    graph_window_seconds: float = 3600.0
     bulk_seconds: float = 0.0
     bulk_child_distance: int = 7
     image_cache_bytes: int = 64 * 1024 * 1024

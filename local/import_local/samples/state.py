@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import tempfile
 import time
 from collections import OrderedDict, deque
@@ -20,6 +21,12 @@ from import_local.samples.shopify.bulk import BulkOperations
 from import_local.samples.shopify.cost import PointBucket
 
 BulkMode = Literal["complete", "fail", "stall"]
+CataloguePage = Literal[
+    "usual", "changed", "consent", "login", "robot-check", "hostile", "away", "download", "endless"
+]
+"""What a WhatsApp catalogue's page is: `changed` has other classes, `away` redirects to a private address."""
+GraphListing = Literal["steady", "repeats", "misses"]
+"""Whether the Graph API's pages repeat items, or leave some out when the catalogue is first listed."""
 LIMITERS_KEPT = 1_000
 
 
@@ -49,12 +56,14 @@ class CallWindow:
     times: deque[float] = field(default_factory=deque)
 
     def take(self, now: float, limit: int, seconds: float) -> bool:
-        """Count one call, or say False if the window is full. Times are monotonic seconds."""
+        """Count one call that came at `now`, or say False if the window is full. Times are monotonic seconds, and
+        nearly in order: one request may be handled before another that came a little earlier.
+        """
         while self.times and now - self.times[0] >= seconds:
             self.times.popleft()
         if len(self.times) >= limit:
             return False
-        self.times.append(now)
+        bisect.insort(self.times, now)
         return True
 
 
@@ -62,7 +71,8 @@ class CallWindow:
 class Behaviour:
     """How a shop or account differs from the documented defaults.
 
-    `rate_scale` multiplies every rate limit; `throttle_status` is the HTTP status of Shopify's THROTTLED.
+    `rate_scale` multiplies every rate limit; `throttle_status` is the HTTP status of Shopify's THROTTLED;
+    `page`, `is_closed_by_robots` and `listing` are a WhatsApp catalogue's.
     """
 
     rate_scale: float = 1.0
@@ -70,6 +80,9 @@ class Behaviour:
     bulk: BulkMode = "complete"
     bulk_seconds: float | None = None
     token_seconds: float | None = None
+    page: CataloguePage = "usual"
+    is_closed_by_robots: bool = False
+    listing: GraphListing = "steady"
 
 
 class Account:
@@ -87,6 +100,7 @@ class Account:
         self.behaviour = Behaviour()
         self.counters = self._new_counters()
         self.issued_tokens: OrderedDict[str, float] = OrderedDict()
+        self.listed_again: set[int] = set()
         self.bulk = BulkOperations(self.catalogue, folder)
         self._points: OrderedDict[str, PointBucket] = OrderedDict()
         self._calls: OrderedDict[str, CallBucket] = OrderedDict()
@@ -106,6 +120,7 @@ class Account:
         self.image_faults = FaultPlan()
         self.behaviour = Behaviour()
         self.issued_tokens.clear()
+        self.listed_again.clear()
         self.reset_limits()
         self.reset_counters()
 
@@ -140,6 +155,12 @@ class Account:
         limit = max(1, round(self.settings.roastify_requests * self.behaviour.rate_scale))
         return window.take(now, limit, self.settings.roastify_window_seconds)
 
+    def take_graph_call(self, token: str, now: float) -> bool:
+        """Count a call of Meta's Graph API with the token; False if its window is full."""
+        window = _kept(self._windows, token, CallWindow)
+        limit = max(1, round(self.settings.graph_calls * self.behaviour.rate_scale))
+        return window.take(now, limit, self.settings.graph_window_seconds)
+
 
 Limiter = TypeVar("Limiter")
 
@@ -160,6 +181,7 @@ class Sample:
         self.started_at = time.monotonic()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._accounts: dict[tuple[str, str], Account] = {}
+        self.robots_requests = 0
 
     def account(self, provider: Provider, name: str) -> Account:
         """Return the account; CatalogueNotFoundError for a name that stands for no catalogue."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ FETCHED_SECONDS = 2.0
 """A message fetched by a living worker is claimed within this time; a claim that comes later finds it outdated."""
 RECOVERY_LIMIT = 2000
 """Overdue rows that one check looks at; the repair loop looks at all."""
+LINES_AT_ONCE = 200
+"""Lines of the log between two turns of the other loops."""
 FIRST_ROWS_OF_A_COMPANY = 8
 
 
@@ -107,8 +110,19 @@ class DispatchLoop:
             raise
         if messages:
             fail_point("dispatch.added")
-            metrics.JOBS_DISPATCHED.labels(name).inc(len(messages))
+            metrics.JOBS_DISPATCHED.labels(metrics.queue_label(name)).inc(len(messages))
             log.info("jobs.dispatched", queue=name, jobs=len(messages))
+            for number, message in enumerate(messages, start=1):
+                if number % LINES_AT_ONCE == 0:
+                    # A whole window is thousands of lines: other loops get their turn in between.
+                    await asyncio.sleep(0)
+                log.info(
+                    "job.dispatched",
+                    queue=name,
+                    jobId=message.job_id,
+                    correlationId=message.correlation_id or message.job_id,
+                    dispatch=message.dispatch,
+                )
 
     async def _check(self, queue: JobQueue) -> None:
         """Find hand-overs that Redis does not have: all of them when it lost its data, else overdue ones."""
@@ -197,7 +211,7 @@ class DispatchLoop:
 
     def _note_pause(self, name: str, queue: QueueState) -> None:
         """The objects of waiting jobs say whether their queue is paused."""
-        metrics.QUEUE_PAUSED.labels(name).set(queue.paused)
+        metrics.QUEUE_PAUSED.labels(metrics.queue_label(name)).set(queue.paused)
         paused = queue.dispatch_paused
         if paused != (name in self._paused):
             self._paused ^= {name}

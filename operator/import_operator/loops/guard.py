@@ -18,7 +18,7 @@ from import_operator import metrics
 from import_operator.guard_words import Word, words_of
 from import_operator.holding import Holding
 from import_operator.loops.runner import Loop
-from import_operator.loops.tell import TellLoop
+from import_operator.loops.tell import Teller
 from import_operator.policies import QueuePolicy
 from import_operator.state import OperatorState, SeenDepth
 
@@ -68,7 +68,7 @@ class GuardLoop:
         state: OperatorState,
         queues: QueueStateStore,
         evidence: EvidenceStore,
-        events: TellLoop,
+        events: Teller,
         *,
         holding: Holding,
         policies: Callable[[], Mapping[str, QueuePolicy]],
@@ -142,11 +142,13 @@ class GuardLoop:
         return Seen(depth, await self._evidence.starts_per_minute(name), evidence)
 
     def _show(self, name: str, queue: QueueState) -> None:
-        metrics.QUEUE_HEALTH.labels(name).set(queue.level.number)
-        metrics.INTAKE_STOPPED.labels(name).set(queue.intake.intake.stopped)
-        metrics.DISPATCH_PAUSED.labels(name).set(queue.dispatch_paused)
-        metrics.EMERGENCY_PAUSED.labels(name).set(queue.emergency.phase is not EmergencyPhase.NONE)
-        metrics.STARTS_PER_MINUTE.labels(name).set(queue.starts_per_minute or 0.0)
+        metrics.QUEUE_HEALTH.labels(metrics.queue_label(name)).set(queue.level.number)
+        metrics.INTAKE_STOPPED.labels(metrics.queue_label(name)).set(queue.intake.intake.stopped)
+        metrics.DISPATCH_PAUSED.labels(metrics.queue_label(name)).set(queue.dispatch_paused)
+        metrics.EMERGENCY_PAUSED.labels(metrics.queue_label(name)).set(
+            queue.emergency.phase is not EmergencyPhase.NONE
+        )
+        metrics.STARTS_PER_MINUTE.labels(metrics.queue_label(name)).set(queue.starts_per_minute or 0.0)
 
     def _say(self, name: str, words: list[Word]) -> None:
         """Tell people: in the log, and by Events at the pools that serve the queue."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from import_core.adapters.postgres.decisions import PRUNED_AT_ONCE, DecisionStore
 from import_core.adapters.postgres.history import HistoryStore
 from import_core.adapters.postgres.leftovers import DELETED_AT_ONCE
 from import_core.observability.logs import get_logger
@@ -20,7 +21,10 @@ IDLE_SECONDS = 300.0
 class HistoryLoop:
     """One batch a second while there are old rows."""
 
-    def __init__(self, namespace: str, history: HistoryStore, *, days: float) -> None:
+    def __init__(
+        self, namespace: str, history: HistoryStore, *, days: float, decisions: DecisionStore | None = None
+    ) -> None:
+        self._decisions = decisions
         self._namespace = namespace
         self._history = history
         self._days = days
@@ -38,7 +42,8 @@ class HistoryLoop:
         forgotten = await self._history.forget_unneeded()
         if forgotten:
             log.info("history.forgotten", seenProducts=forgotten)
-        if not more and forgotten < DELETED_AT_ONCE:
+        pruned = await self._decisions.prune() if self._decisions is not None else 0
+        if not more and forgotten < DELETED_AT_ONCE and pruned < PRUNED_AT_ONCE:
             self._due = time.monotonic() + IDLE_SECONDS
 
     async def _delete_finished(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from import_core.adapters.postgres.notifications import (
     BREAKER_CHANNEL,
     CONNECTION_CHANNEL,
+    DRAINED_CHANNEL,
     GUARD_CHANNEL,
     PROGRESS_CHANNEL,
     QUEUE_CHANNEL,
@@ -32,14 +33,25 @@ class ListenLoop:
         """Listen until the connection breaks. Raises DatabaseUnavailableError."""
         async for notification in listen(
             self._database,
-            [PROGRESS_CHANNEL, CONNECTION_CHANNEL, BREAKER_CHANNEL, GUARD_CHANNEL, QUEUE_CHANNEL],
+            [
+                PROGRESS_CHANNEL,
+                CONNECTION_CHANNEL,
+                BREAKER_CHANNEL,
+                GUARD_CHANNEL,
+                QUEUE_CHANNEL,
+                DRAINED_CHANNEL,
+            ],
         ):
             self.take(notification)
 
     def take(self, notification: Notification) -> None:
         """Pass one hint on; after a new connection everything live is read again."""
         state = self._state
+        if notification.channel == DRAINED_CHANNEL:
+            state.scaling.drains_changed.set()
+            return
         if notification.channel is None:
+            state.scaling.drains_changed.set()
             state.project_waiting()
             state.to_check.update(name_of(body) for body in state.providers)
             state.breakers_changed.set()

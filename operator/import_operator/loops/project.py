@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from import_core.adapters.kube.client import KubeClient
@@ -21,6 +22,7 @@ from import_core.domain.errors import (
 from import_core.domain.jobs import JobRow, JobState
 from import_core.domain.projection import PatchSchedule, is_final, project
 from import_core.domain.resources.import_job import JobPhase
+from import_core.domain.steps import asked_steps
 from import_core.fail_points import fail_point
 from import_core.observability.logs import get_logger
 from import_operator import metrics
@@ -100,9 +102,10 @@ class ProjectLoop:
             # A change of the spec that came while the job ran takes effect now.
             self._state.to_record.add(uid)
         patch = project(body, row, verdict, datetime.now(UTC))
-        if patch is not None:
+        if patch is not None or (row is not None and asked_steps(row.spec)):
+            # Whether its steps are as shown is counted when it is its turn: that costs more than a row.
             self._rows[uid] = row
-            self._schedule.want(uid, urgent=patch.urgent)
+            self._schedule.want(uid, urgent=patch is not None and patch.urgent)
         else:
             self._rows.pop(uid, None)
             self._schedule.forget(uid)
@@ -112,6 +115,11 @@ class ProjectLoop:
         metrics.STATUS_WAITING.set(len(self._schedule))
         for start in range(0, len(turn), CONCURRENT_PATCHES):
             batch = turn[start : start + CONCURRENT_PATCHES]
+            try:
+                await self._count_steps(batch)
+            except DatabaseUnavailableError:
+                self._state.to_project.update(turn[start:])
+                raise
             results = await asyncio.gather(*map(self._patch_one, batch), return_exceptions=True)
             for uid, result in zip(batch, results, strict=True):
                 if isinstance(result, BaseException):
@@ -120,6 +128,11 @@ class ProjectLoop:
                 if isinstance(result, BaseException):
                     self._state.to_project.update(turn[start + CONCURRENT_PATCHES :])
                     raise result
+
+    async def _count_steps(self, uids: Sequence[str]) -> None:
+        rows = [row for row in map(self._rows.get, uids) if row is not None]
+        for row in await self._jobs.with_steps(rows):
+            self._rows[row.id] = row
 
     async def _patch_one(self, uid: str) -> None:
         body = self._state.jobs.get(uid)

@@ -11,6 +11,7 @@ from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import IMPORT_PROVIDER
 from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.connections import ConnectionState, ConnectionStore
+from import_core.adapters.postgres.webhooks import Webhook, WebhookStore
 from import_core.domain.breaker import CLOSED, Breaker
 from import_core.domain.connection_status import (
     BreakerChange,
@@ -27,6 +28,7 @@ from import_core.domain.errors import (
     ObjectNotFoundError,
     ObjectRefusedError,
 )
+from import_core.domain.notifications import notifications_finding
 from import_core.observability.logs import get_logger
 from import_operator import metrics
 from import_operator.loops.runner import REFUSED_AGAIN_SECONDS, Loop
@@ -50,6 +52,8 @@ class ProviderStatusLoop:
         breakers: BreakerStore,
         kube: KubeClient,
         tell: TellLoop,
+        *,
+        webhooks: WebhookStore,
     ) -> None:
         self._state = state
         self._connections = connections
@@ -57,6 +61,7 @@ class ProviderStatusLoop:
         self._kube = kube
         self.again_seconds = REFUSED_AGAIN_SECONDS
         self._tell = tell
+        self._webhooks = webhooks
 
     def loop(self) -> Loop:
         """Woken by changed providers, by checks that were made, and by breakers."""
@@ -95,12 +100,19 @@ class ProviderStatusLoop:
             )
         states = {state.name: state for state in await self._connections.read(self._state.namespace, names)}
         breakers = await self._breakers.read_many(self._state.namespace, names)
+        webhooks = {webhook.endpoint.provider: webhook for webhook in await self._webhooks.read(names)}
         for body in bodies:
             name = name_of(body)
-            await self._patch(body, _check_of(body, states.get(name)), breakers.get(name, CLOSED))
+            check, breaker = _check_of(body, states.get(name)), breakers.get(name, CLOSED)
+            await self._patch(body, check, breaker, webhooks.get(name))
 
-    async def _patch(self, body: Body, check: Check | None, breaker: Breaker) -> None:
-        patch = project_connection(body, check, datetime.now(UTC), breaker)
+    async def _patch(
+        self, body: Body, check: Check | None, breaker: Breaker, webhook: Webhook | None
+    ) -> None:
+        told = None
+        if webhook is not None:
+            told = notifications_finding(webhook.state, webhook.reason, webhook.message, webhook.failures)
+        patch = project_connection(body, check, datetime.now(UTC), breaker, told)
         if patch is None:
             return
         try:

@@ -103,6 +103,8 @@ class ReapLoop:
         log.info("workers.ended", workers=len(worker_ids), claims=len(ended), outOfMemory=out_of_memory)
         cause = "OutOfMemory" if out_of_memory else "WorkerEnded"
         self._tell(ended, RepairKind.WORKER_ENDED, cause=cause)
+        # It may have written a job's end and died before it told of it.
+        self._state.project_running()
         return kept
 
     def _tell(self, ended: Sequence[EndedClaim], kind: RepairKind, *, cause: str) -> None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from import_core.adapters.kube.client import KubeClient
-from import_core.adapters.kube.resources import DEPLOYMENT, IMPORT_JOB, IMPORT_PROVIDER, WORKER_POOL, Kind
+from import_core.adapters.kube.resources import (
+    DEPLOYMENT,
+    IMPORT_JOB,
+    IMPORT_PROVIDER,
+    IMPORT_SCHEDULE,
+    POD,
+    WORKER_POOL,
+    Kind,
+)
 from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.origins import OriginStore
 from import_core.adapters.postgres.workers import WorkerStore
@@ -13,12 +21,21 @@ from import_core.domain.admission import DATABASE_UNAVAILABLE, Refusal
 from import_core.domain.holding import BACKPRESSURE
 from import_core.domain.projection import is_final
 from import_core.domain.reopening import requests_of
+from import_core.domain.steps import StepKind
 from import_operator.deployments import POOL_LABEL
 from import_operator.handlers.handle_check_import_provider import (
     handle_check_import_provider,
     handle_forget_import_provider,
 )
+from import_operator.handlers.handle_observe_worker_pod import (
+    handle_forget_worker_pod,
+    keep_worker_pod,
+)
 from import_operator.handlers.handle_record_import_job import handle_record_import_job
+from import_operator.handlers.handle_run_import_schedule import (
+    handle_forget_import_schedule,
+    handle_run_import_schedule,
+)
 from import_operator.handlers.handle_scale_worker_pool import (
     handle_forget_deployment,
     handle_forget_worker_pool,
@@ -73,11 +90,18 @@ class ReconcileLoop:
         )
         await self._sync(WORKER_POOL, state.pools, handle_scale_worker_pool, handle_forget_worker_pool)
         await self._sync(
+            IMPORT_SCHEDULE, state.schedules, handle_run_import_schedule, handle_forget_import_schedule
+        )
+        await self._sync(
             DEPLOYMENT,
             state.deployments,
             handle_observe_deployment,
             handle_forget_deployment,
             labels={POOL_LABEL: None},
+        )
+        # One whose end was missed would count as a worker for ever.
+        await self._sync(
+            POD, state.scaling.pods, keep_worker_pod, handle_forget_worker_pod, labels={POOL_LABEL: None}
         )
         await self._find_orphaned_breakers()
 
@@ -93,7 +117,9 @@ class ReconcileLoop:
         if not listed:
             # Rather a wrong cluster than one without any; what a person opened must not close by that.
             return
-        for name in await self._breakers.orphans(self._state.namespace, listed):
+        # The models of steps have breakers without an object.
+        kept = [*listed, *(kind.value for kind in StepKind)]
+        for name in await self._breakers.orphans(self._state.namespace, kept):
             self._state.providers_gone.setdefault(name, "")
             self._state.to_check.add(name)
 
@@ -113,6 +139,7 @@ class ReconcileLoop:
                 state.to_reopen.add(uid)
         for uid in known - final.keys():
             state.forget_job(uid)
+        state.jobs_listed = True
         await self._record_missing([uid for uid, finished in final.items() if not finished])
         await self._vanishing.compare(final, recorded_before=started, cluster_uid=cluster_uid)
 

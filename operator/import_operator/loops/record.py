@@ -78,7 +78,11 @@ class RecordLoop:
                 self._state.held.pop(uid, None)
                 continue
             try:
-                admission = admit(body, self._state.providers.named(provider_name_of(body)))
+                admission = admit(
+                    body,
+                    self._state.providers.named(provider_name_of(body)),
+                    unavailable=self._state.unavailable_steps,
+                )
             except Exception as error:  # noqa: BLE001 - logged and counted there
                 self._give_up(uid, error)
                 continue
@@ -101,7 +105,7 @@ class RecordLoop:
         for uid, refusal in held.items():
             body, verdict = self._state.jobs.get(uid), accepted[uid].verdict
             if body is not None:
-                self._refuse(uid, body, Verdict(verdict.generation, refusal, verdict.unenforced))
+                self._refuse(uid, body, Verdict(verdict.generation, refusal))
         room_for = {uid: admission for uid, admission in accepted.items() if uid not in held}
         if room_for:
             await self._write(room_for)
@@ -112,13 +116,15 @@ class RecordLoop:
             before = self._state.verdicts.get(uid)
             if before is None or before.refusal is not None:
                 verdict = admission.verdict
-                self._state.verdicts[uid] = Verdict(verdict.generation, refusal, verdict.unenforced)
+                self._state.verdicts[uid] = Verdict(verdict.generation, refusal)
                 self._state.to_project.add(uid)
         self._state.to_record.update(accepted)
 
     async def _write(self, accepted: dict[str, Admission]) -> None:
         requests = [admission.request for admission in accepted.values() if admission.request is not None]
         try:
+            # After a start nearly all of them have their rows.
+            requests = await self._jobs.unrecorded(requests)
             new = await self._jobs.record(requests)
             fail_point("record.committed")
         except DatabaseUnavailableError as error:
@@ -144,9 +150,19 @@ class RecordLoop:
             if self._state.jobs.get(uid) is not None:
                 self._state.verdicts[uid] = admission.verdict
                 self._state.to_project.add(uid)
+        if not requests:
+            return
         self._state.dispatch_wanted.set()
         companies = Counter(request.company_id for request in requests)
         log.info("jobs.recorded", jobs=len(requests), companies=len(companies))
+        for request in requests:
+            log.info(
+                "job.recorded",
+                jobId=request.id,
+                companyId=request.company_id,
+                name=request.origin.name if request.origin else None,
+                generation=request.generation,
+            )
 
     def _was_recorded(self, uid: str) -> bool:
         body = self._state.jobs.get(uid)

@@ -116,7 +116,11 @@ class ReopenLoop:
             token = requests.retry if action is Action.RETRY else requests.retry_items
             if body is None or token is None:
                 continue
-            admission = admit(body, self._state.providers.named(provider_name_of(body)))
+            admission = admit(
+                body,
+                self._state.providers.named(provider_name_of(body)),
+                unavailable=self._state.unavailable_steps,
+            )
             if admission.verdict.refusal is not None:
                 name = RETRY_ANNOTATION if action is Action.RETRY else RETRY_ITEMS_ANNOTATION
                 self._complain(uid, body, (f"{name}: not run again: {admission.verdict.refusal.message}",))

@@ -48,10 +48,18 @@ async def run_loops(loops: Sequence[Loop]) -> None:
 
 async def _run(loop: Loop) -> None:
     failures = 0
+    due = time.monotonic()
+    if loop.interval:
+        # One that waits for ever in its round has neither.
+        metrics.LOOP_INTERVAL.labels(loop.name).set(max(loop.interval, loop.pause))
+        metrics.LOOP_LAST_SUCCESS.labels(loop.name).set_to_current_time()
     while True:
         if loop.wake is not None:
             loop.wake.clear()
+        metrics.LOOP_LAG.labels(loop.name).observe(max(0.0, time.monotonic() - due))
         failures = 0 if await _one_round(loop) else failures + 1
+        if not failures:
+            due = time.monotonic() + max(loop.interval, loop.pause)
         if failures:
             # Woken or not: whatever is away needs a moment.
             await asyncio.sleep(backoff(failures, random.random()))  # noqa: S311
@@ -71,7 +79,8 @@ async def _one_round(loop: Loop) -> bool:
         log.exception("loop.failed", loop=loop.name, error=type(error).__name__)
         metrics.LOOP_ERRORS.labels(loop.name, type(error).__name__).inc()
         return False
-    metrics.LOOP_LAST_SUCCESS.labels(loop.name).set_to_current_time()
+    if loop.interval:
+        metrics.LOOP_LAST_SUCCESS.labels(loop.name).set_to_current_time()
     metrics.LOOP_SECONDS.labels(loop.name).observe(time.monotonic() - started)
     return True
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import DEPLOYMENT, WORKER_POOL
 from import_core.adapters.postgres.jobs import DEPTH_CAP, Depth, JobStore
 from import_core.domain.dispatch import ReadyWorkers
+from import_core.domain.draining import BusyScaleIn
 from import_core.domain.errors import (
     DatabaseUnavailableError,
     ImportOperatorError,
@@ -21,29 +24,29 @@ from import_core.domain.errors import (
     ObjectRefusedError,
 )
 from import_core.domain.jobs import DEFAULT_QUEUE
-from import_core.domain.resources.common import not_yet_enforced
 from import_core.domain.resources.worker_pool import WorkerPool, parse_worker_pool
-from import_core.domain.scaling import Observation, ScalingDecision, ScalingHistory, ScalingSpec, decide
+from import_core.domain.scaling import ScalingDecision, ScalingHistory, held_for_drains
 from import_core.observability.logs import get_logger
 from import_operator import metrics
-from import_operator.deployments import (
-    get_deployment_name,
-    get_worker_deployment,
-    is_current,
-    is_owned_by,
-)
+from import_operator.deployments import replicas_of
+from import_operator.draining import Drains
 from import_operator.loops.dispatch import Capacity
 from import_operator.loops.runner import Loop
 from import_operator.loops.tell import TellLoop
 from import_operator.policies import QueuePolicy, queue_policies
 from import_operator.pool_status import PoolObservation, get_pool_status
+from import_operator.scaling_policy import PoolDecisions
 from import_operator.settings import OperatorSettings
 from import_operator.state import Body, OperatorState, SeenDepth, generation_of, name_of, uid_of
+from import_operator.versions import Versions
 
 log = get_logger(__name__)
 
 INTERVAL_SECONDS = 0.25
+PAUSE_SECONDS = 0.05
 STATUS_SECONDS = 1.0
+SERVED_AT_ONCE = 25
+"""Pools that the API server is asked for at the same time: all numbers are set before the first status is."""
 REFUSED_SECONDS = 10.0
 """A Deployment that the API server refuses is not sent again at once."""
 
@@ -87,17 +90,28 @@ class ScaleLoop:
         events: TellLoop,
         *,
         settings: OperatorSettings,
+        drains: Drains,
+        decisions: PoolDecisions | None = None,
+        versions: Versions | None = None,
     ) -> None:
+        self._drains = drains
+        self._decisions = decisions or PoolDecisions(state)
+        self._versions = versions or Versions(state, kube, settings)
         self._events = events
         self._state = state
         self._jobs = jobs
         self._kube = kube
-        self._settings = settings
         self._pools: dict[str, _Pool] = {}
 
     def loop(self) -> Loop:
-        """Runs by the clock: depth changes without telling."""
-        return Loop("scale", self.round, interval=INTERVAL_SECONDS)
+        """Runs by the clock, as depth changes without telling, and when a worker has drained."""
+        return Loop(
+            "scale",
+            self.round,
+            interval=INTERVAL_SECONDS,
+            wake=self._state.scaling.drains_changed,
+            pause=PAUSE_SECONDS,
+        )
 
     def capacities(self) -> dict[str, Capacity]:
         """Jobs that the ready workers (or the minimum, where more) of each queue can take at once."""
@@ -107,12 +121,13 @@ class ScaleLoop:
             pool = remembered.parsed
             if pool is None:
                 continue
-            seen = self._state.deployments.named(get_deployment_name(name_of(body))) or body
-            wanted, status = seen.get("spec") or {}, seen.get("status") or {}
+            ready, replicas = 0, 0
+            for seen in self._versions.all_of(body) or [body]:
+                wanted, status = seen.get("spec") or {}, seen.get("status") or {}
+                ready += int(status.get("readyReplicas") or 0)
+                replicas += int(wanted.get("replicas", status.get("replicas")) or 0)
             remembered.ready = remembered.ready.after_look(
-                ready=int(status.get("readyReplicas") or 0),
-                replicas=int(wanted.get("replicas", status.get("replicas")) or 0),
-                now=time.monotonic(),
+                ready=ready, replicas=replicas, now=time.monotonic()
             )
             ready = remembered.ready.count
             workers = max(ready, pool.spec.scaling.min_replicas if pool.spec.replicas is None else 0)
@@ -132,17 +147,28 @@ class ScaleLoop:
         live = {uid_of(body) for body in bodies}
         self._pools = {uid: pool for uid, pool in self._pools.items() if uid in live}
         pools = [(body, self._remembered(body)) for body in bodies]
+        self._decisions.keep(pool.parsed for _, pool in pools if pool.parsed is not None)
         # The default queue takes jobs while no pool serves it, too.
         queues = sorted(
             {DEFAULT_QUEUE, *(pool.parsed.spec.queue for _, pool in pools if pool.parsed is not None)}
         )
         seen_at = time.monotonic()
         depths, failure = await self._measure(queues)
-        for body, pool in pools:
-            try:
-                await self._serve(body, pool, depths, seen_at)
-            except ImportOperatorError as error:
-                failure = error
+        if failure is None:
+            await self._decisions.look(queues, seen_at)
+        for start in range(0, len(pools), SERVED_AT_ONCE):
+            served = await asyncio.gather(
+                *(
+                    self._serve(body, pool, depths, seen_at)
+                    for body, pool in pools[start : start + SERVED_AT_ONCE]
+                ),
+                return_exceptions=True,
+            )
+            for error in served:
+                if isinstance(error, ImportOperatorError):
+                    failure = error
+                elif error is not None:
+                    raise error
         if failure is not None:
             raise failure
 
@@ -170,7 +196,7 @@ class ScaleLoop:
         except DatabaseUnavailableError as error:
             return {}, error
         for queue, depth in depths.items():
-            metrics.QUEUE_DEPTH.labels(queue).set(depth.total)
+            metrics.QUEUE_DEPTH.labels(metrics.queue_label(queue)).set(depth.total)
             self._state.depths[queue] = SeenDepth(depth.due, depth.claimed, seen_at)
         return depths, None
 
@@ -187,70 +213,80 @@ class ScaleLoop:
         if seen_at < pool.refused_until:
             return _Look(depth, None, None, pool.refusal)
         try:
-            deployment = await self._deployment(body, parsed)
+            stable = await self._versions.stable(body, parsed)
         except (ObjectRefusedError, ObjectForbiddenError, ObjectConflictError) as error:
             log.warning("deployment.refused", pool=name_of(body), message=error.message)
             pool.refusal = (type(error).__name__.removesuffix("Error"), error.message)
             pool.refused_until = seen_at + REFUSED_SECONDS
             return _Look(depth, None, None, pool.refusal)
+        deployment = self._versions.together(body, parsed, stable)
         decision = await self._scale(pool, parsed, deployment, depth, seen_at)
-        if decision.replicas != int((deployment.get("spec") or {}).get("replicas") or 0):
-            self._events.tell(
-                WORKER_POOL, body, reason="Scaled", action="Scale", note=pool.scaled_reason or ""
-            )
+        if decision.replicas != (current := replicas_of(deployment)):
+            note = scaled_note(name_of(body), decision, current)
+            self._events.tell(WORKER_POOL, body, reason="Scaled", action="Scale", note=note)
         # Seen again: setting replicas has changed it.
-        deployment = self._state.deployments.get(uid_of(deployment)) or deployment
-        return _Look(depth, deployment, decision, None)
-
-    async def _deployment(self, body: Body, pool: WorkerPool) -> Body:
-        """The pool's Deployment as last seen, applied anew where it is missing or differs.
-
-        Raises ObjectConflictError where another Deployment bears its name.
-        """
-        wanted = get_worker_deployment(body, pool, self._settings)
-        name = wanted["metadata"]["name"]
-        seen = self._state.deployments.named(name)
-        if seen is not None and is_owned_by(seen, uid_of(body)) and is_current(seen, wanted):
-            return seen
-        if seen is not None and not is_owned_by(seen, uid_of(body)):
-            raise ObjectConflictError(f"A Deployment {name} exists that does not belong to this WorkerPool")
-        applied = await self._kube.apply(DEPLOYMENT, self._state.namespace, wanted)
-        self._state.deployments.put(applied)
-        log.info("deployment.applied", pool=name_of(body), name=name)
-        return applied
+        stable = self._state.deployments.get(uid_of(stable)) or stable
+        return _Look(depth, self._versions.together(body, parsed, stable), decision, None)
 
     async def _scale(
         self, pool: _Pool, parsed: WorkerPool, deployment: Body, depth: Depth | None, seen_at: float
     ) -> ScalingDecision:
-        current = int((deployment.get("spec") or {}).get("replicas") or 0)
-        observation = Observation(current, depth.total if depth else None, depth.claimed if depth else None)
-        decision = decide(observation, scaling_spec(parsed), pool.history, seen_at)
+        current = replicas_of(deployment)
+        made = await self._decisions.decide(parsed, deployment, depth, pool.history, seen_at)
+        decision = made.decision
         pool.history = decision.history
         if decision.need != pool.need:
             pool.need, pool.need_seen_at = decision.need, seen_at
-        metrics.WORKERS_DESIRED.labels(parsed.metadata.name).set(decision.desired)
+        metrics.WORKERS_DESIRED.labels(metrics.pool_label(parsed.metadata.name)).set(decision.desired)
+        if self._versions.divides(parsed.metadata.uid):
+            metrics.WORKERS_LEAVING.labels(metrics.pool_label(parsed.metadata.name)).set(math.nan)
+        elif depth is not None or decision.replicas < current:
+            # What is known of all versions together says nothing of the one's pods.
+            stable = self._state.deployments.get(uid_of(deployment)) or deployment
+            decision = await self._drain(parsed, stable, decision, current)
         if decision.replicas != current:
             await self._set_replicas(pool, parsed, deployment, decision, current)
+        self._decisions.note(parsed.metadata.name, current, decision.replicas, made)
         return decision
+
+    async def _drain(
+        self, parsed: WorkerPool, deployment: Body, decision: ScalingDecision, current: int
+    ) -> ScalingDecision:
+        """Lower the number only by workers that have drained, and take back those that are needed again."""
+        settled = await self._drains.settle(
+            deployment, desired=decision.replicas, busy=busy_scale_in(parsed, current)
+        )
+        metrics.WORKERS_LEAVING.labels(metrics.pool_label(parsed.metadata.name)).set(settled.leaving)
+        return held_for_drains(decision, current, replicas=settled.replicas, leaving=settled.leaving)
 
     async def _set_replicas(
         self, pool: _Pool, parsed: WorkerPool, deployment: Body, decision: ScalingDecision, current: int
     ) -> None:
-        name = name_of(deployment)
-        try:
-            version = await self._kube.scale(DEPLOYMENT, self._state.namespace, name, decision.replicas)
-        except ObjectNotFoundError:
-            self._state.deployments.remove(uid_of(deployment))
-            return
+        version = None
+        if not self._versions.want(parsed.metadata.uid, decision.replicas):
+            name = name_of(deployment)
+            # Fewer workers by what was seen of the Deployment, or not now.
+            seen = deployment["metadata"]["resourceVersion"] if decision.replicas < current else None
+            try:
+                version = await self._kube.scale(
+                    DEPLOYMENT, self._state.namespace, name, decision.replicas, resource_version=seen
+                )
+            except ObjectNotFoundError:
+                self._state.deployments.remove(uid_of(deployment))
+                return
+            except ObjectConflictError:
+                log.info("pool.scaling_again", pool=parsed.metadata.name)
+                return
         now = time.monotonic()
         metrics.SCALING_REACTION.observe(now - pool.need_seen_at)
         direction = "out" if decision.replicas > current else "in"
-        metrics.SCALINGS.labels(parsed.metadata.name, direction).inc()
+        metrics.SCALINGS.labels(metrics.pool_label(parsed.metadata.name), direction).inc()
         if direction == "out" and decision.need is not None:
             pool.history = pool.history.scaled_out(decision.need, now)
         pool.scaled_at = datetime.now(UTC)
         pool.scaled_reason = f"{decision.reason.value}: {current} to {decision.replicas}"
-        self._state.deployments.put_replicas(uid_of(deployment), decision.replicas, version)
+        if version is not None:
+            self._state.deployments.put_replicas(uid_of(deployment), decision.replicas, version)
         log.info(
             "pool.scaled",
             pool=parsed.metadata.name,
@@ -264,9 +300,6 @@ class ScaleLoop:
         now = time.monotonic()
         if now - pool.status_patched_at < STATUS_SECONDS:
             return
-        unenforced = (
-            tuple(f"spec.{path}" for path in not_yet_enforced(pool.parsed.spec)) if pool.parsed else ()
-        )
         seen = PoolObservation(
             generation=pool.generation,
             decision=look.decision,
@@ -274,9 +307,11 @@ class ScaleLoop:
             deployment=look.deployment,
             scaled_at=pool.scaled_at,
             scaled_reason=pool.scaled_reason,
-            unenforced=unenforced,
             queue=self._state.queues.get(pool.parsed.spec.queue) if pool.parsed else None,
             problem=look.problem,
+            scaled_from=self._decisions.scaled_from(name_of(body)),
+            depth_note=self._decisions.depth_note(name_of(body)),
+            rollout=self._versions.of(body, pool.parsed).state if pool.parsed else None,
         )
         current = self._state.pools.get(uid_of(body)) or body
         patch = get_pool_status(current, seen, datetime.now(UTC))
@@ -299,15 +334,14 @@ class ScaleLoop:
             self._state.pools.put(answer)
 
 
-def scaling_spec(pool: WorkerPool) -> ScalingSpec:
-    """The pool's wishes as the decision reads them."""
-    scaling = pool.spec.scaling
-    return ScalingSpec(
-        minimum=scaling.min_replicas,
-        maximum=scaling.max_replicas,
-        target_jobs_per_worker=scaling.target_jobs_per_worker,
-        scale_out_cooldown=scaling.scale_out_cooldown_seconds,
-        scale_in_cooldown=scaling.scale_in_cooldown_seconds,
-        paused=pool.spec.paused,
-        manual=pool.spec.replicas,
-    )
+def busy_scale_in(pool: WorkerPool, current: int) -> BusyScaleIn:
+    """What a scale-in does where no worker is idle; a person's word, by hand or bound, does not wait for it."""
+    if pool.spec.replicas is not None or current > pool.spec.scaling.max_replicas:
+        return BusyScaleIn.DRAIN_LEAST_WORK
+    return pool.spec.scaling.scale_in_busy
+
+
+def scaled_note(pool: str, decision: ScalingDecision, current: int) -> str:
+    """What the Event of a change says: without numbers, so that all changes of a cause are one Event with a count."""
+    direction = "out" if decision.replicas > current else "in"
+    return f"{decision.reason.value}: scaled {direction}; `kubectl imports explain-scaling {pool}` has the numbers"

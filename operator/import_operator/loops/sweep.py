@@ -62,6 +62,7 @@ class SweepLoop:
             kept=self._finished_objects_limit,
             at_most=DELETED_PER_ROUND,
             held={uid for uid, hold in self._holds.items() if hold.until > now},
+            surplus=self._state.surplus,
         )
         if not chosen:
             return
@@ -92,7 +93,8 @@ class SweepLoop:
         if datetime.now(UTC) < end.expires_at + GIVEN_UP_AFTER:
             return False
         provider = self._state.providers.named(provider_name_of(body))
-        return may_go(body, row, refused=admit(body, provider).verdict.refusal is not None)
+        admission = admit(body, provider, unavailable=self._state.unavailable_steps)
+        return may_go(body, row, refused=admission.verdict.refusal is not None)
 
     async def _delete(self, body: Body) -> None:
         """Delete the object as it was looked at: an annotation that came meanwhile keeps it."""

@@ -30,7 +30,18 @@ async def test_dead_webhook_lets_jobs_through_and_refuses_again_when_it_is_back(
 async def test_unknown_intake_lets_jobs_through(world: World) -> None:
     gateway = await world.start(DATABASE_URL="postgresql://nobody:x@127.0.0.1:9/none")
     await create(world, "while-postgresql-is-away")
-    assert await gateway.metric("imports_admission_reviews_total") == {'result="allowed"': 1.0}
+    reviews = await gateway.metric("imports_admission_reviews_total")
+    assert {labels for labels, number in reviews.items() if number} == {'result="allowed"'}
+    assert reviews['result="allowed"'] == 1
+
+    async def unanswered() -> bool:
+        # The answer did not wait for them to fail.
+        failed = await gateway.metric("imports_admission_questions_failed_total")
+        return {labels for labels, number in failed.items() if number} == {'about="queue"', 'about="company"'}
+
+    await eventually(
+        unanswered, what="questions to PostgreSQL counted as failed, and those to the API server not"
+    )
 
 
 async def test_last_answer_holds_while_the_store_is_away(world: World) -> None:

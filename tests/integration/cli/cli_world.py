@@ -21,7 +21,9 @@ from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import IMPORT_JOB, IMPORT_PROVIDER, WORKER_POOL, Kind
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.jobs import JobStore
+from import_core.adapters.postgres.quality import Decided, write_decisions
 from import_core.domain.jobs import JobRequest, ObjectReference
+from import_core.domain.quality import DecidedBy, Decision, Reason, Verdict
 from import_local.kubectl import run_kubectl
 
 Json = dict[str, Any]
@@ -184,6 +186,20 @@ class CliWorld:
             *(job_id, external_id, row["stage"], row["url"], row["reason"], row["message"]),
             row.get("document"),
         )
+
+    async def flagged(
+        self, product_id: str, *codes: str, company: str = "acme", verdict: Verdict = Verdict.FLAGGED
+    ) -> None:
+        """A product that quality control decided on; flagged for a person unless said otherwise."""
+        await self.sql(
+            """INSERT INTO "Product" (id, "companyId", "externalId", "importSource", title)
+            VALUES (%s, %s, %s, 'shopify', %s)""",
+            *(product_id, company, product_id, f"The {product_id}"),
+        )
+        reasons = tuple(Reason(code, f"Because of {code}.") for code in codes or ("NotJudged",))
+        decision = Decision(verdict, DecidedBy.RULES, reasons)
+        async with self.database.connection() as connection:
+            await write_decisions(connection, [Decided(product_id, company, "h1", decision)])
 
 
 def condition(kind: str, state: str, *, reason: str = "Checked") -> Json:

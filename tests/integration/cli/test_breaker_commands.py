@@ -71,3 +71,12 @@ async def test_a_provider_that_is_not_there_is_named(cli: CliWorld, name: str) -
         assert result.exit_code == 2, result.output
         assert f"There is no ImportProvider {name} in namespace {cli.namespace}" in result.stderr
     assert (await cli.invoke("open-breaker", "shop")).exit_code == 2
+
+
+async def test_the_breaker_of_a_steps_model_is_steered_without_an_object(cli: CliWorld) -> None:
+    opened = await cli.invoke("open-breaker", "quality-control", "--reason", "a bill")
+    assert opened.exit_code == 0, opened.output
+    assert (await breaker(cli, "quality-control")).forced_reason == "a bill"
+    reset = await cli.invoke("reset-breaker", "quality-control", "-o", "json")
+    assert json.loads(reset.stdout)["was"] == "Open"
+    assert (await cli.invoke("open-breaker", "nobody", "--reason", "x")).exit_code == 2

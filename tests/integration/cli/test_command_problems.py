@@ -17,6 +17,7 @@ SECRET = "s3cr3t"
 COMMANDS = (
     *(("status",), ("watch", "any"), ("errors", "any"), ("retry", "any"), ("retry-items", "any")),
     *(("retry-failed",), ("drain",), ("resume",), ("requeue-orphans",)),
+    *(("top",), ("scale", "any", "3")),
 )
 ACTING = (
     "retry-failed",
@@ -107,6 +108,20 @@ def test_a_database_address_that_is_none(control_plane: Path, command: tuple[str
     result = CliRunner().invoke(app, [*command], env=environment)
     assert result.exit_code == 2
     assert result.stderr.startswith("DATABASE_URL must be postgresql://user:password@host:port/database")
+    assert SECRET not in result.stderr
+
+
+def test_an_address_past_the_pooler_is_taken_first_and_named(control_plane: Path) -> None:
+    environment = {
+        "KUBECONFIG": str(control_plane),
+        "DATABASE_URL": "postgresql://u:x@127.0.0.1:1/db",
+        "DATABASE_DIRECT_URL": f"mysql://u:{SECRET}@127.0.0.1/db",
+    }
+    result = CliRunner().invoke(app, ["errors", "any"], env=environment)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(
+        "DATABASE_DIRECT_URL must be postgresql://user:password@host:port/database"
+    )
     assert SECRET not in result.stderr
 
 

@@ -1,5 +1,6 @@
 """What the documented rights allow, and what a database user that may only read is told."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,11 +10,14 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 from cli_world import CliWorld
+from search_catalogue import Catalogue, product
 
 from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.guard import GuardStore
 from import_core.adapters.postgres.queue_state import QueueStateStore
+from import_core.adapters.postgres.webhooks import WebhookStore
 from import_core.domain.jobs import DEFAULT_QUEUE, JobState
+from import_core.domain.notifications import Endpoint
 from import_local.parts.postgres import PostgresServer
 
 PAGE = Path(__file__).parents[3] / "docs/reference/command-line.md"
@@ -30,6 +34,9 @@ COMMANDS = {
     "confirm-cancellations": "to confirm cancellations",
     "open-breaker": "to open a circuit breaker",
     "reset-breaker": "to reset a circuit breaker",
+    "review": "to decide on products",
+    "webhooks test": "to send a test message",
+    "webhooks enable": "to enable a webhook",
 }
 
 
@@ -75,13 +82,19 @@ async def world_for_all(cli: CliWorld) -> dict[str, tuple[str, ...]]:
     for name in ("shop", "left-alone"):
         await cli.provider(name)
     await BreakerStore(cli.database).open_by_hand(cli.namespace, "left-alone", by="ada", reason=None)
+    await cli.flagged("doubtful")
+    await WebhookStore(cli.database, namespace=cli.namespace).put(
+        Endpoint("shop", "uid", "acme", "https://acme.example", "hooks", [])
+    )
     arguments = {
+        **{"webhooks test": ("shop",), "webhooks enable": ("shop",)},
         **{"open-breaker": ("shop", "--reason", "moves"), "reset-breaker": ("left-alone",)},
         **{"retry": ("again",), "retry-items": ("items",)},
         **{"drain": (DEFAULT_QUEUE,), "resume": ("express",)},
+        **{"review": ("approve", "doubtful")},
         **{"pause": ("--company", "acme"), "stop-intake": (DEFAULT_QUEUE,), "cancel": ("waits",)},
     }
-    return {command: (command, *arguments.get(command, ())) for command in COMMANDS}
+    return {command: (*command.split(), *arguments.get(command, ())) for command in COMMANDS}
 
 
 async def test_the_documented_rights_are_enough(
@@ -105,6 +118,10 @@ async def test_a_user_that_may_only_read_is_told_so_and_changes_nothing(
     calls = await world_for_all(cli)
     async with user(postgres_server, database_url, grants()[0]) as url:
         assert (await cli.invoke("errors", "failed", DATABASE_URL=url)).exit_code == 0
+        assert "Note:" not in (await cli.invoke("top", DATABASE_URL=url)).stdout
+        checks = json.loads((await cli.invoke("doctor", "-o", "json", DATABASE_URL=url)).stdout)["checks"]
+        stores = [each for each in checks if each["check"].startswith(("postgresql", "platform"))]
+        assert {each["verdict"] for each in stores} == {"ok"}, stores
         for name, command in calls.items():
             dry = await cli.invoke(*command, "--dry-run", DATABASE_URL=url, REDIS_URL=redis_url)
             assert dry.exit_code == 0, (name, dry.output)
@@ -115,6 +132,18 @@ async def test_a_user_that_may_only_read_is_told_so_and_changes_nothing(
     rows = await cli.jobs.read(["again", "items", "failed"])
     assert {row.state for row in rows.values()} == {JobState.FAILED}
     assert not (await QueueStateStore(cli.database).read([DEFAULT_QUEUE]))[DEFAULT_QUEUE].paused
+
+
+async def test_a_user_that_may_only_read_may_search(
+    cli: CliWorld, postgres_server: PostgresServer, database_url: str
+) -> None:
+    catalogue = Catalogue(cli.database)
+    await catalogue.prepare("acme")
+    await catalogue.add(product("id-a", "Red shirt"))
+    async with user(postgres_server, database_url, grants()[0]) as url:
+        result = await cli.invoke("search", "acme", "shirt", DATABASE_URL=url)
+    assert result.exit_code == 0, result.output
+    assert "id-a" in result.stdout
 
 
 @pytest.mark.parametrize("command", ["drain", "confirm-cancellations"])

@@ -16,8 +16,10 @@ from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import IMPORT_JOB, WORKER_POOL
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.jobs import JobStore
+from import_core.adapters.search.merged import VectorSearch
 from import_core.domain.jobs import JobRequest, ObjectReference
 from import_gateway.app import get_app
+from import_gateway.searching import opened_search
 from import_gateway.services import Services, get_services
 from import_gateway.serving import AppServer
 from import_gateway.settings import GatewaySettings
@@ -27,7 +29,12 @@ Json = dict[str, Any]
 AUDIENCE = "import-gateway"
 ROOT = Path(__file__).parents[3]
 RBAC_KINDS = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole"}
-CALLERS = {"viewer": "imports-viewer", "submitter": "imports-submitter", "operations": "imports-operations"}
+CALLERS = {
+    "viewer": "imports-viewer",
+    "submitter": "imports-submitter",
+    "searcher": "imports-searcher",
+    "operations": "imports-operations",
+}
 SPEC = {"companyId": "acme", "providerRef": {"name": "acme-shopify"}}
 
 
@@ -166,7 +173,9 @@ class World:
         self.jobs = JobStore(database)
 
     @asynccontextmanager
-    async def gateway(self, *, kubeconfig: Path | None = None, **settings: Any) -> AsyncIterator[Gateway]:
+    async def gateway(
+        self, *, kubeconfig: Path | None = None, vectors: VectorSearch | None = None, **settings: Any
+    ) -> AsyncIterator[Gateway]:
         """Run a replica; the settings are those of the environment, by field."""
         from lightkube.config.kubeconfig import KubeConfig
 
@@ -182,8 +191,11 @@ class World:
         database = Database(chosen.database_url.get_secret_value(), application="gateway", maximum=8)
         await database.open()
         configuration = KubeConfig.from_file(kubeconfig or self.cluster.gateway_kubeconfig)
-        async with KubeClient(configuration, field_manager="import-gateway") as kube:
-            services = get_services(chosen, database, kube, not_ready=lambda: None)
+        async with (
+            KubeClient(configuration, field_manager="import-gateway") as kube,
+            opened_search(chosen, database, vectors=vectors) as search,
+        ):
+            services = get_services(chosen, database, kube, search=search, not_ready=lambda: None)
             server = AppServer(get_app(services), "127.0.0.1", chosen.http_port, close_seconds=2)
             tasks = [asyncio.create_task(server.run()), asyncio.create_task(services.hub.run())]
             url = f"http://127.0.0.1:{server.port}"

@@ -55,13 +55,17 @@ CASES = [
     ("POST", "/v1/imports", Action.SUBMIT),
     ("POST", "{one}/retry", Action.RETRY),
     ("POST", "{one}/cancel", Action.CANCEL),
+    ("GET", "/v1/search?companyId=acme&q=shirt", Action.SEARCH),
     ("POST", "/v1/queue/pause", Action.PAUSE),
     ("POST", "/v1/queue/resume", Action.PAUSE),
+    ("GET", "/v1/figures", Action.LIST),
+    ("POST", "/v1/sessions/links", Action.LINK),
+    ("DELETE", "/v1/sessions/links/0123456789ab", Action.LINK),
 ]
 ALLOWED = {
     "nobody": set(),
     "viewer": {Action.LIST, Action.READ},
-    "submitter": {Action.LIST, Action.READ, Action.SUBMIT, Action.RETRY, Action.CANCEL},
+    "submitter": {Action.LIST, Action.READ, Action.SUBMIT, Action.RETRY, Action.CANCEL, Action.LINK},
 }
 
 
@@ -77,7 +81,8 @@ async def test_every_route_asks_for_its_right(
             assert action.words in answer["detail"]
         elif not url.endswith("/v1/events"):
             allowed = await gateway.call(method, url, caller=caller, json={})
-            assert allowed.status_code in {200, 404, 422}, allowed.text
+            # 503: this gateway has no Redis, which links are kept in.
+            assert allowed.status_code in {200, 404, 422, 503}, allowed.text
 
 
 async def test_token_must_be_made_for_the_gateway(

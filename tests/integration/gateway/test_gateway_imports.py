@@ -78,7 +78,7 @@ async def test_name_that_exists_is_a_conflict_unless_the_key_is_the_same(gateway
         ({"spec": {**SPEC, "companyId": "a/b"}}, "/spec/companyId"),
         ({"spec": {**SPEC, "companyID": "typing error"}}, "/spec/companyID"),
         ({"spec": {**SPEC, "images": {"thumbnails": [256, 256]}}}, "/spec/images/thumbnails"),
-        ({"spec": {**SPEC, "enrich": {"index": True}}}, "/spec/enrich"),
+        ({"spec": {**SPEC, "enrich": {"index": "yes"}}}, "/spec/enrich/index"),
         ({"spec": SPEC, "name": "Not A Name"}, "/name"),
         ({"spec": SPEC, "nam/e": 1}, "/nam~1e"),
         ([], ""),

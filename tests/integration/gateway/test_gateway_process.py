@@ -11,8 +11,11 @@ from pathlib import Path
 
 import httpx2
 from eventually import eventually
-from gateway_world import Cluster, World
+from gateway_world import SPEC, Cluster, World
+from scraping import scrape
 
+from import_core.adapters.kube.resources import IMPORT_JOB
+from import_core.domain.correlation import CORRELATION_ANNOTATION
 from import_local.ports import free_port
 
 
@@ -111,6 +114,37 @@ async def test_it_starts_while_the_database_is_away_and_serves_metrics(world: Wo
         assert 'imports_http_requests_total{method="GET",route="/v1/imports",status="503"} 1.0' in metrics
         assert "secret-word" not in gateway.log.read_text()
         assert (await client.get(f"{gateway.url}/metrics")).status_code == 404, "not on the published port"
+
+
+async def test_a_submission_is_tied_to_its_import_and_counted(world: World, tmp_path: Path) -> None:
+    cluster = world.cluster
+    headers = {"Authorization": f"Bearer {cluster.tokens['submitter']}", "X-Request-Id": "order-99"}
+    async with (
+        running(cluster, tmp_path, DATABASE_URL=world.database_url) as gateway,
+        httpx2.AsyncClient(base_url=gateway.url, headers=headers, trust_env=False, timeout=20) as client,
+    ):
+        key = {"Idempotency-Key": "tied"}
+        answer = await client.post("/v1/imports", json={"spec": SPEC}, headers=key)
+        assert (answer.status_code, answer.headers["x-request-id"]) == (201, "order-99")
+        again = {**key, "X-Request-Id": "order-99-again"}
+        assert (await client.post("/v1/imports", json={"spec": SPEC}, headers=again)).status_code == 200
+        body = await cluster.kube.get(IMPORT_JOB, cluster.namespace, answer.json()["name"])
+        assert body is not None
+        assert body["metadata"]["annotations"][CORRELATION_ANNOTATION] == "order-99"
+        submitted = gateway.logged("import.submitted")
+        assert [(line["jobId"], line["correlationId"], line["requestId"]) for line in submitted] == [
+            (body["metadata"]["uid"], "order-99", "order-99"),
+            (body["metadata"]["uid"], "order-99", "order-99-again"),
+        ]
+        found = await scrape(f"{gateway.health_url}/metrics")
+        posted = {"method": "POST", "route": "/v1/imports"}
+        assert found.value("imports_http_requests_total", status="201", **posted) == 1
+        assert found.value("imports_http_request_duration_seconds_count", **posted) == 2
+        assert found.value("imports_http_requests_in_progress") == 0
+        assert found.value("imports_admission_reviews_total", result="failed") == 0
+        assert found.value("imports_neighbour_up", neighbour="PostgreSQL") == 1
+        assert found.total("imports_build_info", process="gateway") == 1
+        assert cluster.tokens["submitter"] not in gateway.log.read_text()
 
 
 async def test_wrong_settings_end_with_2_and_name_the_variable(tmp_path: Path) -> None:

@@ -8,11 +8,16 @@ from gateway_world import Gateway, World
 
 EXAMPLES = 4
 """For each operation, in each phase; the phases `examples` and `coverage` add those that follow from the schema."""
-STREAMS = ("followAll", "followImport")
+STREAMS = ("followAll", "followImport", "followSeller")
 """Never end: their errors are the same code's, their events are tested by test_gateway_events."""
 
 
-async def test_schemathesis_finds_nothing(gateway: Gateway, world: World, tmp_path: Path) -> None:
+async def test_schemathesis_finds_nothing(world: World, redis_url: str, tmp_path: Path) -> None:
+    async with world.gateway(redis_url=redis_url) as gateway:
+        await examine(gateway, world, tmp_path)
+
+
+async def examine(gateway: Gateway, world: World, tmp_path: Path) -> None:
     await world.row("present")
     await world.set("present", "FAILED")
     words = [

@@ -143,9 +143,13 @@ def test_env_leads_to_everything_and_only_its_owner_can_read_it(local: Local) ->
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
         "AWS_REGION",
+        "EMBEDDING_MODEL_PATH",
         "SAMPLE_SHOPIFY_URL",
         "SAMPLE_ROASTIFY_URL",
+        "SAMPLE_WHATSAPP_URL",
+        "SAMPLE_GRAPH_URL",
     } <= set(environment)
+    assert (Path(environment["EMBEDDING_MODEL_PATH"]) / "vision_model.onnx").is_file()
     assert local.state.path.stat().st_mode & 0o777 == 0o700
     assert local.state.env.stat().st_mode & 0o777 == 0o600
     assert local.kubectl("get", "nodes", "-o", "name") == "node/local\n"
@@ -253,7 +257,9 @@ def test_a_killed_supervisor_leaves_no_process_and_a_message(local: Local) -> No
 def test_up_right_after_the_supervisor_was_killed_works(local: Local) -> None:
     local.up()
     records = local.records()
-    os.kill(records["the supervisor"].pid, signal.SIGKILL)
+    supervisor = psutil.Process(records["the supervisor"].pid)
+    supervisor.kill()
+    supervisor.wait(60)  # what it ran is still there; as long as it is there itself, it runs already
     local.up()
     assert not [record for record in records.values() if record.process() is not None]
     assert local.run("status").returncode == 0

@@ -99,15 +99,15 @@ async def test_deployment_that_was_deleted_or_changed_comes_back(
         return body is not None and body["metadata"]["uid"] != before
 
     await eventually(new, what="the Deployment made again")
-    patch = (
-        '[{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "import-worker:2"}]'
-    )
-    await cluster.kubectl("patch", WORKER_POOL.plural, "fast", "--type=json", "-p", patch)
+    patch = '{"spec": {"concurrency": 7}}'
+    await cluster.kubectl("patch", WORKER_POOL.plural, "fast", "--type=merge", "-p", patch)
 
     async def updated() -> bool:
-        return await image() == "import-worker:2"
+        body = await cluster.get(DEPLOYMENT, "fast-workers")
+        (container,) = body["spec"]["template"]["spec"]["containers"]
+        return {"name": "IMPORT_CONCURRENCY", "value": "7"} in container["env"]
 
-    await eventually(updated, what="the new image")
+    await eventually(updated, what="the new number of jobs")
 
 
 async def test_number_held_by_hand(cluster: Cluster, operators: Operators) -> None:
@@ -122,6 +122,41 @@ async def test_number_held_by_hand(cluster: Cluster, operators: Operators) -> No
         return bool((await cluster.get(DEPLOYMENT, "fast-workers"))["spec"]["replicas"] == 3)
 
     await eventually(held, what="three replicas")
+    await cluster.kubectl(
+        "patch", WORKER_POOL.plural, "fast", "--type=merge", "-p", '{"spec": {"replicas": null}}'
+    )
+    await cluster.condition(WORKER_POOL, "fast", "ScalingActive", "True")
+
+
+async def test_paused_scaling_leaves_the_number_as_it_is(
+    cluster: Cluster, operators: Operators, database: Database
+) -> None:
+    await operators.leading()
+    await cluster.pool(
+        "fast", scaling={"minReplicas": 1, "maxReplicas": 9, "targetJobsPerWorker": 1}, paused=True
+    )
+    condition = await cluster.condition(WORKER_POOL, "fast", "ScalingActive", "False")
+    assert condition["reason"] == "Paused"
+    before = (await cluster.get(DEPLOYMENT, "fast-workers"))["spec"]["replicas"]
+    async with database.connection() as connection:
+        await connection.execute(
+            """INSERT INTO "ProductImportJob" (id, "companyId", provider)
+            SELECT 'row-' || n, 'acme', 'p' FROM generate_series(1, 7) n"""
+        )
+
+    async def shown() -> bool:
+        return (await cluster.status("fast", WORKER_POOL)).get("queueDepth") == 7
+
+    await eventually(shown, what="the depth")
+    assert (await cluster.get(DEPLOYMENT, "fast-workers"))["spec"]["replicas"] == before
+    await cluster.kubectl(
+        "patch", WORKER_POOL.plural, "fast", "--type=merge", "-p", '{"spec": {"paused": false}}'
+    )
+
+    async def grown() -> bool:
+        return bool((await cluster.get(DEPLOYMENT, "fast-workers"))["spec"]["replicas"] == 7)
+
+    await eventually(grown, what="seven replicas")
 
 
 async def test_end_of_a_worker_pod_frees_its_jobs(

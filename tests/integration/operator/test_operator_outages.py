@@ -41,14 +41,18 @@ async def test_database_away(
     async with door(database_url) as proxy:
         await operators.leading(DATABASE_URL=proxy.through(database_url))
         await cluster.provider()
-        await cluster.pool("steady", scaling={"minReplicas": 3, "maxReplicas": 5})
+        resources = {"requests": {"cpu": "100m"}}
+        worker_container = {"name": "worker", "image": "import-worker:dev", "resources": resources}
+        template = {"spec": {"containers": [worker_container]}}
+        await cluster.pool("steady", scaling={"minReplicas": 3, "maxReplicas": 5}, template=template)
         await cluster.condition(WORKER_POOL, "steady", "DepthKnown", "True")
         await proxy.cut()
 
         await cluster.job("patient")
         condition = await cluster.condition(IMPORT_JOB, "patient", "Accepted", "False")
         assert condition["reason"] == "DatabaseUnavailable"
-        await cluster.condition(WORKER_POOL, "steady", "DepthKnown", "False")
+        condition = await cluster.condition(WORKER_POOL, "steady", "DepthKnown", "False")
+        assert condition["message"].endswith("held, as the cluster has no metrics API (metrics.k8s.io)")
         assert (await cluster.get(DEPLOYMENT, "steady-workers"))["spec"]["replicas"] == 3
         status = await cluster.status("steady", WORKER_POOL)
         assert "queueDepth" not in status, "unknown is not zero"

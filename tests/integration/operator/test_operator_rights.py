@@ -9,16 +9,20 @@ from operator_world import Cluster
 from import_local.kubectl import KubectlError, run_kubectl
 
 OPERATOR = {
-    "deployments.apps": {"create", "list", "patch", "watch"},
+    "controllerrevisions.apps": {"create", "delete", "get"},
+    "deployments.apps": {"create", "delete", "list", "patch", "watch"},
     "deployments.apps/scale": {"patch"},
-    "events.events.k8s.io": {"create"},
-    "importjobs.imports.avnz.io": {"delete", "list", "watch"},
+    "events.events.k8s.io": {"create", "patch"},
+    "importjobs.imports.avnz.io": {"create", "delete", "list", "watch"},
     "importjobs.imports.avnz.io/status": {"patch"},
     "importproviders.imports.avnz.io": {"list", "watch"},
     "importproviders.imports.avnz.io/status": {"patch"},
+    "importschedules.imports.avnz.io": {"list", "watch"},
+    "importschedules.imports.avnz.io/status": {"patch"},
     "leases.coordination.k8s.io": {"create", "get", "update"},
     "namespaces": {"get"},
-    "pods": {"list", "watch"},
+    "pods": {"list", "patch", "watch"},
+    "pods.metrics.k8s.io": {"list"},
     "workerpools.imports.avnz.io": {"list", "watch"},
     "workerpools.imports.avnz.io/status": {"patch"},
 }

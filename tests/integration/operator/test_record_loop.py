@@ -108,6 +108,32 @@ async def test_batch_is_recorded_and_told(state: OperatorState, database: Databa
     assert state.dispatch_wanted.is_set()
 
 
+async def test_another_operator_writes_nothing_of_what_is_recorded(
+    state: OperatorState, database: Database
+) -> None:
+    bodies = [job("a"), job("b"), job("asleep", suspend=True)]
+    submit(state, *bodies)
+    await new_loop(state, database).round()
+
+    async def versions() -> dict[str, tuple[str, str]]:
+        async with database.connection() as connection:
+            cursor = await connection.execute(
+                """SELECT id, xmin::text, xmax::text FROM "ProductImportJob" WHERE id <> 'asleep'"""
+            )
+            return {row[0]: row[1:] for row in await cursor.fetchall()}
+
+    before = await versions()
+    next_state = OperatorState("imports")
+    next_state.providers.put(PROVIDER)
+    submit(next_state, *bodies, job("new"))
+    await new_loop(next_state, database).round()
+    after = await versions()
+    assert after.pop("new")
+    assert after == before, "locking a row writes to it"
+    assert next_state.verdicts.keys() == {"a", "b", "asleep", "new"}
+    assert len(next_state.to_project) == 4
+
+
 async def test_newer_spec_replaces_that_of_a_waiting_job(state: OperatorState, database: Database) -> None:
     loop = new_loop(state, database)
     submit(state, job("a"))
@@ -123,10 +149,10 @@ async def test_object_that_breaks_the_code_is_left_out(
 ) -> None:
     judge = record.admit
 
-    def admit(body: Any, provider: Any) -> Any:
+    def admit(body: Any, provider: Any, **options: Any) -> Any:
         if body["metadata"]["uid"] == "bad":
             raise ZeroDivisionError
-        return judge(body, provider)
+        return judge(body, provider, **options)
 
     monkeypatch.setattr(record, "admit", admit)
     submit(state, job("a"), job("bad"), job("b"))

@@ -269,6 +269,25 @@ async def test_forced_deletion_of_a_pod_leaves_its_process_time_to_show_itself(
     await worker.finish(claim)
 
 
+async def test_an_end_that_a_worker_wrote_and_could_not_tell_of_is_shown(
+    make: Any, worker: TakingWorker, database: Database
+) -> None:
+    bench = make()
+    await WorkerStore(database).register(WorkerProcess(worker.worker_id, QUEUE, "imports", "pod", "uid", 5))
+    await bench.jobs.record([request("job")])
+    await bench.dispatch.round()
+    await worker.finish(await worker.take())
+    for uid, phase in (("job", "Running"), ("other", "Queued"), ("done", "Succeeded")):
+        body = {
+            "metadata": {"uid": uid, "name": uid, "resourceVersion": "1"},
+            "status": {"phase": phase},
+        }
+        bench.state.jobs.put(body)
+    bench.state.worker_ends["uid"] = WorkerEnd("uid", None, certain=True)
+    await bench.reap.round()
+    assert bench.state.to_project.take(10) == ["job"]
+
+
 async def test_paused_queue_hands_out_nothing_and_goes_on_afterwards(
     make: Any, worker: TakingWorker, database: Database
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.catalogue import CatalogueStore, PageWrite
 from import_core.adapters.postgres.claims import ClaimStore, lock_claim
+from import_core.adapters.postgres.dispatching import DispatchStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.workers import WorkerProcess, WorkerStore
 from import_core.domain.errors import ClaimLostError
@@ -261,6 +262,25 @@ async def test_a_place_among_failed_items_comes_back_beside_the_cursor(
     assert (again.job.items_only, again.job.items_run) == (True, "run")
     await store.finish(again, JobState.COMPLETED, reason=None, message=None)
     assert await job_columns(database, "job-1", '"itemsOnly"') == (None,)
+
+
+async def test_a_job_that_lost_its_worker_keeps_its_place_until_it_runs_again(
+    database: Database, claimed: Any
+) -> None:
+    store = ClaimStore(database)
+    stopped, failed = await claimed("job-0"), await claimed("job-2")
+    await claimed("job-1", worker_id="dying")
+    await store.release(stopped, delay_seconds=0, tries=0, waiting_reason=None, message=None)
+    await store.end_of_workers(["dying"])
+    await store.release(failed, delay_seconds=5, tries=1, waiting_reason="Retry", message="it failed")
+    async with DispatchStore(database).transaction() as hand_over:
+        heads = await hand_over.more("product-imports", ["acme"], limit=10)
+        assert {head.job_id: head.interrupted for head in heads} == {"job-0": True, "job-1": True}
+        messages = await hand_over.hand_over(["job-0"])
+    again = await store.claim(messages[0], worker_id="another")
+    assert again is not None
+    await store.release(again, delay_seconds=1, tries=0, waiting_reason="BreakerOpen", message=None)
+    assert await job_columns(database, "job-0", "interrupted") == (None,)
 
 
 async def test_a_hand_back_is_due_at_once(database: Database, claimed: Any) -> None:

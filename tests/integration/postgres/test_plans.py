@@ -13,12 +13,19 @@ import pytest_asyncio
 from import_core.adapters.postgres import (
     Database,
     claims,
+    counting,
     dispatching,
     evidence,
+    held,
     jobs,
+    paces,
+    reopening,
     repairs,
     standings,
+    step_control,
+    step_figures,
     views,
+    work,
 )
 from import_local.parts.postgres import PostgresServer
 
@@ -64,6 +71,19 @@ FROM (SELECT 'p' UNION ALL SELECT 'other-' || n FROM generate_series(1, 1000) n)
 """
 
 
+# Batches of the steps of some finished imports.
+STEP_JOBS = """
+INSERT INTO "ProductImportJob"
+    (id, "companyId", provider, queue, status, "parentId", namespace, "createdAt", "completedAt")
+SELECT 'step-' || n, 'company-0', 'index-product', 'index-product',
+    CASE WHEN n <= 4000 THEN 'PENDING' WHEN n <= 4500 THEN 'CANCELLED' ELSE 'COMPLETED' END,
+    'job-' || (100000 + n % 40), 'imports', now(), CASE WHEN n > 4000 THEN now() - interval '2 hours' END
+FROM generate_series(1, 5000) n
+"""
+SWEPT = [f"step-{number}" for number in range(4_501, 5_001)]
+PARENTS = [f"job-{number}" for number in range(100_000, 100_040)]
+
+
 @dataclass(frozen=True)
 class Case:
     """A statement with its parameters, and how many rows of the job table it may read."""
@@ -99,10 +119,22 @@ CASES = {
     "standing": Case(standings.STANDING, {"company": "company-0", "limit": 10_000}, 10_000),
     # Every due row up to the cap, and the 2,000 that are not due are not among them.
     "depth": Case(jobs.DEPTH, (jobs.DEPTH_CAP, [QUEUE]), jobs.DEPTH_CAP),
+    # All due rows once; handed over ones for their number and the oldest of them; delayed ones for theirs, and
+    # where they are older than a connection's first due one.
+    "counts by state": Case(
+        counting.COUNTS,
+        {"queue": QUEUE, "most": 100_001, "seconds": 3600},
+        60_000 + 2 * HANDED_OVER + 3 * NOT_DUE + 3 * COMPANIES,
+    ),
     # For each company: found by one probe, its oldest row by another. Rows that are not due are passed over
     # one by one; there are no more of them than were started within the longest delay.
     "heads": Case(
         dispatching.HEADS, {"queue": QUEUE, "limit": 1, "basic_delay": 0.0}, 3 * COMPANIES + NOT_DUE
+    ),
+    # Each look of the scaling loop at nothing, which is nearly all of them; and at all that one connection holds.
+    "held by nothing": Case(held.HELD, {"queue": QUEUE, "cap": held.CAP}, 0),
+    "held": Case(
+        held.HELD, {"queue": QUEUE, "cap": held.CAP}, held.CAP + 2 * COMPANIES + NOT_DUE, before=OUTAGE
     ),
     "more": Case(
         dispatching.MORE,
@@ -130,6 +162,7 @@ CASES = {
         {"queue": QUEUE, "since": None, "seconds": 3600, "newest": 500, "own": [], "of_one": 25, "limit": 50},
         500,
     ),
+    "ends": Case(paces.ENDS, {"queue": QUEUE, "seconds": 300.0, "most": 5000}, 5000),
     "storage outage": Case(
         evidence.STORAGE_OUTAGE,
         {"queue": QUEUE, "newest": 500, "reason": "StorageUnavailable", "seconds": 60},
@@ -155,6 +188,47 @@ CASES = {
     ),
     "waiting": Case(views.WAITING, {"namespace": "imports", "limit": 50, "examined": 500}, 501),
     "places": Case(views.PLACES, {"queue": QUEUE, "cap": jobs.DEPTH_CAP, "ids": IDS}, jobs.DEPTH_CAP),
+    # The work of the first due rows; of those that ran before one checkpoint each.
+    "work that waits": Case(work.WAITING, {"queue": QUEUE, "cap": work.WORK_CAP}, work.WORK_CAP),
+    "work that runs": Case(work.RUNNING, {"queue": QUEUE, "limit": work.RUNNING_LIMIT}, 2 * RUNNING),
+    "work that is done": Case(
+        work.FINISHED, {"queue": QUEUE, "since": datetime(2020, 1, 1, tzinfo=UTC), "limit": 500}, 500
+    ),
+    "sizes": Case(
+        work.SIZES,
+        {
+            "companies": MANY_COMPANIES,
+            "namespaces": ["imports"] * len(MANY_COMPANIES),
+            "providers": ["p"] * len(MANY_COMPANIES),
+            "sample": work.SAMPLE,
+        },
+        work.SAMPLE * len(MANY_COMPANIES),
+    ),
+    # Of steps: their own jobs alone are read, and their parents once each.
+    "open step jobs": Case(step_control.OPEN_JOBS, (PARENTS, 500), 4000, before=STEP_JOBS),
+    "step jobs to suspend": Case(step_control.RUNNING_OR_FREE, (PARENTS, 500), 4000, before=STEP_JOBS),
+    "step jobs to resume": Case(step_control.RESUME, (PARENTS, 500), 4000, before=STEP_JOBS),
+    "cancelled parents": Case(
+        step_control.CANCELLED_PARENTS, {"after": "", "limit": 50}, 3 * len(PARENTS), before=STEP_JOBS
+    ),
+    "parents of objects": Case(
+        step_control.PARENTS_OF_OBJECTS,
+        {"namespace": "imports", "after": "", "before": NOW, "limit": 5000},
+        3 * len(PARENTS),
+        before=STEP_JOBS,
+    ),
+    "step jobs to sweep": Case(
+        step_control.SWEEPABLE,
+        {"queue": "index-product", "seconds": 3600, "limit": 500},
+        2 * 500,
+        before=STEP_JOBS,
+    ),
+    "swept step jobs to add up": Case(step_figures.COUNT_ENDED, (SWEPT,), 500, before=STEP_JOBS),
+    "cancelled step jobs to sweep": Case(
+        step_control.SWEEPABLE_CANCELLED, {"seconds": 3600, "limit": 500}, 2 * 500, before=STEP_JOBS
+    ),
+    "page beside step jobs": Case(views.BY_STATE, {**PAGE, "states": STATES}, 3 * 600, before=STEP_JOBS),
+    "honoured requests": Case(reopening.HONOURED, (PARENTS,), 2 * len(PARENTS), before=STEP_JOBS),
     "stalled": Case(repairs.STALLED, {"quiet": 1800.0, "limit": 500}, 2 * RUNNING),
     "end stalled": Case(repairs.END_STALLED, STALLED, 2 * RUNNING),
     "after death": Case(

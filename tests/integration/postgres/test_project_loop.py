@@ -11,6 +11,7 @@ from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.connections import ConnectionStore
 from import_core.adapters.postgres.jobs import JobStore
+from import_core.adapters.postgres.webhooks import WebhookStore
 from import_core.domain.breaker import BreakerPolicy
 from import_core.domain.errors import ObjectForbiddenError
 from import_core.domain.projection import PatchSchedule
@@ -107,7 +108,14 @@ async def test_breakers_of_providers_that_nobody_saw_go_are_forgotten(
     ).prime()
     server: Any = ApiServer(refusals=0)
     tell = TellLoop(server, namespace="imports", instance="o")
-    await ProviderStatusLoop(state, ConnectionStore(database), breakers, server, tell).round()
+    await ProviderStatusLoop(
+        state,
+        ConnectionStore(database),
+        breakers,
+        server,
+        tell,
+        webhooks=WebhookStore(database, namespace="imports"),
+    ).round()
     assert set(await breakers.read_many("imports", ["p", "failing", "opened"])) == left
     assert set(await breakers.read_many("elsewhere", ["failing"])) == {"failing"}
 
@@ -117,7 +125,14 @@ async def test_a_refused_status_of_a_provider_is_written_later(database: Databas
     state.providers.put(PROVIDER)
     kube: Any = server
     tell = TellLoop(kube, namespace="imports", instance="o")
-    loop = ProviderStatusLoop(state, ConnectionStore(database), BreakerStore(database), kube, tell)
+    loop = ProviderStatusLoop(
+        state,
+        ConnectionStore(database),
+        BreakerStore(database),
+        kube,
+        tell,
+        webhooks=WebhookStore(database, namespace="imports"),
+    )
     loop.again_seconds = 0.0
     state.to_check.add("p")
     state.to_check.wake.clear()

@@ -143,6 +143,7 @@ async def test_stalled_is_without_checkpoint_since_the_claim_or_the_last_one(
     for job_id in ("quiet", "never"):
         await age(database, job_id, claimed_ago=4000, started_ago=5000)
     await checkpoint(database, "quiet", seconds_ago=2000)
+    await execute(database, """UPDATE "ProductImportJob" SET "parentId" = 'quiet' WHERE id = 'never'""")
     await age(database, "again", claimed_ago=10, started_ago=9000)
     await checkpoint(database, "again", seconds_ago=8000)
     stalled = await found(database)
@@ -150,6 +151,7 @@ async def test_stalled_is_without_checkpoint_since_the_claim_or_the_last_one(
     assert 2000 <= stalled["quiet"].quiet_seconds < 2100
     assert 4000 <= stalled["never"].quiet_seconds < 4100
     assert 5000 <= stalled["never"].started_seconds < 5100
+    assert [stalled[job_id].is_step for job_id in ("quiet", "never")] == [False, True]
 
 
 async def test_a_suspect_that_waits_to_be_alone_is_not_stalled(database: Database, dispatched: Any) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -12,6 +13,9 @@ from import_core.domain.errors import HandBackError
 from import_core.domain.limits import CostBucket, Grant
 from import_local.samples.app import RunningSamples, serve_samples
 from import_local.samples.settings import SampleSettings
+from import_worker.browsing.browser import EXECUTABLES, ChromiumBrowser
+
+NO_BROWSER = f"no browser on PATH: install one of {', '.join(EXECUTABLES)} to test reading pages"
 
 
 class CountingLimiter:
@@ -27,10 +31,13 @@ class CountingLimiter:
         self.points: list[float] = []
         self.observed: list[tuple[float, CostBucket | None]] = []
         self.released: list[str] = []
+        self.arrivals: list[tuple[Grant, float]] = []
         self.lifetime = 60.0
         self.bucket: tuple[CostBucket, float] | None = None
 
-    async def acquire(self, points: float = 0.0) -> Grant:
+    async def acquire(self, points: float = 0.0, *, instead_of: Grant | None = None) -> Grant:
+        if instead_of is not None:
+            self.released.append(instead_of.id)
         if self.left is not None and self.acquired >= self.left:
             raise HandBackError("The call limit is used up.", retry_after=60, waiting_reason="ProviderLimit")
         self.acquired += 1
@@ -47,6 +54,9 @@ class CountingLimiter:
         if bucket is not None:
             self.bucket = (bucket, asyncio.get_running_loop().time())
 
+    async def arrived(self, grant: Grant, by: float) -> None:
+        self.arrivals.append((grant, by))
+
     async def release(self, grant: Grant, points: float) -> None:
         self.released.append(grant.id)
 
@@ -59,6 +69,23 @@ async def running_samples() -> AsyncIterator[RunningSamples]:
     # The limiter here counts no points, so the shop must have as many as any test asks for.
     async with serve_samples(SampleSettings(shopify_bucket_points=100_000.0)) as running:
         yield running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without a Chromium pages can't be read: those tests are skipped, and say so."""
+    if any(map(shutil.which, EXECUTABLES)):
+        return
+    for item in items:
+        if "whatsapp_scrape" in item.nodeid or "whatsapp-scrape" in item.nodeid:
+            item.add_marker(pytest.mark.skip(reason=NO_BROWSER))
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[ChromiumBrowser]:
+    """One Chromium for all tests that read pages, started by the first of them."""
+    browser = ChromiumBrowser()
+    yield browser
+    await browser.aclose()
 
 
 @pytest.fixture

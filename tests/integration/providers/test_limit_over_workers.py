@@ -58,9 +58,17 @@ class Crowd:
                     str(CALLER),
                     json.dumps(order),
                     stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
                     env={"PATH": os.environ["PATH"]},
                 )
                 self.processes.append(process)
+            # There is demand for the whole limit only once all of them call.
+            for process in self.processes:
+                assert process.stdout is not None
+                assert await asyncio.wait_for(process.stdout.readline(), 60) == b"ready\n"
+            for process in self.processes:
+                assert process.stdin is not None
+                process.stdin.write(b"go\n")
             yield
         finally:
             for process in self.processes:

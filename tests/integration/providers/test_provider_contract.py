@@ -19,12 +19,15 @@ from import_core.domain.errors import (
     ProviderThrottledError,
     ProviderUnavailableError,
 )
+from import_core.domain.resources.whatsapp import WhatsAppSettings
 from import_local.samples.app import RunningSamples
 from import_local.samples.catalogue import expected_products
 from import_local.samples.catalogue.live import ProductChange
 from import_local.samples.control import FaultOrder, set_faults
+from import_local.samples.settings import GRAPH_CATALOGUE
 from import_worker.providers.base import CatalogueFilter, Connection
 from import_worker.providers.registry import PROVIDERS
+from import_worker.providers.whatsapp.page_client import ROBOTS
 
 CATALOGUE = "tiny-45-2"
 PRODUCTS = 45
@@ -32,12 +35,38 @@ PRODUCTS = 45
 
 @dataclass(frozen=True)
 class Case:
-    """How to reach a provider's sample."""
+    """How to reach a provider's sample.
+
+    `title` and `variants` name these in its documents. `checks`: calls of a check. Without `wrong_credentials` there
+    are none that could be wrong.
+    """
 
     base_url: Callable[[RunningSamples, str], str]
     credentials: dict[str, str]
-    wrong_credentials: dict[str, str]
+    wrong_credentials: dict[str, str] | None
+    type: str = ""
+    title: str = "title"
+    variants: str | None = "variants"
+    whatsapp: WhatsAppSettings | None = None
+    checks: int = 1
 
+
+SCRAPED = {
+    "mode": "Scrape",
+    "scrape": {
+        "selectors": {
+            "item": ".catalogue-item",
+            "idAttribute": "data-product-id",
+            "title": ".item-title",
+            "link": ".item-link",
+            "price": ".item-price",
+            "description": ".item-text",
+            "image": ".item-image",
+            "empty": ".empty-catalogue",
+        },
+        "scroll": {"idleRounds": 1, "quietMilliseconds": 80},
+    },
+}
 
 CASES = {
     "shopify": Case(
@@ -50,22 +79,55 @@ CASES = {
         {"apiKey": "rty_test_example"},
         {"apiKey": "rty_test_wrong_one"},
     ),
+    "whatsapp-graph": Case(
+        lambda samples, name: f"{samples.graph_url}/{name}",
+        {"accessToken": "EAAexample"},
+        {"accessToken": "EAAwrong_one"},
+        type="whatsapp",
+        title="name",
+        variants=None,
+        whatsapp=WhatsAppSettings.model_validate({"mode": "Graph", "graph": {"catalogId": GRAPH_CATALOGUE}}),
+    ),
+    # The host's robots.txt is a call, too.
+    "whatsapp-scrape": Case(
+        lambda samples, name: f"{samples.whatsapp_url}/{name}/c/491700000001",
+        {},
+        None,
+        type="whatsapp",
+        title="name",
+        variants=None,
+        whatsapp=WhatsAppSettings.model_validate(SCRAPED),
+        checks=2,
+    ),
 }
+WITH_CREDENTIALS = sorted(name for name, case in CASES.items() if case.wrong_credentials)
 
 
-@pytest.fixture(params=sorted(PROVIDERS))
+def provider_type(name: str) -> str:
+    return CASES[name].type or name
+
+
+@pytest.fixture(params=sorted(CASES))
 def kind(request) -> str:
+    ROBOTS.clear()
     return request.param
 
 
 @pytest.fixture
 def account(samples, kind):
     """The state of the sample account: faults and counters."""
-    return samples.account(kind, CATALOGUE)
+    samples.sample.robots_requests = 0
+    return samples.account(provider_type(kind), CATALOGUE)
 
 
 @pytest.fixture
-def opened(samples, kind, limiter_type):
+def calls_made(samples, account):
+    """How many calls the sample has had."""
+    return lambda: len(account.counters.calls) + samples.sample.robots_requests
+
+
+@pytest.fixture
+def opened(samples, kind, limiter_type, browser):
     """Opens a provider on a catalogue: (provider, limiter)."""
 
     @asynccontextmanager
@@ -74,14 +136,16 @@ def opened(samples, kind, limiter_type):
         limiter = limiter or limiter_type()
         connection = Connection(
             key=f"imports/{catalogue}",
-            type=kind,
+            type=provider_type(kind),
             company_id="acme",
             base_url=case.base_url(samples, catalogue),
             credentials=case.credentials if credentials is None else credentials,
             timeout_seconds=timeout_seconds,
             allow=parse_allow_list("127.0.0.1"),
+            whatsapp=case.whatsapp,
+            browser=browser,
         )
-        provider = PROVIDERS[kind](connection, limiter, CatalogueFilter())
+        provider = PROVIDERS[provider_type(kind)](connection, limiter, CatalogueFilter())
         try:
             yield provider, limiter
         finally:
@@ -106,29 +170,38 @@ def ids(pages):
     return [product.external_id for page in pages for product in page.products]
 
 
-async def test_the_account_can_be_checked_with_one_call(opened):
+async def test_the_account_can_be_checked_with_one_call(opened, kind):
     async with opened() as (provider, limiter):
         await provider.check()
-    assert limiter.acquired == 1
+    assert limiter.acquired == CASES[kind].checks
 
 
 async def test_every_product_comes_once_in_the_sources_order(opened, samples, kind, account):
     async with opened() as (provider, _):
         pages = await collect(provider)
-    expected = list(expected_products(account.catalogue, kind, samples.base_url))
+    expected = list(expected_products(account.catalogue, provider_type(kind), samples.base_url))
     products = [product for page in pages for product in page.products]
     assert ids(pages) == [product.id for product in expected]
-    assert [product.document["title"] for product in products] == [product.title for product in expected]
+    title, variants = CASES[kind].title, CASES[kind].variants
+    assert [product.document[title] for product in products] == [product.title for product in expected]
     assert [[image.url for image in product.images] for product in products] == [
         [image.url for image in product.images] for product in expected
     ]
-    assert [[variant["id"] for variant in product.document["variants"]] for product in products] == [
-        [variant.id for variant in product.variants] for product in expected
-    ]
+    assert variants is None or [
+        [variant["id"] for variant in product.document[variants]] for product in products
+    ] == [[variant.id for variant in product.variants] for product in expected]
     assert len(pages) > 1
     assert all(page.failures == () for page in pages)
     assert pages[-1].total == PRODUCTS
     assert {page.total for page in pages} <= {None, PRODUCTS}
+
+
+async def test_a_preview_begins_as_the_catalogue_does(opened):
+    async with opened() as (provider, _):
+        pages = await collect(provider)
+        async with aclosing(provider.preview()) as preview:
+            first = await anext(preview)
+    assert first == pages[0]
 
 
 async def test_every_cursor_resumes_with_exactly_the_rest(opened):
@@ -150,13 +223,14 @@ async def test_an_empty_catalogue_is_one_empty_last_page(opened):
     assert (page.products, page.cursor, page.total) == ((), None, 0)
 
 
-async def test_every_call_has_its_own_grant(opened, account):
+async def test_every_call_has_its_own_grant(opened, account, calls_made):
     order(account, api={"next": [{"status": 500}, {"kind": "throttled"}, {"kind": "drop"}]})
     async with opened() as (provider, limiter):
         await collect(provider)
-    assert limiter.acquired == len(account.counters.calls) > 3
+    assert limiter.acquired == calls_made() > 3
 
 
+@pytest.mark.parametrize("kind", WITH_CREDENTIALS, indirect=True)
 async def test_wrong_credentials_say_what_to_check_and_tell_no_secret(opened, kind):
     wrong = CASES[kind].wrong_credentials
     async with opened(credentials=wrong) as (provider, _):
@@ -166,6 +240,7 @@ async def test_wrong_credentials_say_what_to_check_and_tell_no_secret(opened, ki
             assert not any(value in str(raised.value) for value in wrong.values())
 
 
+@pytest.mark.parametrize("kind", WITH_CREDENTIALS, indirect=True)
 async def test_a_secret_without_the_needed_key_is_refused_before_any_call(opened, account):
     with pytest.raises(CredentialsError, match="key"):
         async with opened(credentials={"password": "x"}):
@@ -264,12 +339,12 @@ async def test_products_that_are_gone_are_named(opened, account):
     assert {failure.reason for failure in failures} == {"GoneFromSource"}
 
 
-async def test_every_call_by_id_has_its_own_grant(opened, account):
+async def test_every_call_by_id_has_its_own_grant(opened, account, calls_made):
     async with opened() as (provider, limiter):
         wanted = ids(await collect(provider))
         order(account, api={"next": [{"status": 500}, {"kind": "throttled"}, {"kind": "drop"}]})
         assert sorted(ids(await by_id(provider, wanted))) == sorted(wanted)
-    assert limiter.acquired == len(account.counters.calls)
+    assert limiter.acquired == calls_made()
 
 
 async def test_products_by_id_get_on_however_few_calls_are_granted_at_a_time(opened, limiter_type):
@@ -319,4 +394,4 @@ def connections_to(port):
 
 
 def test_every_registered_provider_keeps_the_contract():
-    assert set(CASES) == set(PROVIDERS)
+    assert set(map(provider_type, CASES)) == set(PROVIDERS)

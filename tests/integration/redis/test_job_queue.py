@@ -1,9 +1,11 @@
 """The queue on a real Valkey: what is added, what was lost, and what a server must not be set to."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
 import pytest_asyncio
+import uvloop
 from redis.asyncio import Redis
 
 from import_core.adapters.redis.queue import JobQueue, connect, ping
@@ -146,3 +148,30 @@ async def test_sign_of_life(client: Redis) -> None:
     with pytest.raises(QueueUnavailableError):
         await ping(nowhere)
     await nowhere.aclose()
+
+
+def test_a_connection_that_closes_under_a_command_is_replaced(redis_url: str) -> None:
+    """On uvloop, as in every process: it says RuntimeError where asyncio's own loop says OSError."""
+
+    async def talk() -> None:
+        plain = Redis.from_url(redis_url, max_connections=1)
+        guarded = connect(redis_url, client_name="tests")
+        await plain.ping()
+        await abort_connections(plain)
+        with pytest.raises(RuntimeError, match="is closed"):
+            await plain.ping()
+        await guarded.ping()
+        await abort_connections(guarded)
+        assert await guarded.ping()
+        await plain.aclose()
+        await guarded.aclose()
+
+    uvloop.run(talk())
+
+
+async def abort_connections(client: Redis) -> None:
+    """Close the transports without telling the connections."""
+    for connection in client.connection_pool._available_connections:
+        connection._writer.transport.abort()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)

@@ -19,6 +19,7 @@ from import_core.domain.resources.common import GROUP, VERSION
 from import_core.domain.resources.crd import DEFINITIONS
 from import_core.domain.resources.import_job import parse_import_job
 from import_core.domain.resources.import_provider import parse_import_provider
+from import_core.domain.resources.import_schedule import parse_import_schedule
 from import_core.domain.resources.worker_pool import parse_worker_pool
 from import_local.kubectl import KubectlError, run_kubectl
 
@@ -26,6 +27,7 @@ NAMESPACE = "custom-resources"
 PARSERS = {
     "ImportJob": parse_import_job,
     "ImportProvider": parse_import_provider,
+    "ImportSchedule": parse_import_schedule,
     "WorkerPool": parse_worker_pool,
 }
 RESOURCES = {
@@ -101,8 +103,6 @@ async def test_an_unknown_field_is_refused_by_kubectl(control_plane: Path, clien
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
 async def test_example_files_apply_unchanged(control_plane: Path, client: AsyncClient, file: Path) -> None:
     bodies = list(yaml.safe_load_all(await asyncio.to_thread(file.read_text)))
-    if any(body["kind"] == "ImportSchedule" for body in bodies):
-        pytest.skip("ImportSchedule is not there yet")
     for body in bodies:
         body["metadata"]["namespace"] = NAMESPACE
     text = yaml.safe_dump_all(bodies).encode()
@@ -125,6 +125,7 @@ async def test_example_files_apply_unchanged(control_plane: Path, client: AsyncC
         ("ImportJob", {"companyId": "other"}, "companyId is immutable"),
         ("ImportJob", {"providerRef": {"name": "other"}}, "providerRef is immutable"),
         ("ImportProvider", {"companyId": "other"}, "companyId is immutable"),
+        ("ImportSchedule", {"jobTemplate": {"spec": {"companyId": "other"}}}, "companyId is immutable"),
         ("ImportProvider", {"type": "roastify"}, "type is immutable"),
     ],
 )
@@ -135,7 +136,7 @@ async def test_what_identifies_an_object_never_changes(
     resource = RESOURCES[kind]
     with pytest.raises(ApiError, match=blames):
         await client.patch(resource, "fixed", {"spec": change}, patch_type=merge())
-    other = {"suspend": True} if kind == "ImportJob" else {"timeoutSeconds": 7}
+    other = {"timeoutSeconds": 7} if kind == "ImportProvider" else {"suspend": True}
     changed = await client.patch(resource, "fixed", {"spec": other}, patch_type=merge())
     assert changed.to_dict()["spec"].items() >= other.items()
     await client.delete(resource, "fixed")
@@ -200,6 +201,16 @@ async def test_columns_answer_the_first_question(control_plane: Path, client: As
     await patch_status(client, "ImportProvider", "shown", provider_status)
     pool_status = {"queueDepth": 120, "desiredReplicas": 12, "readyReplicas": 5, "busyReplicas": 4}
     await patch_status(client, "WorkerPool", "shown", pool_status | {"lastScaleReason": "QueueDepth"})
+    schedule_status = {
+        "active": 1,
+        "lastScheduleTime": "2026-01-31T02:00:00Z",
+        "nextScheduleTime": "2026-02-01T02:03:20Z",
+        "conditions": [dict(conditions[0], type="Held", status="False")],
+    }
+    await patch_status(client, "ImportSchedule", "shown", schedule_status)
+    (schedule,) = await rows(control_plane, "isc")
+    assert schedule[:9] == ["shown", "0", "2", "*", "*", "*", "Etc/UTC", "false", "1"]
+    assert schedule[10:12] == ["2026-02-01T02:03:20Z", "False"]
     (job,) = await rows(control_plane, "ij")
     assert job[:7] == ["shown", "Queued", "40", "acme-shopify", "acme", "2", "Retry"]
     (provider,) = await rows(control_plane, "ipr")
@@ -223,6 +234,7 @@ async def test_columns_answer_the_first_question(control_plane: Path, client: As
         ("importjob.spec.fieldMapping", "JMESPath expression over the provider's product"),
         ("importjob.spec.images.thumbnails", "the longest side in pixels"),
         ("importjob.status.waitingReason", "Why a queued job does not run"),
+        ("importschedule.spec.jobTemplate.spec.companyId", "Id of the company to import for"),
         ("importprovider.spec.credentialsSecretRef", "Shopify: accessToken"),
         ("workerpool.spec.scaling.targetJobsPerWorker", "a depth of 100 asks for 10 workers"),
         ("workerpool.spec.template.spec.containers", "the first is the worker"),

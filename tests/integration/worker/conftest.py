@@ -29,6 +29,7 @@ from import_core.domain.jobs import JobRequest, JobRow, Message, ObjectReference
 from import_local.parts.objectstore import Bucket
 from import_local.ports import free_port
 from import_local.samples.app import RunningSamples, SampleServer, serve_samples
+from import_local.samples.settings import GRAPH_CATALOGUE
 from import_worker.runner import StopSignal, Worker
 from import_worker.settings import WorkerSettings
 
@@ -80,11 +81,15 @@ class Stage:
         base_url = {
             "shopify": f"{self.samples.shopify_url}/{catalogue}",
             "roastify": f"{self.samples.roastify_url}/{catalogue}/v1",
+            "whatsapp": f"{self.samples.graph_url}/{catalogue}",
         }[kind]
         credentials = {
             "shopify": {"accessToken": "shpat_example"},
             "roastify": {"apiKey": "rty_test_example"},
+            "whatsapp": {"accessToken": "EAAexample"},
         }
+        if kind == "whatsapp":
+            spec = {"whatsapp": {"mode": "Graph", "graph": {"catalogId": GRAPH_CATALOGUE}}, **spec}
         self.directory.secrets.setdefault(name, credentials[kind])
         self.directory.providers[name] = {
             "metadata": {"name": name, "namespace": NAMESPACE, "uid": f"uid-{name}", "generation": 1},
@@ -101,10 +106,14 @@ class Stage:
 
     async def submit(self, job_id: str, provider: str, *, company: str = "acme", **spec: Any) -> Message:
         """Record a job and hand it over, as operator and dispatcher do."""
+        await self.record(job_id, provider, company=company, **spec)
+        return await self.dispatch(job_id)
+
+    async def record(self, job_id: str, provider: str, *, company: str = "acme", **spec: Any) -> None:
+        """Record a job, as the operator does."""
         full = {"companyId": company, "providerRef": {"name": provider}, **spec}
         origin = ObjectReference(NAMESPACE, f"object-{job_id}", job_id)
         await self.jobs.record([JobRequest(job_id, company, provider, NAMESPACE, full, origin, generation=1)])
-        return await self.dispatch(job_id)
 
     async def dispatch(self, job_id: str) -> Message:
         """Hand a due row over."""

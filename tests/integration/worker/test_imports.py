@@ -18,6 +18,22 @@ PRODUCTS = """SELECT p.id, p.xmin::text, i.id, i.xmin::text FROM "Product" p
 ERRORS = "SELECT external_id, stage, reason, message, url FROM imports.item_error ORDER BY external_id, url"
 
 
+SCRAPED = {
+    "mode": "Scrape",
+    "scrape": {
+        "selectors": {
+            "item": ".catalogue-item",
+            "idAttribute": "data-product-id",
+            "title": ".item-title",
+            "price": ".item-price",
+            "description": ".item-text",
+            "image": ".item-image",
+        },
+        "scroll": {"idleRounds": 1, "quietMilliseconds": 100},
+    },
+}
+
+
 async def import_once(stage, kind: str, catalogue: str, job_id: str = "job-1", **spec):
     provider = f"acme-{kind}-{catalogue}"
     if provider not in stage.directory.providers:
@@ -29,6 +45,31 @@ async def import_once(stage, kind: str, catalogue: str, job_id: str = "job-1", *
 
 async def object_versions(stage):
     return {info.key: (info.etag, info.last_modified) async for info in stage.store.list()}
+
+
+@pytest.mark.parametrize("mode", ["Graph", "Scrape"])
+async def test_a_whatsapp_catalogue_arrives(stage, mode) -> None:
+    catalogue = "tiny-24-2"
+    url = f"{stage.samples.whatsapp_url}/{catalogue}/c/491700000001"
+    stage.connect(
+        "whatsapp", catalogue, **({"whatsapp": SCRAPED, "baseUrl": url} if mode == "Scrape" else {})
+    )
+    job = await import_once(stage, "whatsapp", catalogue)
+    assert (job.state, job.message) == (JobState.COMPLETED, None)
+    account = stage.samples.account("whatsapp", catalogue)
+    expected = list(expected_products(account.catalogue, "whatsapp", stage.samples.base_url))
+    assert job.progress.products_total == job.progress.products_imported == len(expected)
+    assert job.progress.images_imported == sum(len(product.images) for product in expected)
+    rows = await stage.rows('SELECT "externalId", title, description, price, currency FROM "Product"')
+    assert {row[0]: row[1:] for row in rows} == {
+        product.id: (
+            product.title,
+            product.description or None,
+            Decimal(product.variants[0].price_cents) / 100,
+            "EUR",
+        )
+        for product in expected
+    }
 
 
 @pytest.mark.parametrize(

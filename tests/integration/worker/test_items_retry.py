@@ -260,7 +260,7 @@ async def test_a_worker_that_lost_its_claim_corrects_nothing(stage, monkeypatch)
     await reopen(stage)
     async with stage.worker() as worker:
         await stage.until("job-1", lambda job: job.state is JobState.IN_PROGRESS)
-        lost = "imports_jobs_total", {"outcome": "lost", "provider": "roastify"}
+        lost = "imports_jobs_total", {"outcome": "lost", "provider": "roastify", "tier": "BASIC"}
         async with asyncio.timeout(20):
             while not worker.metrics.registry.get_sample_value(*lost):  # noqa: ASYNC110 - looks from outside
                 await asyncio.sleep(0.05)

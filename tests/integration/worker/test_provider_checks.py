@@ -1,6 +1,7 @@
 """Checks of connections: what the operator asks for and learns."""
 
 import asyncio
+import shutil
 from contextlib import aclosing
 
 import pytest
@@ -13,6 +14,7 @@ from import_core.observability.metrics import WorkerMetrics
 from import_local.samples.control import FaultOrder, set_faults
 from import_local.samples.faults import FaultSettings
 from import_worker.breakers import Breakers
+from import_worker.browsing.browser import EXECUTABLES, ChromiumBrowser
 from import_worker.checks import ProviderChecks
 from import_worker.connections import ConnectionOpener
 
@@ -25,6 +27,7 @@ def open_connections(stage):
         breakers=Breakers(stage.database, WorkerMetrics(CollectorRegistry())),
         wait_seconds=0,
         allow=stage.settings.allowed_providers,
+        browser=ChromiumBrowser(),
     )
 
 
@@ -46,10 +49,33 @@ async def check(stage):
     return check
 
 
-@pytest.mark.parametrize("kind", ["shopify", "roastify"])
+@pytest.mark.parametrize("kind", ["shopify", "roastify", "whatsapp"])
 async def test_a_good_connection(stage, check, kind) -> None:
     result = await check(stage.connect(kind, "tiny-1-0"))
     assert (result.reachable, result.credentials_valid, result.reason) == (True, True, "Checked")
+
+
+SCRAPED = {
+    "mode": "Scrape",
+    "scrape": {"selectors": {"item": "article", "title": "h3", "idAttribute": "data-product-id"}},
+}
+
+
+@pytest.mark.skipif(not any(map(shutil.which, EXECUTABLES)), reason="no Chromium on PATH: install one")
+async def test_a_page_that_is_read_needs_no_credentials(stage, check) -> None:
+    url = f"{stage.samples.whatsapp_url}/tiny-1-0/c/491700000001"
+    name = stage.connect("whatsapp", "tiny-1-0", whatsapp=SCRAPED, baseUrl=url)
+    del stage.directory.providers[name]["spec"]["credentialsSecretRef"]
+    result = await check(name)
+    assert (result.reachable, result.credentials_valid, result.reason) == (True, True, "Checked")
+
+
+async def test_a_worker_without_a_browser_says_so_and_nothing_of_the_page(stage, check, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    url = f"{stage.samples.whatsapp_url}/tiny-1-0/c/491700000001"
+    result = await check(stage.connect("whatsapp", "tiny-1-0", whatsapp=SCRAPED, baseUrl=url))
+    assert (result.reachable, result.credentials_valid, result.reason) == (None, None, "BrowserMissing")
+    assert "worker-scraping" in result.message
 
 
 async def test_the_operator_is_told(stage, check) -> None:

@@ -59,7 +59,8 @@ async def test_two_workers_with_the_same_message_run_the_job_once(stage) -> None
         job = await stage.finished("job-1")
         await emptied(stage)
         runs = [
-            value(w, "imports_jobs_total", outcome="completed", provider="shopify") for w in (first, second)
+            value(w, "imports_jobs_total", outcome="completed", provider="shopify", tier="BASIC")
+            for w in (first, second)
         ]
         dropped = [value(w, "imports_messages_dropped_total", reason="stale") for w in (first, second)]
     assert sorted(runs) == [0, 1]
@@ -84,7 +85,7 @@ async def test_a_worker_that_lost_its_claim_writes_nothing(stage, how: str) -> N
         await stage.rows(how)
         before = await stage.job("job-1")
         await emptied(stage)
-        assert value(worker, "imports_jobs_total", outcome="lost", provider="shopify") == 1
+        assert value(worker, "imports_jobs_total", outcome="lost", provider="shopify", tier="BASIC") == 1
     assert await stage.job("job-1") == before
     for table in ('"Product"', '"ProductImage"', "imports.checkpoint"):
         assert await stage.rows(f"SELECT 1 FROM {table}") == []
@@ -187,8 +188,9 @@ async def test_a_suspected_job_runs_alone(stage) -> None:
     await stage.submit("first", normal)
     async with stage.worker():
         await stage.until("first", lambda job: job.state is JobState.IN_PROGRESS)
-        await stage.submit("suspect", suspect)
+        await stage.record("suspect", suspect)
         await stage.rows("""UPDATE "ProductImportJob" SET deaths = 3 WHERE id = 'suspect'""")
+        await stage.dispatch("suspect")
         await stage.until("suspect", lambda job: job.state is JobState.IN_PROGRESS)
         await stage.submit("last", normal)
         seen = set()

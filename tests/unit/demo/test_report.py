@@ -12,6 +12,7 @@ from import_local.demo.report import DemoReport
 KEPT = DemoReport(
     expected_jobs={"Succeeded": 303, "Failed": 1},
     expected_products=138,
+    expected_in_catalogue=54,
     objects_by_phase={"Succeeded": 303, "Failed": 1},
     rows_by_state={"COMPLETED": 303, "FAILED": 1},
     products=138,
@@ -26,6 +27,10 @@ KEPT = DemoReport(
     first_job_by_new_worker_seconds=2.0,
     job_p50_seconds=0.5,
     job_p95_seconds=1.0,
+    live_products=54,
+    live_seconds=12.0,
+    asked_for="Laptop",
+    found=["Laptop Stand", "Laptop"],
     wrong_token_message="the provider refused the access token",
 )
 
@@ -33,6 +38,10 @@ KEPT = DemoReport(
 def test_a_tour_that_kept_every_promise_has_no_problems() -> None:
     assert KEPT.problems() == []
     assert KEPT.to_json()["problems"] == []
+
+
+def test_what_is_archived_or_held_back_is_not_expected_to_be_live() -> None:
+    assert replace(KEPT, live_products=49, archived_products=3, withheld_products=2).problems() == []
 
 
 @pytest.mark.parametrize(
@@ -48,6 +57,17 @@ def test_a_tour_that_kept_every_promise_has_no_problems() -> None:
         ({"scale_decision_seconds": None}, "scale decision"),
         ({"first_job_by_new_worker_seconds": None}, "new worker"),
         ({"changed_by_second_import": ["row ('Product', 'x')"]}, "importing again changed row"),
+        ({"live_products": 50, "archived_products": 3}, "50 products went live, expected 51"),
+        (
+            {"live_products": 40, "archived_products": 3, "withheld_products": 11},
+            "14 products of 54 were kept",
+        ),
+        ({"live_products": 0}, "0 products went live"),
+        ({"live_products": 53}, "53 products went live, expected 54"),
+        ({"live_products": 55}, "55 products went live, expected 54"),
+        ({"found": []}, "a search for 'Laptop' found []"),
+        ({"found": ["Laptop Stand"]}, "a search for 'Laptop' found ['Laptop Stand']"),
+        ({"asked_for": ""}, "a search for ''"),
         ({"wrong_token_message": "error 17"}, "unclear"),
     ],
 )

@@ -43,6 +43,12 @@ def test_operation_describes_its_errors(path: str, method: str, described: dict[
         assert [p["name"] for p in described["parameters"] if p["in"] == "path"] == ["namespace", "name"]
 
 
+def test_steps_after_the_import_may_be_asked_for() -> None:
+    for name, described in DOCUMENT["components"]["schemas"]["Enrich"]["properties"].items():
+        kinds = {choice.get("type") for choice in described["anyOf"]}
+        assert (kinds, "const" in json.dumps(described)) == ({"boolean", "null"}, False), name
+
+
 def test_references_lead_somewhere() -> None:
     text = json.dumps(DOCUMENT)
     wanted = {part.partition('"')[0] for part in text.split("#/components/schemas/")[1:]}

@@ -10,6 +10,7 @@ VALUES = {"namespace": "<b>&", "audience": '"x"', "heartbeat": "15"}
 ASSETS = load_assets(VALUES)
 SCRIPTS = sorted(name for name in ASSETS if name.endswith(".js"))
 INDEX = ASSETS["index.html"].body.decode()
+DOCUMENTS = {name: ASSETS[name].body.decode() for name in ASSETS if name.endswith(".html")}
 # Ways from text to markup or code; textContent is the only way in.
 UNSAFE = re.compile(
     r"innerHTML|outerHTML|insertAdjacentHTML|createContextualFragment|document\.write|DOMParser|setHTML|srcdoc"
@@ -32,8 +33,9 @@ def test_nothing_comes_from_elsewhere(name: str) -> None:
     assert found <= {"http://www.w3.org/2000/svg"}
 
 
-def test_the_index_has_no_inline_script_style_or_handler() -> None:
-    assert re.findall(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=", INDEX) == []
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_no_document_has_an_inline_script_style_or_handler(document: str) -> None:
+    assert re.findall(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=", document) == []
 
 
 def test_what_the_index_shows_of_settings_is_escaped() -> None:
@@ -51,12 +53,12 @@ def test_every_module_and_name_that_is_imported_is_there(name: str) -> None:
         assert all(len(re.findall(rf"\b{each}\b", text(name))) > 1 for each in wanted), f"unused in {name}"
 
 
-def test_every_element_that_scripts_look_for_is_in_the_index() -> None:
-    ids = set(re.findall(r'\bid="([\w-]+)"', INDEX))
+def test_every_element_that_scripts_look_for_is_in_a_document() -> None:
+    ids = set(re.findall(r'\bid="([\w-]+)"', "".join(DOCUMENTS.values())))
     for name in SCRIPTS:
         looked_for = set(re.findall(r'(?:byId|fromTemplate)\("([\w-]+)"\)', text(name)))
         assert looked_for <= ids, name
-    assert set(re.findall(r'(?:href|src)="/page/([\w.-]+)"', INDEX)) <= set(ASSETS)
+    assert set(re.findall(r'(?:href|src)="/page/([\w.-]+)"', "".join(DOCUMENTS.values()))) <= set(ASSETS)
 
 
 def test_every_label_and_description_leads_somewhere() -> None:

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from import_local.binaries import KUBERNETES, OBJECT_STORE, GoModule, find_kubectl, find_kubernetes_binaries
+from import_local.binaries import (
+    ALERTMANAGER,
+    KUBERNETES,
+    OBJECT_STORE,
+    PROMETHEUS,
+    GoModule,
+    find_kubectl,
+    find_kubernetes_binaries,
+    find_monitoring_binaries,
+)
 
 
 def _module(folder: Path, *, version: str = "v1", flags: str = "-s", requirement: str = "v0.1.0") -> GoModule:
@@ -25,9 +34,19 @@ def test_key_changes_with_everything_that_changes_the_build(tmp_path: Path) -> N
     assert _module(tmp_path).key == keys[0]
 
 
-@pytest.mark.parametrize("module", [KUBERNETES, OBJECT_STORE], ids=lambda module: module.name)
+_OWNERS = {
+    "kubernetes": "k8s.io/kubernetes",
+    "versitygw": "github.com/versity/versitygw",
+    "prometheus": "github.com/prometheus/prometheus",
+    "alertmanager": "github.com/prometheus/alertmanager",
+}
+
+
+@pytest.mark.parametrize(
+    "module", [KUBERNETES, OBJECT_STORE, PROMETHEUS, ALERTMANAGER], ids=lambda module: module.name
+)
 def test_the_named_version_is_the_pinned_one(module: GoModule) -> None:
-    owner = {"kubernetes": "k8s.io/kubernetes", "versitygw": "github.com/versity/versitygw"}[module.name]
+    owner = _OWNERS[module.name]
     assert f"{owner} {module.version}" in (module.folder / "go.mod").read_text()
 
 
@@ -60,3 +79,23 @@ def test_kubectl_comes_from_path_else_from_the_wheel(tmp_path: Path, monkeypatch
     assert find_kubectl() == tmp_path / "path" / "kubectl"
     monkeypatch.setenv("PATH", "/nonexistent")
     assert find_kubectl().is_file()
+
+
+@pytest.mark.parametrize(
+    ("said", "counts"),
+    [
+        ("alertmanager, version 0.28.1 (branch: HEAD)", True),
+        ("alertmanager, version 0.25.0 (branch: debian/sid)", False),
+        ("alertmanager, version  (branch: )", False),
+    ],
+)
+async def test_programs_on_the_path_count_when_they_are_whole_and_new_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, counts: bool
+) -> None:
+    on_path = _programs(tmp_path / "path", ["alertmanager"])
+    (on_path / "alertmanager").write_text(f"#!/bin/sh\necho '{said}'\n")
+    monkeypatch.setenv("PATH", str(on_path))
+    assert await find_monitoring_binaries(ALERTMANAGER) is None, "amtool is missing"
+    (on_path / "amtool").write_text("#!/bin/sh\n")
+    (on_path / "amtool").chmod(0o755)
+    assert await find_monitoring_binaries(ALERTMANAGER) == (on_path if counts else None)

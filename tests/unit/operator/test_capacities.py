@@ -6,7 +6,9 @@ from pydantic import SecretStr
 
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.draining import DrainStore
 from import_core.adapters.postgres.jobs import JobStore
+from import_operator.draining import Drains
 from import_operator.loops.scale import ScaleLoop
 from import_operator.loops.tell import TellLoop
 from import_operator.settings import OperatorSettings
@@ -24,9 +26,10 @@ class Fleet:
         settings = OperatorSettings(
             database_url=SecretStr("postgresql://"), redis_url=SecretStr("redis://"), _env_file=None
         )
-        jobs = JobStore(Database("postgresql://", application="tests"))
+        database = Database("postgresql://", application="tests")
+        jobs, drains = JobStore(database), Drains(self.state, DrainStore(database), kube)
         tell = TellLoop(kube, namespace="imports", instance="tests")
-        self.loop = ScaleLoop(self.state, jobs, kube, tell, settings=settings)
+        self.loop = ScaleLoop(self.state, jobs, kube, tell, settings=settings, drains=drains)
         self.version = 0
         self.state.pools.put(
             {
@@ -52,6 +55,7 @@ class Fleet:
             "metadata": {
                 "name": "workers-workers",
                 "uid": "deployment",
+                "ownerReferences": [{"uid": "pool"}],
                 "resourceVersion": str(self.version),
             },
             "spec": {"replicas": replicas},

@@ -8,6 +8,7 @@ import pytest
 
 from import_core.domain.breaker import CLOSED, Breaker, opened_by_hand
 from import_core.domain.connection_status import Check, breaker_change, project_connection
+from import_core.domain.resources.common import ConditionStatus
 from import_core.domain.resources.import_provider import BreakerState, parse_import_provider
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -142,3 +143,12 @@ def test_only_opening_and_closing_are_news(before: str | None, now: Breaker, cha
 def test_status_that_is_true_needs_no_patch() -> None:
     check = Check(True, True, "Checked", "", NOW)
     assert project_connection(provider(shown(check)), check, NOW) is None
+
+
+def test_a_webhook_is_told_of_and_forgotten_with_its_endpoint() -> None:
+    gone: tuple[ConditionStatus, str, str] = ("False", "Gone", "answered 410")
+    patch = project_connection(provider(), None, NOW, CLOSED, gone) or {}
+    assert conditions(patch, "NotificationsActive") == {"NotificationsActive": ("False", "Gone")}
+    assert project_connection(provider(patch), None, NOW, CLOSED, gone) is None
+    without = project_connection(provider(patch), None, NOW, CLOSED, None) or {}
+    assert "NotificationsActive" not in conditions(without)

@@ -4,7 +4,11 @@ from typing import Any
 
 from import_core.domain.resources.worker_pool import parse_worker_pool
 from import_operator.deployments import (
+    HASH_LABEL,
     POOL_LABEL,
+    SCRATCH_VOLUME,
+    get_kept_template,
+    get_template_hash,
     get_worker_deployment,
     is_current,
     is_owned_by,
@@ -72,10 +76,52 @@ def test_fields_unknown_to_us_are_kept() -> None:
     body["spec"]["template"]["spec"]["volumes"] = [{"name": "cache", "emptyDir": {}}]
     body["spec"]["template"]["metadata"] = {"labels": {"team": "a", POOL_LABEL: "stolen"}}
     template = deployment(body)["spec"]["template"]
-    assert template["spec"]["volumes"] == [{"name": "cache", "emptyDir": {}}]
-    assert template["spec"]["containers"][0]["volumeMounts"]
+    assert {"name": "cache", "emptyDir": {}} in template["spec"]["volumes"]
+    mounts = template["spec"]["containers"][0]["volumeMounts"]
+    assert {"name": "cache", "mountPath": "/cache"} in mounts
     assert template["metadata"]["labels"]["team"] == "a"
     assert template["metadata"]["labels"][POOL_LABEL] == "fast"
+
+
+def test_restricted_pod_security_is_filled_in_where_absent() -> None:
+    body = pool()
+    body["spec"]["template"]["spec"]["containers"].append({"name": "beside", "image": "beside:1"})
+    body["spec"]["template"]["spec"]["initContainers"] = [{"name": "before", "image": "before:1"}]
+    spec = deployment(body)["spec"]["template"]["spec"]
+    assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    for made in (*spec["containers"], *spec["initContainers"]):
+        assert made["securityContext"]["allowPrivilegeEscalation"] is False
+        assert made["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_the_templates_own_security_wins() -> None:
+    body = pool({"securityContext": {"readOnlyRootFilesystem": False, "runAsUser": 7}})
+    body["spec"]["template"]["spec"]["securityContext"] = {"runAsNonRoot": False, "fsGroup": 7}
+    spec = deployment(body)["spec"]["template"]["spec"]
+    assert spec["securityContext"] == {
+        "runAsNonRoot": False,
+        "fsGroup": 7,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    own = spec["containers"][0]["securityContext"]
+    assert (own["readOnlyRootFilesystem"], own["runAsUser"]) == (False, 7)
+
+
+def test_worker_has_a_place_to_write_to() -> None:
+    spec = deployment(pool())["spec"]["template"]["spec"]
+    assert spec["volumes"] == [{"name": SCRATCH_VOLUME, "emptyDir": {}}]
+    assert spec["containers"][0]["volumeMounts"] == [{"name": SCRATCH_VOLUME, "mountPath": "/tmp"}]
+    own = pool({"volumeMounts": [{"name": "mine", "mountPath": "/tmp/"}]})
+    assert deployment(own)["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] == [
+        {"name": "mine", "mountPath": "/tmp/"}
+    ]
+
+
+def test_health_port_has_a_name_to_scrape_by() -> None:
+    assert container(pool())["ports"] == [{"name": "health", "containerPort": 8080}]
+    own = [{"name": "mine", "containerPort": 8080}]
+    assert container(pool({"ports": own}))["ports"] == own
 
 
 def test_replicas_are_not_applied() -> None:
@@ -104,3 +150,35 @@ def test_pool_itself_is_not_changed() -> None:
     body = pool()
     deployment(body)
     assert body == pool()
+
+
+def test_a_version_is_its_template_and_nothing_else() -> None:
+    body = pool()
+    version = get_template_hash(body, parse_worker_pool(body))
+    made = deployment(body)
+    assert made["metadata"]["labels"][HASH_LABEL] == version
+    assert made["spec"]["template"]["metadata"]["labels"][HASH_LABEL] == version
+    assert made["spec"]["selector"]["matchLabels"] == {POOL_LABEL: "fast", HASH_LABEL: version}
+    assert {"name": "IMPORT_TEMPLATE_HASH", "value": version} in container(body)["env"]
+    same = pool(concurrency=9, scaling={"minReplicas": 7})
+    assert get_template_hash(same, parse_worker_pool(same)) == version
+    other = pool({"image": "import-worker:2"})
+    assert get_template_hash(other, parse_worker_pool(other)) != version
+
+
+def test_the_selector_that_a_deployment_has_is_kept() -> None:
+    body = pool()
+    selector = {"matchLabels": {POOL_LABEL: "fast"}}
+    made = get_worker_deployment(
+        body, parse_worker_pool(body), SETTINGS, name="fast-workers-1", selector=selector
+    )
+    assert (made["metadata"]["name"], made["spec"]["selector"]) == ("fast-workers-1", selector)
+
+
+def test_a_kept_template_is_the_users_own() -> None:
+    body = pool()
+    kept = get_kept_template(body, parse_worker_pool(body))
+    version = get_template_hash(body, parse_worker_pool(body))
+    assert kept["metadata"]["name"] == f"fast-workers-{version}"
+    assert kept["data"]["template"] == body["spec"]["template"]
+    assert is_owned_by(kept, "pool-uid")

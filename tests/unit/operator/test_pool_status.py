@@ -7,6 +7,7 @@ import pytest
 
 from import_core.adapters.postgres.jobs import Depth
 from import_core.domain.resources.worker_pool import parse_worker_pool
+from import_core.domain.rollout import RolloutPhase, RolloutReason, RolloutState
 from import_core.domain.scaling import ScalingDecision, ScalingHistory, ScalingReason
 from import_operator.pool_status import REASON_TEXTS, PoolObservation, get_pool_status
 
@@ -92,6 +93,15 @@ def test_rollout_under_way_is_told() -> None:
     assert conditions(shown(seen(deployment=deployment(total=5))))["RolledOut"][0] == "False"
 
 
+def test_rollout_of_a_template_is_told_before_the_deployment() -> None:
+    back = RolloutState(
+        "old", "fast-workers", phase=RolloutPhase.ROLLED_BACK, reason=RolloutReason.RESTARTS, message="why"
+    )
+    assert conditions(shown(seen(rollout=back)))["RolledOut"] == ("False", "RolledBackWorkersRestart")
+    done = seen(rollout=RolloutState("new", "fast-workers-new"))
+    assert conditions(shown(done))["RolledOut"] == ("True", "UpToDate")
+
+
 def test_problem_is_told_and_the_last_numbers_stay() -> None:
     broken = seen(decision=None, deployment=None, problem=("InvalidSpec", "scaling: maxReplicas"))
     status = shown(broken, shown(seen()))
@@ -105,3 +115,12 @@ def test_status_that_is_true_needs_no_patch() -> None:
 
 def test_every_reason_has_a_text() -> None:
     assert set(REASON_TEXTS) == set(ScalingReason)
+
+
+def test_the_last_change_says_what_it_was_made_of_and_why_the_depth_is_not_known() -> None:
+    status = shown(seen(scaled_from="depth 500, 0 running, 2–50", depth=None, depth_note="held, as I say"))
+    assert status["lastScaleReason"] == "DepthRose: 2 to 4 (depth 500, 0 running, 2–50)"
+    (known,) = [each for each in status["conditions"] if each["type"] == "DepthKnown"]
+    assert known["message"] == "PostgreSQL does not answer; held, as I say"
+    long = shown(seen(scaled_from="x" * 500))
+    assert len(long["lastScaleReason"]) == 256

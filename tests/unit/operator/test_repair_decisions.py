@@ -20,6 +20,15 @@ def test_a_stalled_job_is_tried_again_and_uses_a_try() -> None:
     assert later.delay_seconds == 125.0
 
 
+def test_a_stalled_step_waits_as_steps_do() -> None:
+    waits = []
+    for attempt in range(3):
+        decision = decide_stalled(stalled(attempt=attempt, is_step=True), fail_after_seconds=7200, spread=0.5)
+        assert isinstance(decision, Retry)
+        waits.append(decision.delay_seconds)
+    assert waits == [2.0, 4.0, 8.0]
+
+
 def test_used_up_tries_fail_it() -> None:
     decision = decide_stalled(stalled(attempt=3), fail_after_seconds=7200, spread=0.5)
     assert decision == Fail("Stalled", "No checkpoint for 30 min (after 4 tries)")

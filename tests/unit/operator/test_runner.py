@@ -95,3 +95,47 @@ async def test_loop_that_loses_its_cancellation_ends_all_the_same() -> None:
 @given(st.integers(1, 1000), st.floats(0, 1, exclude_max=True))
 def test_backoff_is_bounded(failures: int, spread: float) -> None:
     assert 0 < backoff(failures, spread) <= LONGEST_BACKOFF_SECONDS
+
+
+def sample(name: str, loop: str) -> float | None:
+    return REGISTRY.get_sample_value(name, {"loop": loop})
+
+
+async def test_a_loop_that_fails_falls_behind_and_shows_since_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "FIRST_BACKOFF_SECONDS", 0.02)
+    tried, began = asyncio.Event(), asyncio.Event()
+    rounds = 0
+
+    async def round_() -> None:
+        nonlocal rounds
+        rounds += 1
+        began.set()
+        if rounds >= 4:
+            tried.set()
+        raise DatabaseUnavailableError
+
+    task = asyncio.create_task(run_loops([Loop("stuck", round_, interval=0.001)]))
+    await asyncio.wait_for(began.wait(), 10)
+    started = sample("imports_loop_last_success_timestamp_seconds", "stuck")
+    await asyncio.wait_for(tried.wait(), 10)
+    assert started is not None, "a loop that never succeeded is seen as well"
+    assert sample("imports_loop_last_success_timestamp_seconds", "stuck") == started
+    assert sample("imports_loop_interval_seconds", "stuck") == 0.001
+    assert (sample("imports_loop_lag_seconds_sum", "stuck") or 0) > 0.02
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_loop_that_waits_in_its_round_has_no_last_success() -> None:
+    began = asyncio.Event()
+
+    async def round_() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(run_loops([Loop("listener", round_, interval=0.0)]))
+    await asyncio.wait_for(began.wait(), 10)
+    assert sample("imports_loop_last_success_timestamp_seconds", "listener") is None
+    assert sample("imports_loop_interval_seconds", "listener") is None
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

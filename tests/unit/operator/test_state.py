@@ -192,3 +192,54 @@ async def test_end_of_a_pod_waits_for_the_reaper() -> None:
     handle_end_worker_pod(state, body("pod", status={}), deleted=True)
     assert set(state.worker_ends) == {"pod"}
     assert state.workers_ended.is_set()
+
+
+def owned(uid: str, schedule: str | None, **values: Any) -> dict[str, Any]:
+    made = job(uid, **values)
+    if schedule is not None:
+        owner = {"kind": "ImportSchedule", "name": schedule, "uid": schedule, "controller": True}
+        made["metadata"]["ownerReferences"] = [owner]
+    return made
+
+
+def test_jobs_of_a_schedule_wake_it_when_they_come_end_and_go() -> None:
+    state = OperatorState("imports")
+    handle_record_import_job(state, owned("a", "nightly"))
+    assert (state.to_schedule.take(9), list(state.scheduled["nightly"])) == (["nightly"], ["a"])
+    handle_record_import_job(state, owned("a", "nightly", version=2, status={"phase": "Running"}))
+    assert state.to_schedule.take(9) == []
+    handle_record_import_job(state, owned("a", "nightly", version=3, status={"phase": "Succeeded"}))
+    assert state.to_schedule.take(9) == ["nightly"]
+    state.surplus.add("a")
+    handle_cancel_import_job(state, owned("a", "nightly", version=4))
+    assert (state.to_schedule.take(9), state.scheduled, state.surplus) == (["nightly"], {}, set())
+
+
+def test_job_that_its_schedule_owns_no_more_is_not_counted_for_it() -> None:
+    state = OperatorState("imports")
+    handle_record_import_job(state, owned("a", "nightly"))
+    handle_record_import_job(state, owned("a", None, version=2))
+    assert state.scheduled == {}
+    assert state.to_schedule.take(9) == ["nightly"]
+
+
+def test_objects_are_found_by_their_owner_as_it_is_now() -> None:
+    store = ObjectStore()
+
+    def owned(uid: str, owner: str | None, version: int) -> dict[str, Any]:
+        made = body(uid, version=version)
+        made["metadata"]["ownerReferences"] = [{"uid": owner}] if owner else []
+        return made
+
+    store.put(owned("a", "pool", 1))
+    store.put(owned("b", "pool", 1))
+    store.put(owned("c", None, 1))
+    assert [each["metadata"]["uid"] for each in store.owned_by("pool")] == ["a", "b"]
+    store.put(owned("a", None, 2))
+    store.put(owned("c", "other", 2))
+    assert [each["metadata"]["uid"] for each in store.owned_by("pool")] == ["b"]
+    store.put_replicas("b", 3, "2")
+    assert store.owned_by("pool")[0]["spec"] == {"replicas": 3}
+    store.remove("b")
+    assert store.owned_by("pool") == []
+    assert [each["metadata"]["uid"] for each in store.owned_by("other")] == ["c"]

@@ -101,15 +101,21 @@ class CountingLimiter:
         self.points: list[float] = []
         self.observed: list[tuple[float, CostBucket | None]] = []
         self.released: list[str] = []
+        self.arrivals: list[tuple[Grant, float]] = []
         self.lifetime = 60.0
 
-    async def acquire(self, points: float = 0.0) -> Grant:
+    async def acquire(self, points: float = 0.0, *, instead_of: Grant | None = None) -> Grant:
+        if instead_of is not None:
+            self.released.append(instead_of.id)
         self.acquired += 1
         self.points.append(points)
         return Grant(str(self.acquired), asyncio.get_running_loop().time(), self.lifetime)
 
     async def observe(self, grant: Grant, points: float, bucket: CostBucket | None) -> None:
         self.observed.append((points, bucket))
+
+    async def arrived(self, grant: Grant, by: float) -> None:
+        self.arrivals.append((grant, by))
 
     async def release(self, grant: Grant, points: float) -> None:
         self.released.append(grant.id)

@@ -110,9 +110,9 @@ async def test_no_call_is_sent_without_a_grant(connect, server, reply, limiter):
 async def test_a_grant_that_got_old_before_sending_is_renewed(client, server, reply, limiter):
     grant = limiter.acquire
 
-    async def second_is_fresh(points=0.0):
+    async def second_is_fresh(points=0.0, **more):
         limiter.lifetime = 60.0 if limiter.acquired else -1.0
-        return await grant(points)
+        return await grant(points, **more)
 
     limiter.acquire = second_is_fresh
     server.script(reply({"ok": True}))
@@ -134,10 +134,10 @@ async def test_grants_that_always_come_too_late_send_nothing(client, server, rep
 async def test_a_grant_that_can_not_be_renewed_sends_nothing(client, server, reply, limiter):
     grant = limiter.acquire
 
-    async def first_only(points=0.0):
+    async def first_only(points=0.0, **more):
         if limiter.acquired:
             raise HandBackError(retry_after=9)
-        return await grant(points)
+        return await grant(points, **more)
 
     limiter.acquire, limiter.lifetime = first_only, -1.0
     server.script(reply({"ok": True}))

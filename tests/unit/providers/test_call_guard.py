@@ -162,11 +162,11 @@ async def test_a_server_error_is_one_however_large(client, server, reply, guard)
 async def test_waiting_for_the_limiter_is_not_the_providers_silence(connect, server, reply, limiter, guard):
     grant = limiter.acquire
 
-    async def slow(points=0.0):
+    async def slow(points=0.0, **more):
         if limiter.acquired:
             await asyncio.sleep(0.4)
             limiter.lifetime = 60.0
-        return await grant(points)
+        return await grant(points, **more)
 
     limiter.acquire, limiter.lifetime = slow, -1.0
     server.script(reply({"ok": True}))
@@ -179,10 +179,10 @@ async def test_waiting_for_the_limiter_is_not_the_providers_silence(connect, ser
 async def test_a_limit_that_is_used_up_gives_a_stale_grant_back(client, server, limiter, guard):
     grant = limiter.acquire
 
-    async def first_only(points=0.0):
+    async def first_only(points=0.0, **more):
         if limiter.acquired:
             raise HandBackError(retry_after=9)
-        return await grant(points)
+        return await grant(points, **more)
 
     limiter.acquire, limiter.lifetime = first_only, -1.0
     with pytest.raises(HandBackError):

@@ -3,17 +3,21 @@
 import pytest
 
 from import_core.domain.errors import CredentialsError
+from import_core.domain.resources.whatsapp import WhatsAppSettings
 from import_worker.providers.base import CatalogueFilter, Connection
 from import_worker.providers.registry import PROVIDERS
 
 KEYS = {
     "roastify": "apiKey",
     "shopify": "accessToken",
+    "whatsapp": "accessToken",
 }
+GRAPH = WhatsAppSettings.model_validate({"mode": "Graph", "graph": {"catalogId": "1"}})
 
 
 def connection(kind: str, credentials: dict[str, str]) -> Connection:
-    return Connection("imports/acme", kind, "acme", "https://acme.example", credentials)
+    settings = GRAPH if kind == "whatsapp" else None
+    return Connection("imports/acme", kind, "acme", "https://acme.example", credentials, whatsapp=settings)
 
 
 @pytest.mark.parametrize("kind", sorted(PROVIDERS))

@@ -118,6 +118,19 @@ def test_pages_are_cut_from_any_place(spool):
     assert spool.page(7, 3) == []
 
 
+def test_a_page_ends_where_its_products_have_enough_children(spool):
+    products = [f"gid://shopify/Product/{number}" for number in range(4)]
+    spool.add([line(id=product) for product in products])
+    for product in products:
+        spool.add(
+            [line(id=f"gid://shopify/ProductVariant/{number}", __parentId=product) for number in range(3)]
+        )
+    spool.finish()
+    assert [item.external_id for item in spool.page(0, 4, children=5)] == products[:2]
+    assert [item.external_id for item in spool.page(2, 1, children=5)] == products[2:3]
+    assert [item.external_id for item in spool.page(3, 4, children=1)] == products[3:]
+
+
 @pytest.mark.parametrize("text", [b"{", b"[1]", b"null", b"\xff"])
 def test_a_broken_line_is_refused_and_a_new_start_is_clean(spool, text):
     spool.add([line(id="gid://shopify/Product/1")])

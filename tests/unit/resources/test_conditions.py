@@ -14,7 +14,6 @@ from import_core.domain.resources.conditions import (
     is_true,
     remove_condition,
     set_condition,
-    set_not_yet_enforced,
 )
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -90,10 +89,3 @@ def test_messages_are_bounded_and_stay_valid(message: str) -> None:
 def test_conditions_fit_the_schema() -> None:
     (condition,) = ready([], "True", NOON, message="x" * 5000)
     assert parse(Condition, condition).to_json() == condition
-
-
-def test_not_yet_enforced_comes_and_goes() -> None:
-    conditions = set_not_yet_enforced([], ["health", "rollout"], observed_generation=1, now=NOON)
-    assert is_true(conditions, "NotYetEnforced")
-    assert "health, rollout" in conditions[0]["message"]
-    assert set_not_yet_enforced(conditions, [], observed_generation=2, now=LATER) == []

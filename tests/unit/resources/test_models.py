@@ -9,14 +9,16 @@ import yaml
 from custom_resource_cases import ACCEPTED, REFUSED, Case
 
 from import_core.domain.errors import InvalidResourceError
-from import_core.domain.resources.common import ResourceModel, not_yet_enforced
+from import_core.domain.resources.common import ResourceModel
 from import_core.domain.resources.import_job import ImportJob, parse_import_job, parse_import_job_spec
 from import_core.domain.resources.import_provider import parse_import_provider
+from import_core.domain.resources.import_schedule import parse_import_schedule
 from import_core.domain.resources.worker_pool import parse_worker_pool
 
 PARSERS = {
     "ImportJob": parse_import_job,
     "ImportProvider": parse_import_provider,
+    "ImportSchedule": parse_import_schedule,
     "WorkerPool": parse_worker_pool,
 }
 ROOT = Path(__file__).parents[3]
@@ -55,6 +57,20 @@ def test_error_of_a_rule_names_the_field_that_it_blames() -> None:
     assert caught.value.field == "spec.scaling.maxReplicas"
 
 
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"schedule": "0 0 30 2 *"}, "spec.schedule"),
+        ({"schedule": "9-3 * * * *"}, "spec.schedule"),
+        ({"timeZone": "Mars/Olympus"}, "spec.timeZone"),
+    ],
+)
+def test_what_only_we_know_to_be_wrong_is_named(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidResourceError) as caught:
+        parse(Case("ImportSchedule", changes).body())
+    assert caught.value.field == field
+
+
 def test_error_names_every_wrong_field_and_no_value() -> None:
     with pytest.raises(InvalidResourceError) as caught:
         job(companyId="se/cret", suspend="se/cret")
@@ -83,6 +99,7 @@ def test_defaults_of_a_job() -> None:
         "images": {"enabled": True, "maxPerProduct": 20, "thumbnails": [256, 1024]},
         "enrich": {"embedding": False, "qualityControl": False, "index": False},
         "removed": {"action": "Keep", "maxPercent": 20},
+        "reimport": {"mode": "Full", "fullEvery": 24, "overlapSeconds": 600},
         "suspend": False,
         "ttlSecondsAfterFinished": 86400,
     }
@@ -127,15 +144,18 @@ def test_defaults_of_a_pool() -> None:
             "minReplicas": 2,
             "maxReplicas": 50,
             "targetJobsPerWorker": 10,
+            "drainTimeSeconds": 60,
             "cpuTargetPercent": 70,
             "scaleOutCooldownSeconds": 60,
             "scaleInCooldownSeconds": 300,
+            "scaleInBusy": "Wait",
         },
         "rollout": {
             "initialReplicas": 2,
             "steps": [{"percent": 25, "pauseSeconds": 600}, {"percent": 100, "pauseSeconds": 0}],
             "initialPauseSeconds": 600,
             "minSuccessPercent": 90,
+            "minJobs": 20,
         },
     }
 
@@ -193,13 +213,6 @@ def test_a_parsed_spec_reads_its_own_json_again() -> None:
     spec = job(**{"filter.updatedAfter": "2026-01-01T00:00:00.5Z", "fieldMapping": {"sku": "id"}}).spec
     assert parse_import_job_spec(spec.to_json()) == spec
     assert spec.to_json()["filter"] == {"updatedAfter": "2026-01-01T00:00:00.500000Z"}
-
-
-def test_names_what_is_accepted_but_not_enforced() -> None:
-    assert not_yet_enforced(job().spec) == ["enrich"]
-    assert not_yet_enforced(parse_import_provider(Case("ImportProvider").body()).spec) == []
-    pool = Case("WorkerPool")
-    assert not_yet_enforced(parse_worker_pool(pool.body()).spec) == ["scaling.cpuTargetPercent", "rollout"]
 
 
 @pytest.mark.parametrize("folder", [EXAMPLES, ROOT / "deploy" / "samples"], ids=["shared", "samples"])

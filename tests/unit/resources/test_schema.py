@@ -66,6 +66,11 @@ def test_the_status_gets_no_defaults(definition: ResourceDefinition) -> None:
     [
         ("ImportJob", "ij", ["Phase", "Percent", "Provider", "Company", "Attempts", "Waiting", "Age"]),
         ("ImportProvider", "ipr", ["Type", "Company", "Reachable", "Credentials", "Breaker", "Age"]),
+        (
+            "ImportSchedule",
+            "isc",
+            ["Schedule", "TimeZone", "Suspend", "Active", "Last", "Next", "Held", "Age"],
+        ),
         ("WorkerPool", "wp", ["Depth", "Health", "Desired", "Ready", "Busy", "Min", "Max", "Reason", "Age"]),
     ],
 )
@@ -89,7 +94,8 @@ def test_columns_and_selectable_fields_lead_into_the_schema(definition: Resource
 
 
 def test_the_kinds_of_this_version() -> None:
-    assert [definition.kind for definition in DEFINITIONS] == ["ImportJob", "ImportProvider", "WorkerPool"]
+    kinds = [definition.kind for definition in DEFINITIONS]
+    assert kinds == ["ImportJob", "ImportProvider", "WorkerPool", "ImportSchedule"]
 
 
 def test_committed_files_are_up_to_date() -> None:
@@ -102,6 +108,7 @@ def test_generating_twice_changes_nothing(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "crds").iterdir()) == [
         "importjobs.yaml",
         "importproviders.yaml",
+        "importschedules.yaml",
         "workerpools.yaml",
     ]
 

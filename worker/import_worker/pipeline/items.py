@@ -19,8 +19,9 @@ from import_core.domain.jobs import Checkpoint, ItemsPlace, Progress
 from import_core.domain.products import Page
 from import_worker.outages import through_outages
 from import_worker.pipeline.pages import CatalogueImport, check_some_succeeded, summary
+from import_worker.pipeline.phases import Phase, fetched
 from import_worker.pipeline.planning import ImportedItem
-from import_worker.pipeline.products import MappedPage
+from import_worker.pipeline.products import MappedPage, map_page
 
 PRODUCTS_PER_READ = 200
 """Failed products whose external ids are in memory at a time."""
@@ -62,9 +63,11 @@ class ItemsImport(CatalogueImport):
         answered = set(place.done)
         wanted = [external_id for external_id in earlier if external_id not in answered]
         async with aclosing(self.provider.products(wanted)) as pages:
-            async for page in pages:
+            async for page in fetched(pages, self.live.phases):
                 answered.update(ids_of(page))
-                mapped, imported = await self._prepare(page)
+                with self.live.phases.enter(Phase.MAP):
+                    mapped = await map_page(page, self.mapping, self.options)
+                imported = await self._prepare(mapped)
                 base = self._plan(Page((), cursor=checkpoint.cursor), mapped, imported, checkpoint)
                 reached = replace(checkpoint, items=reached_place(place, list(earlier), answered))
                 write = as_retry(base, mapped, imported, earlier, reached)

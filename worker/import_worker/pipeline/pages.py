@@ -1,6 +1,6 @@
 """The pipeline of one job: page by page from the provider into PostgreSQL and S3, a checkpoint after each.
 
-At most two pages are in memory: the one in hand and the next one, which is fetched meanwhile.
+At most two pages are in memory: the one in hand and the next one, which is fetched and mapped meanwhile.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -20,9 +20,11 @@ from import_core.domain.images import ImageResult, KnownImage
 from import_core.domain.jobs import Checkpoint, Claim, Progress
 from import_core.domain.mapping import CompiledMapping
 from import_core.domain.products import Page, SourceImage
+from import_core.domain.reimport import describe_listing
 from import_core.fail_points import fail_point
 from import_core.observability.metrics import WorkerMetrics
 from import_worker.outages import through_outages
+from import_worker.pipeline.phases import Phase, PhaseClock, fetched, in_milliseconds
 from import_worker.pipeline.planning import (
     ImportedItem,
     count_images,
@@ -33,8 +35,11 @@ from import_worker.pipeline.planning import (
 from import_worker.pipeline.products import ImageOptions, MappedItem, MappedPage, map_page
 from import_worker.pipeline.removals import RemovalStage
 from import_worker.providers.base import Provider
+from import_worker.reimports import Reimport
 
 log = structlog.get_logger(__name__)
+
+Item = TypeVar("Item")
 
 PRODUCTS_AT_ONCE = 12
 """Products of one job whose images are in work; the images themselves are bounded for the whole worker."""
@@ -60,13 +65,15 @@ class LiveProgress:
     """Counters of a running job: the last checkpoint's, and what the page in hand has stored since."""
 
     current: Progress = field(default_factory=Progress)
+    phases: PhaseClock = field(default_factory=PhaseClock)
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogueImport:
     """All that one job's import needs.
 
-    `connection` is the ImportProvider's name; `removals` is None where products that are gone are kept.
+    `connection` is the ImportProvider's name; `removals` is None where products that are gone are kept;
+    `reimport` says whether only what changed is listed, None: all is, and no mark moves.
     """
 
     claim: Claim
@@ -80,6 +87,7 @@ class CatalogueImport:
     live: LiveProgress
     on_commit: Callable[[], None]
     connection: str
+    reimport: Reimport | None = None
     removals: RemovalStage | None = None
     max_products: int = 20_000
 
@@ -91,18 +99,31 @@ class CatalogueImport:
         checkpoint = self.claim.checkpoint or Checkpoint()
         self.live.current = checkpoint.progress
         if checkpoint.pages == 0 or checkpoint.cursor is not None:
-            async with aclosing(one_ahead(self.provider.pages(checkpoint.cursor))) as pages:
-                async for page in pages:
-                    checkpoint = await self._import_page(page, checkpoint)
+            async with aclosing(one_ahead(self._mapped(self.provider.pages(checkpoint.cursor)))) as pages:
+                async for page, mapped in fetched(pages, self.live.phases):
+                    checkpoint = await self._import_page(page, mapped, checkpoint)
         return await self._conclude(checkpoint)
 
-    async def _import_page(self, page: Page, before: Checkpoint) -> Checkpoint:
+    async def _mapped(self, pages: AsyncIterator[Page]) -> AsyncGenerator[tuple[Page, MappedPage], None]:
+        """Pages with their products mapped; closes `pages` at its end."""
+        clock = asyncio.get_running_loop().time
+        try:
+            async for page in pages:
+                began = clock()
+                mapped = await map_page(page, self.mapping, self.options)
+                self.live.phases.add(Phase.MAP, clock() - began)
+                yield page, mapped
+        finally:
+            if isinstance(pages, AsyncGenerator):
+                await pages.aclose()
+
+    async def _import_page(self, page: Page, mapped: MappedPage, before: Checkpoint) -> Checkpoint:
         before = counted_before(page, before)
         self._check_size(page, before.progress)
         self.live.current = before.progress
         if page.total is not None:
             self.live.current = replace(before.progress, products_total=page.total)
-        mapped, imported = await self._prepare(page)
+        imported = await self._prepare(mapped)
         write = self._plan(page, mapped, imported, before)
         await self._commit(write)
         self._count(before.progress, write.checkpoint.progress)
@@ -122,25 +143,27 @@ class CatalogueImport:
             records_seen=self.removals is not None,
         )
 
-    async def _prepare(self, page: Page) -> tuple[MappedPage, list[ImportedItem]]:
-        """Map a page's products and store their images; nothing names them yet."""
-        mapped = await map_page(page, self.mapping, self.options)
-        known = await through_outages(
-            lambda: self.catalogue.known(
-                self.claim.job.company_id,
-                self.import_source,
-                [item.product.external_id for item in mapped.items],
-            ),
-            what="known products",
-        )
-        imported = await self._import_images(mapped, known)
+    async def _prepare(self, mapped: MappedPage) -> list[ImportedItem]:
+        """Store the images of a page's products; nothing names them yet."""
+        with self.live.phases.enter(Phase.IMAGES):
+            known = await through_outages(
+                lambda: self.catalogue.known(
+                    self.claim.job.company_id,
+                    self.import_source,
+                    [item.product.external_id for item in mapped.items],
+                ),
+                what="known products",
+            )
+            imported = await self._import_images(mapped, known)
         fail_point("page.images-stored")
-        return mapped, imported
+        return imported
 
     async def _import_images(
         self, mapped: MappedPage, known: Mapping[str, KnownProduct]
     ) -> list[ImportedItem]:
         """Import the images of all products of a page; the order of the page is kept."""
+        if not any(item.images for item in mapped.items):
+            return [ImportedItem(item, known.get(item.product.external_id), ()) for item in mapped.items]
         found: list[ImportedItem | None] = [None] * len(mapped.items)
         work = iter(enumerate(mapped.items))
 
@@ -180,9 +203,13 @@ class CatalogueImport:
     async def _commit(self, write: PageWrite) -> None:
         clock = asyncio.get_running_loop().time
         started = clock()
-        await through_outages(lambda: self.catalogue.commit_page(self.claim, write), what="page")
+        with self.live.phases.enter(Phase.COMMIT):
+            await through_outages(lambda: self.catalogue.commit_page(self.claim, write), what="page")
         fail_point("page.committed")
         self.metrics.page_commit_seconds.observe(clock() - started)
+        phases = self.live.phases.take_page()
+        for phase, seconds in phases.items():
+            self.metrics.phase_seconds.labels(phase.value, self.import_source).observe(seconds)
         self.metrics.pages.labels(self.import_source).inc()
         self.live.current = write.checkpoint.progress
         self.on_commit()
@@ -194,6 +221,7 @@ class CatalogueImport:
             images=len(write.images),
             failed=len(write.errors),
             duration=round((clock() - started) * 1000),
+            phases=in_milliseconds(phases),
         )
 
     def _check_size(self, page: Page, progress: Progress) -> None:
@@ -221,8 +249,18 @@ class CatalogueImport:
             progress = ended_progress(checkpoint)
             last = replace(checkpoint, cursor=None, progress=progress, pages=max(1, checkpoint.pages))
             await self._commit(PageWrite(self.import_source, [], [], [], [], last))
-        check_some_succeeded(progress)
-        removed = await self.removals.run(progress) if self.removals else None
+        is_incremental = self.reimport is not None and self.reimport.is_incremental
+        if not is_incremental:
+            # Of the few that changed all may fail; that says nothing of the catalogue.
+            check_some_succeeded(progress)
+        removed = None
+        if self.removals:
+            with self.live.phases.enter(Phase.REMOVE):
+                removed = await self.removals.run(progress)
+        if self.reimport is not None:
+            await self.reimport.conclude(progress)
+            if is_incremental:
+                return incremental_summary(progress, describe_listing(self.reimport.listing, progress))
         return with_removals(progress, removed)
 
 
@@ -232,6 +270,12 @@ def check_some_succeeded(progress: Progress) -> None:
         raise EveryProductFailedError(
             f"none of the {progress.products_failed:,} products could be imported; see the item errors"
         )
+
+
+def incremental_summary(progress: Progress, listed: str | None) -> str | None:
+    """What a person should know of an import of what changed."""
+    failed = summary(progress) if progress.products_done else None
+    return f"{failed}; {listed}" if failed and listed else failed or listed
 
 
 def with_removals(progress: Progress, removed: str | None) -> str | None:
@@ -254,10 +298,10 @@ def summary(progress: Progress) -> str | None:
     return f"{' and '.join(parts)} could not be imported; see the item errors" if parts else None
 
 
-async def one_ahead(pages: AsyncIterator[Page]) -> AsyncGenerator[Page, None]:
-    """Yield pages while the next one is being fetched; closes `pages` at its end."""
+async def one_ahead(pages: AsyncIterator[Item]) -> AsyncGenerator[Item, None]:
+    """Yield pages while the next one is being made; closes `pages` at its end."""
 
-    async def fetch() -> Page | None:
+    async def fetch() -> Item | None:
         return await anext(pages, None)
 
     upcoming = asyncio.create_task(fetch())

@@ -36,6 +36,8 @@ class ImportedItem:
 
 def count_images(before: Progress, results: Sequence[ImageResult]) -> Progress:
     """The counters after these images."""
+    if not results:
+        return before
     return replace(
         before,
         images_total=before.images_total + len(results),
@@ -100,7 +102,9 @@ def plan_page(
     return PageWrite(
         import_source=import_source,
         external_ids=mapped.external_ids,
-        products=[ProductWrite(entry.item.product, entry.item.content_hash) for entry in changed],
+        products=[
+            ProductWrite(entry.item.product, entry.item.content_hash, entry.item.encoded) for entry in changed
+        ],
         images=[write for entry in imported for write in _stored(entry)],
         errors=[*mapped.errors, *(error for entry in imported for error in _failed(entry))],
         checkpoint=Checkpoint(cursor=page.cursor, progress=progress, pages=before.pages + 1),

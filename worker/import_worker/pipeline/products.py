@@ -20,6 +20,7 @@ from import_core.domain.products import (
     SourceProduct,
     content_hash,
     distinct_images,
+    encode_product,
     image_document,
 )
 from import_core.domain.values import MAX_TEXT_LENGTH, clean
@@ -42,10 +43,12 @@ class ImageOptions:
 class MappedItem:
     """A product ready to be written.
 
-    `images` are those to import; `listed` are all that the source lists, by URL with their places.
+    `encoded` is the product's JSON text, which the hash and the row are made of; `images` are those to import;
+    `listed` are all that the source lists, by URL with their places.
     """
 
     product: MappedProduct
+    encoded: str
     content_hash: str
     images: tuple[SourceImage, ...]
     listed: dict[str, int]
@@ -117,7 +120,9 @@ def _map_product(
     listed = distinct_images(usable, len(usable))
     images = listed[: options.per_product]
     places = {image.url: place for place, image in enumerate(listed)}
-    return MappedItem(product, content_hash(product, images), images, places), errors
+    encoded = encode_product(product)
+    digest = content_hash(product, images, encoded=encoded)
+    return MappedItem(product, encoded, digest, images, places), errors
 
 
 def _shown(external_id: str) -> str:

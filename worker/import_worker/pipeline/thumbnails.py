@@ -1,69 +1,47 @@
 """Checks images by decoding them and renders thumbnails, in threads that never block the event loop.
 
-libvips decodes untrusted bytes here, so it may use only the loaders of the accepted formats, reads the
-header before any pixel, and renders only the first frame. Thumbnails are WebP: it keeps transparency,
-which JPEG can't, and photographs come out a third smaller than as JPEG at the same setting.
+Only the first frame is rendered. Thumbnails are WebP: it keeps transparency, which JPEG can't, and photographs come
+out a third smaller than as JPEG at the same setting.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-# Read by libvips when it is loaded: parallelism comes from this module's threads, one image each.
-os.environ.setdefault("VIPS_CONCURRENCY", "1")
-
 import pyvips
 
+from import_core.adapters.images.decoding import (
+    Dimensions,
+    broken,
+    decode,
+    read_dimensions,
+    reason_of,
+    restrict_loaders,
+)
 from import_core.domain.errors import ItemError
 from import_core.domain.images import (
     DEFAULT_THUMBNAIL_SIZES,
     MAX_PIXELS,
     THUMBNAIL_FORMAT,
     ImageFormat,
-    check_dimensions,
-    check_scans,
     check_sizes,
-    is_cut_off,
     thumbnail_size,
 )
 from import_worker.pipeline.limits import ByteBudget
+
+__all__ = ["Dimensions", "Rendered", "Thumbnailer"]
 
 QUALITY = 80
 EFFORT = 2
 """WebP's effort (0-6): 4, its default, takes twice the time for 3 % smaller files."""
 BYTES_PER_PIXEL = 4
-_LOADERS = {
-    ImageFormat.JPEG: "VipsForeignLoadJpeg",
-    ImageFormat.PNG: "VipsForeignLoadPng",
-    ImageFormat.WEBP: "VipsForeignLoadWebp",
-    ImageFormat.GIF: "VipsForeignLoadNsgif",
-    ImageFormat.AVIF: "VipsForeignLoadHeif",
-}
-_LOADER_NAMES = {
-    ImageFormat.JPEG: "jpegload_buffer",
-    ImageFormat.PNG: "pngload_buffer",
-    ImageFormat.WEBP: "webpload_buffer",
-    ImageFormat.GIF: "gifload_buffer",
-    ImageFormat.AVIF: "heifload_buffer",
-}
-_STRICT = "fail_on=truncated"
-"""As an option of the loader: thumbnail_buffer ignores its own `fail_on`."""
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Dimensions:
-    """An image's width and height in pixels, as it is shown (EXIF orientation applied)."""
-
-    width: int
-    height: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,36 +126,6 @@ def _nothing() -> None:
     """There is nothing to give back."""
 
 
-@functools.cache
-def restrict_loaders() -> None:
-    """Forbid libvips, for this process, every loader but those of the accepted formats, and its caches."""
-    pyvips.block_untrusted_set(True)
-    pyvips.operation_block_set("VipsForeignLoad", True)
-    for loader in _LOADERS.values():
-        pyvips.operation_block_set(loader, False)
-    pyvips.concurrency_set(1)
-    pyvips.cache_set_max(0)
-    pyvips.cache_set_max_mem(0)
-
-
-def read_dimensions(content: bytes, image_format: ImageFormat) -> Dimensions:
-    """Read an image's header (blocking, about a millisecond) and check its size; raises ItemError."""
-    try:
-        header = pyvips.Image.new_from_buffer(content, "", access="sequential")
-    except pyvips.Error as error:
-        raise _broken(error, image_format, content) from error
-    if header.get("vips-loader") != _LOADER_NAMES[image_format]:
-        message = f"the content starts like {image_format.value} but is read as {header.get('vips-loader')}"
-        raise ItemError("decode", "Broken", message)
-    if image_format is ImageFormat.JPEG:
-        check_scans(content)
-    width, height = header.width, header.get_page_height()
-    check_dimensions(width, height)
-    if header.get_typeof("orientation") and header.get("orientation") in {5, 6, 7, 8}:
-        width, height = height, width
-    return Dimensions(width, height)
-
-
 def render_thumbnails(
     content: bytes, image_format: ImageFormat, dimensions: Dimensions, sizes: Sequence[int]
 ) -> dict[int, bytes]:
@@ -188,32 +136,15 @@ def render_thumbnails(
     largest = sizes[0] if sizes else min(DEFAULT_THUMBNAIL_SIZES)
     width, height = thumbnail_size(dimensions.width, dimensions.height, largest)
     try:
-        base = _decode(content, width, height)
+        base = decode(content, width, height)
     except pyvips.Error as error:
-        raise _broken(error, image_format, content) from error
+        raise broken(error, image_format, content) from error
     try:
         return {size: _encode(base, dimensions, size) for size in sizes}
     except pyvips.Error as error:
         raise ItemError(
-            "thumbnail", "NotRendered", f"no thumbnail could be made: {_reason(error)}"
+            "thumbnail", "NotRendered", f"no thumbnail could be made: {reason_of(error)}"
         ) from error
-
-
-def _decode(content: bytes, width: int, height: int) -> Any:
-    """Decode to an upright 8-bit sRGB image of exactly this size, in memory."""
-    header = pyvips.Image.new_from_buffer(content, "", access="sequential")
-    has_profile = header.get_typeof("icc-profile-data") != 0
-    options = {"height": height, "size": "force", "option_string": _STRICT}
-    if header.interpretation == "cmyk":
-        image = pyvips.Image.thumbnail_buffer(content, width, export_profile="srgb", **options)
-    else:
-        image = pyvips.Image.thumbnail_buffer(content, width, **options)
-        if has_profile:
-            # After shrinking: 10 ms where thumbnail_buffer's own conversion takes 180.
-            image = image.icc_transform("srgb", embedded=True, input_profile="srgb", depth=8)
-    if image.interpretation not in {"srgb", "b-w"}:
-        image = image.colourspace("srgb")
-    return image.copy_memory()
 
 
 def _encode(base: Any, dimensions: Dimensions, size: int) -> bytes:
@@ -225,17 +156,3 @@ def _encode(base: Any, dimensions: Dimensions, size: int) -> bytes:
         f".{THUMBNAIL_FORMAT.extension}", Q=QUALITY, effort=EFFORT, keep="none"
     )
     return encoded
-
-
-def _broken(error: pyvips.Error, image_format: ImageFormat, content: bytes) -> ItemError:
-    if is_cut_off(image_format, content):
-        message = f"the image is cut off after {len(content):,} bytes: {_reason(error)}"
-        return ItemError("decode", "Truncated", message)
-    return ItemError("decode", "Broken", f"the image can't be decoded: {_reason(error)}")
-
-
-def _reason(error: pyvips.Error) -> str:
-    """The decoder's own words, on one line and bounded: they can quote the file's content."""
-    lines = [line.strip() for line in (error.detail or error.message).splitlines()]
-    text = "; ".join(dict.fromkeys(line for line in lines if line and "bad seek" not in line))
-    return "".join(char if char.isprintable() else "�" for char in text)[:200] or "no reason given"

@@ -11,15 +11,19 @@ from import_core.domain.addresses import AllowedNetwork
 from import_core.domain.errors import BreakerOpenError, CredentialsError
 from import_core.domain.limits import CostBucket, Grant
 from import_core.domain.products import Page
+from import_core.domain.resources.whatsapp import WhatsAppSettings
+from import_worker.browsing.browser import ChromiumBrowser
+from import_worker.providers.outcomes import CallMeter, NoMeter
 
 
 class RateLimiter(Protocol):
     """Waits until one more API call of this connection is within its limit, over all workers."""
 
-    async def acquire(self, points: float = 0.0) -> Grant:
+    async def acquire(self, points: float = 0.0, *, instead_of: Grant | None = None) -> Grant:
         """Return when a call may be sent; raises HandBackError when the wait would be too long.
 
-        `points`: what the call costs of a bucket that the provider keeps; `observe` or `release` has to follow.
+        `points`: what the call costs of a bucket that the provider keeps. `release` has to follow, or `arrived`
+        and `observe`. `instead_of`: a grant that got too old before anything was sent, and is given back.
         """
 
     async def block(self, seconds: float) -> None:
@@ -27,6 +31,9 @@ class RateLimiter(Protocol):
 
     async def observe(self, grant: Grant, points: float, bucket: CostBucket | None) -> None:
         """Tell the other workers what the answer to a call said of the provider's bucket; None: nothing."""
+
+    async def arrived(self, grant: Grant, by: float) -> None:
+        """Tell by when, of the event loop's time, a call had reached the provider at the latest."""
 
     async def release(self, grant: Grant, points: float) -> None:
         """Give a grant back that no call was sent with."""
@@ -103,6 +110,10 @@ class Connection:
     allow: tuple[AllowedNetwork, ...] = ()
     """Networks that may be called although they are not public."""
     guard: CallGuard = field(default_factory=NoGuard, repr=False, compare=False)
+    meter: CallMeter = field(default_factory=NoMeter, repr=False, compare=False)
+    whatsapp: WhatsAppSettings | None = None
+    browser: ChromiumBrowser | None = field(default=None, repr=False, compare=False)
+    """The process's browser, for providers that read pages."""
 
     def credential(self, key: str) -> str | None:
         """One of the Secret's values; None where it is absent or empty.
@@ -153,6 +164,10 @@ class Provider(Protocol):
         One that the source no longer has is a failure with the reason GoneFromSource. Pages have no cursor
         and no total; what was read before an error is yielded first. No filter applies.
         """
+
+    def preview(self) -> AsyncGenerator[Page, None]:
+        """Yield the catalogue from the start as `pages` does, without setting anything going at the provider that
+        outlives a call: for somebody who looks at its first page."""
 
     async def aclose(self) -> None:
         """Close connections."""

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from import_core.adapters.tasks import cancellations_of_this_task
 from import_core.domain.addresses import ForbiddenAddressError
 from import_core.domain.errors import (
     BreakerOpenError,
@@ -26,12 +27,13 @@ from import_core.domain.jobs import WaitingReason
 from import_core.domain.limits import (
     LONGEST_RETRY_AFTER,
     CostBucket,
-    Grant,
     growing_delay,
     retry_after_seconds,
 )
 from import_worker.network import CheckedTransport
+from import_worker.providers.attempts import Failure, OversizedAnswerError, Turn
 from import_worker.providers.base import Connection, Permit, RateLimiter
+from import_worker.providers.outcomes import CallOutcome, outcome_of
 
 USER_AGENT = "import-operator (+https://imports.avnz.io)"
 LONGEST_MESSAGE = 300
@@ -75,11 +77,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back; `payload` is None when the body is not JSON."""
+    """What came back; `payload` is None when the body is not JSON, and then `body` is what came."""
 
     status: int
     headers: Mapping[str, str]
     payload: Any
+    body: bytes = field(default=b"", repr=False)
 
     @property
     def retry_after(self) -> float | None:
@@ -108,32 +111,6 @@ def read_status(answer: Answer) -> ProviderWord:
     return ProviderWord(throttled=(answer.retry_after or 0.0) if answer.status == 429 else None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """A request that the provider did not answer properly; `final`: it is not tried again at once.
-
-    `in_a_row`: the connection's failures since its last success, this one among them.
-    """
-
-    problem: str
-    cause: BaseException | None = None
-    final: bool = False
-    in_a_row: int = 0
-
-
-class _OversizedAnswerError(ProviderRejectedError):
-    """The provider answered, with more than is read of it."""
-
-
-@dataclass(slots=True)
-class _Turn:
-    """The limiter's grant that a request is sent with: another one where the first got too old."""
-
-    grant: Grant
-    sent: bool = False
-    renewals: int = 0
-
-
 class ApiClient:
     """Calls one provider account. Every request sent has been granted by the limiter exactly once.
 
@@ -157,6 +134,7 @@ class ApiClient:
         self._secrets = tuple(value for value in connection.credentials.values() if len(value) >= 4)
         self._limiter = limiter
         self._guard = connection.guard
+        self._meter = connection.meter
         self._word_of = word_of
         self._policy = policy or CallPolicy()
         self._client = checked_client(connection, connections=self._policy.connections)
@@ -170,7 +148,7 @@ class ApiClient:
         throttles = outages = 0
         while True:
             result = await self._once(call)
-            if isinstance(result, _Failure):
+            if isinstance(result, Failure):
                 if result.final or outages >= self._policy.outage_retries:
                     before = max(0, result.in_a_row - outages - 1)
                     raise ProviderUnavailableError(result.problem, failures_before=before) from result.cause
@@ -232,84 +210,118 @@ class ApiClient:
                 f"{self.host} asks us to slow down.", retry_after=max(seconds, SHORTEST_HAND_BACK)
             )
 
-    async def _once(self, call: Call) -> tuple[Answer, ProviderWord] | _Failure:
+    async def _once(self, call: Call) -> tuple[Answer, ProviderWord] | Failure:
         """Send one request, and tell the breaker how it ended. Raises BreakerOpenError."""
         await self._guard.check()
-        turn = _Turn(await self._limiter.acquire(call.points))
+        turn = Turn(await self._limiter.acquire(call.points))
         bucket: CostBucket | None = None
         try:
             permit = await self._guard.enter()
             result = await self._guarded(call, turn, permit)
-            if not isinstance(result, _Failure):
+            if not isinstance(result, Failure):
                 bucket = result[1].bucket
         finally:
-            if not turn.sent:
-                await self._limiter.release(turn.grant, call.points)
-            elif call.points or bucket is not None:
-                await self._limiter.observe(turn.grant, call.points, bucket)
+            await self._settle(call, turn, bucket)
         return result
 
-    async def _guarded(
-        self, call: Call, turn: _Turn, permit: Permit
-    ) -> tuple[Answer, ProviderWord] | _Failure:
+    async def _settle(self, call: Call, turn: Turn, bucket: CostBucket | None) -> None:
+        if not turn.sent:
+            await self._limiter.release(turn.grant, call.points)
+            return
+        await self._limiter.arrived(turn.grant, turn.arrived_by(asyncio.get_running_loop().time()))
+        if call.points or bucket is not None:
+            await self._limiter.observe(turn.grant, call.points, bucket)
+
+    async def _guarded(self, call: Call, turn: Turn, permit: Permit) -> tuple[Answer, ProviderWord] | Failure:
         try:
-            result = await self._attempt(call, turn)
-        except _OversizedAnswerError:
+            result = await self._metered(call, turn)
+        except OversizedAnswerError:
             await self._guard.succeeded(permit)
             raise
         except BaseException:
             # Refused by us, or cancelled: that says nothing of the provider.
             await self._guard.abandoned(permit)
             raise
-        if isinstance(result, _Failure):
+        if isinstance(result, Failure):
             told = await self._guard.failed(permit)
             if isinstance(told, BreakerOpenError):
                 raise told from ProviderUnavailableError(result.problem)
             return replace(result, in_a_row=told)
         await self._guard.succeeded(permit)
-        return result, self._word_of(result)
+        return result
 
-    async def _attempt(self, call: Call, turn: _Turn) -> Answer | _Failure:
+    async def _metered(self, call: Call, turn: Turn) -> tuple[Answer, ProviderWord] | Failure:
+        with self._meter.call() as metered:
+            try:
+                result = await self._attempt(call, turn)
+            except BaseException as error:
+                if turn.sent:
+                    read = not isinstance(error, OversizedAnswerError)
+                    metered.outcome = CallOutcome.CANCELLED if read else CallOutcome.UNREADABLE
+                raise
+            if isinstance(result, Failure):
+                metered.outcome = result.outcome
+                return result
+            word = self._word_of(result)
+            metered.outcome = outcome_of(result.status, throttled=word.throttled is not None)
+            return result, word
+
+    async def _attempt(self, call: Call, turn: Turn) -> Answer | Failure:
         try:
             async with self._request(call, turn) as response:
                 if response.status_code >= 500:
-                    return _Failure(f"{self.host} answers with a server error (HTTP {response.status_code}).")
+                    problem = f"{self.host} answers with a server error (HTTP {response.status_code})."
+                    return Failure(problem, CallOutcome.SERVER_ERROR)
                 body = await self._read(response)
                 status, headers = response.status_code, dict(response.headers)
         except (TimeoutError, httpx2.TimeoutException) as error:
             # Not tried again here: it has already taken the whole time that one call may take.
-            return _Failure(f"{self.host} did not answer within {self._timeout:g} s.", error, final=True)
+            problem = f"{self.host} did not answer within {self._timeout:g} s."
+            return Failure(problem, CallOutcome.TIMEOUT, error, final=True)
         except ForbiddenAddressError as error:
             raise ProviderRejectedError(
                 f"spec.baseUrl: {error.message}; the worker's setting PROVIDER_ALLOW opens addresses that are"
                 " not public."
             ) from error
         except httpx2.RequestError as error:
-            return _Failure(f"{self.host} can't be reached ({type(error).__name__}).", error)
-        return Answer(status, headers, await parse_json(body))
+            problem = f"{self.host} can't be reached ({type(error).__name__})."
+            return Failure(problem, CallOutcome.UNREACHABLE, error)
+        payload = await parse_json(body)
+        return Answer(status, headers, payload, body if payload is None else b"")
+
+    async def _leave_in_time(self, call: Call, turn: Turn, limit: asyncio.Timeout) -> None:
+        """To be called when a request is about to be sent: takes another grant where the first got too old."""
+        clock = asyncio.get_running_loop().time
+        # Connecting can take seconds; a grant used that late would count in the wrong window.
+        while clock() - turn.grant.asked_at > turn.grant.lifetime:
+            turn.renewals += 1
+            if turn.renewals > MOST_RENEWALS:
+                raise HandBackError(
+                    "The limiter answers too late, time and again.",
+                    retry_after=SHORTEST_HAND_BACK,
+                    waiting_reason=WaitingReason.PROVIDER_LIMIT,
+                )
+            # Waiting for the limiter is not the provider's silence.
+            limit.reschedule(None)
+            turn.grant = await self._limiter.acquire(call.points, instead_of=turn.grant)
+            limit.reschedule(clock() + self._timeout)
+        turn.sent = True
 
     @asynccontextmanager
-    async def _request(self, call: Call, turn: _Turn) -> AsyncIterator[httpx2.Response]:
+    async def _request(self, call: Call, turn: Turn) -> AsyncIterator[httpx2.Response]:
         clock = asyncio.get_running_loop().time
+        cancellations = cancellations_of_this_task()
 
-        async def leave_in_time(event: str, _: Mapping[str, Any]) -> None:
-            # Connecting can take seconds; a grant used that late would count in the wrong window.
-            if not event.endswith("send_request_headers.started") or limit.expired():
-                return
-            while clock() - turn.grant.asked_at > turn.grant.lifetime:
-                turn.renewals += 1
-                if turn.renewals > MOST_RENEWALS:
-                    raise HandBackError(
-                        "The limiter answers too late, time and again.",
-                        retry_after=SHORTEST_HAND_BACK,
-                        waiting_reason=WaitingReason.PROVIDER_LIMIT,
-                    )
-                # Waiting for the limiter is not the provider's silence.
-                limit.reschedule(None)
-                await self._limiter.release(turn.grant, call.points)
-                turn.grant = await self._limiter.acquire(call.points)
-                limit.reschedule(clock() + self._timeout)
-            turn.sent = True
+        async def trace(event: str, _: Mapping[str, Any]) -> None:
+            match event.partition(".")[2]:
+                case "send_request_headers.started":
+                    # The client writes without looking whether its task was cancelled or the time is over.
+                    if cancellations_of_this_task() > cancellations:
+                        await asyncio.sleep(0)
+                        raise asyncio.CancelledError
+                    await self._leave_in_time(call, turn, limit)
+                case "send_request_body.complete":
+                    turn.written_at = clock()
 
         async with (
             asyncio.timeout(self._timeout) as limit,
@@ -320,9 +332,10 @@ class ApiClient:
                 params=call.params,
                 json=call.json,
                 data=call.form,
-                extensions={"trace": leave_in_time},
+                extensions={"trace": trace},
             ) as response,
         ):
+            turn.answered_at = clock()
             yield response
 
     async def _read(self, response: httpx2.Response) -> bytes:
@@ -330,7 +343,7 @@ class ApiClient:
         async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > self._policy.longest_answer:
-                raise _OversizedAnswerError(
+                raise OversizedAnswerError(
                     f"{self.host} gave an answer of more than {self._policy.longest_answer} bytes."
                 )
         return bytes(body)

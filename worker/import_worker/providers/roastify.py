@@ -121,6 +121,10 @@ class RoastifyProvider:
         pages = self._pages(RoastifyCursor.parse(cursor))
         return restarted(pages) if starts_over(cursor, version=CURSOR_VERSION) else pages
 
+    def preview(self) -> AsyncGenerator[Page, None]:
+        """Yield the catalogue; nothing is set going here by reading."""
+        return self.pages(None)
+
     async def products(self, external_ids: Sequence[str]) -> AsyncGenerator[Page, None]:
         """Yield these products, a detail call for each; what was fetched before an error is yielded first."""
         for start in range(0, len(external_ids), self._settings.page_size):

@@ -9,6 +9,8 @@ import os
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from itertools import count
 from typing import Any
 
@@ -209,15 +211,25 @@ class KubeClient:
             client.handle_response("delete", answer, request)
 
     async def annotate(
-        self, kind: Kind, namespace: str, name: str, annotations: Mapping[str, str], *, uid: str
+        self, kind: Kind, namespace: str, name: str, annotations: Mapping[str, str | None], *, uid: str
     ) -> None:
-        """Set annotations of the object of that uid; others stay.
+        """Set annotations of the object of that uid, remove those that are None; others stay.
 
         Raises ObjectConflictError where it is another one, ObjectNotFoundError, ObjectRefusedError.
         """
-        patch = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
+        patch = {"metadata": {"annotations": dict(annotations)}}
+        await self.merge(kind, namespace, name, patch, uid=uid)
+
+    async def merge(
+        self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any], *, uid: str
+    ) -> None:
+        """Merge a patch into the object of that uid; None values delete fields.
+
+        Raises ObjectConflictError where it is another one, ObjectNotFoundError, ObjectRefusedError.
+        """
+        body = {**patch, "metadata": {**patch.get("metadata", {}), "uid": uid}}
         async with _translated(f"{kind.kind} {namespace}/{name}"):
-            await self._client.patch(kind.main, name, patch, namespace=namespace, patch_type=PatchType.MERGE)
+            await self._client.patch(kind.main, name, body, namespace=namespace, patch_type=PatchType.MERGE)
 
     async def count(self, kind: Kind, namespace: str) -> int:
         """How many objects a namespace holds; the server counts, one object is read."""
@@ -230,11 +242,34 @@ class KubeClient:
             found = answer.json()
         return len(found["items"]) + int(found["metadata"].get("remainingItemCount") or 0)
 
+    async def get_definition(self, name: str) -> Json | None:
+        """The CustomResourceDefinition, or None where there is none."""
+        return await self._get_global(resources.CUSTOM_RESOURCE_DEFINITION, name)
+
+    async def server_time(self, namespace: str) -> datetime:
+        """The API server's time, to the second, from its answer to a small list.
+
+        Raises KubernetesUnavailableError also where the answer has no Date.
+        """
+        async with _translated("the API server's time"):
+            client: Any = self._client._client
+            kind = resources.WORKER_POOL.main
+            request = client.prepare_request("list", kind, namespace=namespace, params={"limit": 1})
+            answer = await client.send(client.build_adapter_request(request))
+            answer.raise_for_status()
+        try:
+            return parsedate_to_datetime(answer.headers["Date"])
+        except (KeyError, ValueError) as error:
+            raise KubernetesUnavailableError("The API server does not tell its time") from error
+
     async def get_webhook_configuration(self, name: str) -> Json | None:
         """The ValidatingWebhookConfiguration, or None where there is none."""
+        return await self._get_global(resources.WEBHOOK_CONFIGURATION, name)
+
+    async def _get_global(self, resource: Any, name: str) -> Json | None:
         try:
-            async with _translated(f"ValidatingWebhookConfiguration {name}"):
-                return _plain(await self._client.get(resources.WEBHOOK_CONFIGURATION, name))
+            async with _translated(f"{resource.__name__} {name}"):
+                return _plain(await self._client.get(resource, name))
         except ObjectNotFoundError:
             return None
 
@@ -285,16 +320,22 @@ class KubeClient:
                 )
             )
 
-    async def scale(self, kind: Kind, namespace: str, name: str, replicas: int) -> str:
+    async def scale(
+        self, kind: Kind, namespace: str, name: str, replicas: int, *, resource_version: str | None = None
+    ) -> str:
         """Set the number of replicas through the scale subresource; returns the object's resourceVersion.
 
-        Raises ObjectNotFoundError.
+        With `resource_version`, raises ObjectConflictError when the object has changed since. Raises
+        ObjectNotFoundError.
         """
+        patch: Json = {"spec": {"replicas": replicas}}
+        if resource_version is not None:
+            patch["metadata"] = {"resourceVersion": resource_version}
         async with _translated(f"{kind.kind} {namespace}/{name}"):
             scaled = await self._client.patch(
                 kind.scale,
                 name,
-                {"spec": {"replicas": replicas}},
+                patch,
                 namespace=namespace,
                 patch_type=PatchType.MERGE,
             )

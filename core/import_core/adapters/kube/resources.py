@@ -59,8 +59,13 @@ def _kind(group: str, version: str, kind: str, plural: str) -> Kind:
 IMPORT_JOB = _kind(GROUP, VERSION, "ImportJob", "importjobs")
 IMPORT_PROVIDER = _kind(GROUP, VERSION, "ImportProvider", "importproviders")
 WORKER_POOL = _kind(GROUP, VERSION, "WorkerPool", "workerpools")
+IMPORT_SCHEDULE = _kind(GROUP, VERSION, "ImportSchedule", "importschedules")
 DEPLOYMENT = _kind("apps", "v1", "Deployment", "deployments")
+CONTROLLER_REVISION = _kind("apps", "v1", "ControllerRevision", "controllerrevisions")
+"""A template as it was: what a rollout goes back to."""
 POD = _kind("", "v1", "Pod", "pods")
+POD_METRICS = _kind("metrics.k8s.io", "v1beta1", "PodMetrics", "pods")
+"""Served by an add-on (metrics-server) where the cluster has one; only ever listed."""
 SECRET = _kind("", "v1", "Secret", "secrets")
 LEASE = _kind("coordination.k8s.io", "v1", "Lease", "leases")
 EVENT = _kind("events.k8s.io", "v1", "Event", "events")
@@ -86,11 +91,11 @@ NAMESPACE_REFERENCE = _kind("", "v1", "Namespace", "namespaces")
 """What an Event about a namespace refers to."""
 
 
-def _global_class(group: str, version: str, kind: str, plural: str) -> Any:
+def _global_class(group: str, version: str, kind: str, plural: str, verb: str = "post") -> Any:
     return type(
         kind,
         (GlobalResource, Generic),
-        {"_api_info": ApiInfo(ResourceDef(group, version, kind), plural, ["post"])},
+        {"_api_info": ApiInfo(ResourceDef(group, version, kind), plural, [verb])},
     )
 
 
@@ -99,3 +104,11 @@ SUBJECT_ACCESS_REVIEW: Any = _global_class(
     "authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews"
 )
 """Questions to the API server, not objects: only ever created, and never kept."""
+SELF_SUBJECT_ACCESS_REVIEW: Any = _global_class(
+    "authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews"
+)
+"""The same about oneself, which everybody may ask."""
+CUSTOM_RESOURCE_DEFINITION: Any = _global_class(
+    "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", "get"
+)
+"""Only read."""

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from import_core.adapters.kube.client import KubeClient
-from import_core.adapters.kube.resources import GROUP, SUBJECT_ACCESS_REVIEW, TOKEN_REVIEW
+from import_core.adapters.kube.resources import (
+    GROUP,
+    SELF_SUBJECT_ACCESS_REVIEW,
+    SUBJECT_ACCESS_REVIEW,
+    TOKEN_REVIEW,
+)
 from import_core.domain.callers import Action, Caller
+from import_core.domain.doctor.cluster import Right
 
 
 async def review_token(kube: KubeClient, token: str, *, audience: str) -> Caller | None:
@@ -51,4 +57,33 @@ async def review_access(
         "resourceAttributes": {key: value for key, value in attributes.items() if value},
     }
     answer = await kube.review(SUBJECT_ACCESS_REVIEW, {"spec": spec})
+    return (answer.get("status") or {}).get("allowed") is True
+
+
+async def review_right(kube: KubeClient, right: Right, *, namespace: str, own: bool = False) -> bool:
+    """Whether RBAC lets the right's ServiceAccount of this namespace use it; `own`: whether it lets us.
+
+    Raises KubernetesUnavailableError, and ObjectForbiddenError where we may not ask.
+    """
+    resource, _, subresource = right.resource.partition("/")
+    attributes = {
+        "namespace": "" if right.everywhere else namespace,
+        "verb": right.verb,
+        "group": right.group,
+        "resource": resource,
+        "subresource": subresource,
+        "name": right.name,
+    }
+    spec: dict[str, object] = {
+        "resourceAttributes": {key: value for key, value in attributes.items() if value}
+    }
+    if not own:
+        spec["user"] = f"system:serviceaccount:{namespace}:{right.account}"
+        spec["groups"] = [
+            "system:serviceaccounts",
+            f"system:serviceaccounts:{namespace}",
+            "system:authenticated",
+        ]
+    kind = SELF_SUBJECT_ACCESS_REVIEW if own else SUBJECT_ACCESS_REVIEW
+    answer = await kube.review(kind, {"spec": spec})
     return (answer.get("status") or {}).get("allowed") is True

@@ -15,9 +15,11 @@ from import_core.adapters.postgres.claims import PAGE_TRANSACTION_SECONDS, lock_
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.removals import Owner, record_seen
 from import_core.adapters.postgres.rows import cursor_to_json, progress_to_json
+from import_core.adapters.postgres.steps import record_steps
 from import_core.domain.item_errors import GONE_FROM_SOURCE, MOST_DOCUMENTS, NO_EXTERNAL_ID, EarlierFailure
 from import_core.domain.jobs import Checkpoint, Claim
-from import_core.domain.products import MappedProduct, to_json_value
+from import_core.domain.products import MappedProduct, encode_product, to_json_value
+from import_core.domain.steps import BATCH_SIZES, StepKind, asked_steps
 
 # What is known of a page's products before it is imported: unchanged ones are not written, and images
 # that are there already are asked for conditionally.
@@ -156,10 +158,11 @@ class KnownProduct:
 
 @dataclass(frozen=True, slots=True)
 class ProductWrite:
-    """A product that is new or has changed."""
+    """A product that is new or has changed; `encoded` is its JSON text, where that is there already."""
 
     product: MappedProduct
     content_hash: str
+    encoded: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +258,9 @@ class PageWrite:
 class CatalogueStore:
     """Products and images in PostgreSQL. Methods raise DatabaseUnavailableError when it is away."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, batch_sizes: Mapping[StepKind, int] = BATCH_SIZES) -> None:
         self._database = database
+        self._batch_sizes = batch_sizes
 
     async def known(
         self, company_id: str, import_source: str, external_ids: Sequence[str]
@@ -318,6 +322,14 @@ class CatalogueStore:
                 await connection.execute(RESTATE_ITEM_ERRORS, {"job": claim.job.id, "rows": rows.restated})
             if rows.errors:
                 await connection.execute(INSERT_ITEM_ERRORS, {"job": claim.job.id, "rows": rows.errors})
+            steps = asked_steps(claim.job.spec)
+            if steps:
+                await record_steps(
+                    *(connection, claim, steps),
+                    import_source=page.import_source,
+                    external_ids=page.external_ids,
+                    sizes=self._batch_sizes,
+                )
             await _write_checkpoint(connection, claim.job.id, page.checkpoint)
 
 
@@ -349,7 +361,7 @@ class _EncodedPage:
 def _encode(page: PageWrite) -> _EncodedPage:
     """Encode all rows, in a thread and before the transaction: long texts take long, and block nobody."""
     return _EncodedPage(
-        products=_json([_product_row(write) for write in page.products]),
+        products=f"[{','.join(map(_product_row, page.products))}]" if page.products else None,
         images=_json([{"id": str(uuid4()), **to_json_value(write)} for write in page.images]),
         errors=_json([to_json_value(error) for error in page.errors]),
         touched_images=_json([to_json_value(touch) for touch in page.touched_images]),
@@ -364,6 +376,7 @@ def _json(rows: list[dict[str, Any]]) -> str | None:
     return json.dumps(rows) if rows else None
 
 
-def _product_row(write: ProductWrite) -> dict[str, Any]:
-    row: dict[str, Any] = to_json_value(write.product)
-    return {"id": str(uuid4()), "content_hash": write.content_hash, **row}
+def _product_row(write: ProductWrite) -> str:
+    encoded = write.encoded if write.encoded is not None else encode_product(write.product)
+    own = json.dumps({"id": str(uuid4()), "content_hash": write.content_hash})
+    return f"{own[:-1]},{encoded[1:]}"

@@ -17,6 +17,7 @@ from import_core.adapters.postgres.rows import (
     progress_from_json,
     progress_to_json,
 )
+from import_core.adapters.postgres.step_control import settle_batches
 from import_core.domain.errors import ClaimLostError, RemovalsNotConfirmedError
 from import_core.domain.failures import DEATHS_UNTIL_SUSPECTED
 from import_core.domain.jobs import (
@@ -26,6 +27,7 @@ from import_core.domain.jobs import (
     JobState,
     Message,
     Progress,
+    known_tier,
 )
 
 LEASE_SECONDS = 60.0
@@ -38,18 +40,19 @@ CLAIM = f"""
 WITH taken AS (
     UPDATE "ProductImportJob"
     SET status = 'IN_PROGRESS', "startedAt" = coalesce("startedAt", now()), "updatedAt" = now(),
-        "waitingReason" = NULL, "errorMessage" = NULL
+        "waitingReason" = NULL, "errorMessage" = NULL, interrupted = NULL
     WHERE id = %(job)s AND status = 'PENDING' AND dispatch = %(dispatch)s AND "dispatchedAt" IS NOT NULL
       AND suspended IS NOT TRUE
     RETURNING *
 ), claimed AS (
-    INSERT INTO imports.claim AS c (job_id, claim_id, worker_id, queue, dispatch, expires_at)
+    INSERT INTO imports.claim AS c (job_id, claim_id, worker_id, queue, dispatch, expires_at, template_hash)
     SELECT id, %(claim)s, %(worker)s, coalesce(queue, 'product-imports'), dispatch,
-        clock_timestamp() + %(lease)s * interval '1 second'
+        clock_timestamp() + %(lease)s * interval '1 second', %(template)s
     FROM taken
     ON CONFLICT (job_id) DO UPDATE SET claim_id = excluded.claim_id, worker_id = excluded.worker_id,
         queue = excluded.queue, dispatch = excluded.dispatch, suspected = false,
-        claimed_at = clock_timestamp(), expires_at = excluded.expires_at, live_progress = NULL
+        claimed_at = clock_timestamp(), expires_at = excluded.expires_at, live_progress = NULL,
+        template_hash = excluded.template_hash
     RETURNING c.job_id, c.worker_id, c.live_progress, c.queue
 ), started AS (
     INSERT INTO imports.job_start (queue, company_id)
@@ -58,7 +61,10 @@ WITH taken AS (
     UPDATE imports.worker SET first_job_at = clock_timestamp()
     WHERE worker_id = %(worker)s AND first_job_at IS NULL AND EXISTS (SELECT FROM taken)
 )
-SELECT {JOB_COLUMNS}, c.version, c.cursor, c.pages
+SELECT {JOB_COLUMNS}, c.version, c.cursor, c.pages,
+    (SELECT t.tier::text FROM "Company" t WHERE t.id = j."companyId"),
+    CASE WHEN j."startedAt" = now()
+        THEN extract(epoch FROM now() - coalesce(j."queuedAt", j."createdAt"))::float8 END
 FROM taken j JOIN claimed k ON k.job_id = j.id LEFT JOIN imports.checkpoint c ON c.job_id = j.id
 """
 
@@ -96,38 +102,54 @@ SELECT 1 FROM imports.claim WHERE job_id = %s AND claim_id = %s AND expires_at >
 END_CLAIM = """
 WITH ended AS (
     DELETE FROM imports.claim
-    WHERE job_id = %(job)s AND claim_id = %(claim)s AND expires_at > clock_timestamp() RETURNING job_id){also}
+    WHERE job_id = %(job)s AND claim_id = %(claim)s AND expires_at > clock_timestamp()
+    RETURNING job_id, template_hash
+), told AS (
+    INSERT INTO imports.run_end (template_hash, job_id, outcome)
+    SELECT template_hash, job_id, %(outcome)s FROM ended WHERE template_hash IS NOT NULL{told_where}){also}
 UPDATE "ProductImportJob" j SET
     "updatedAt" = now(), dispatch = coalesce(j.dispatch, 0) + 1, "dispatchedAt" = NULL, {changes}
 FROM ended WHERE j.id = ended.job_id AND j.status = 'IN_PROGRESS' RETURNING 1
 """
 # What the job saw at the source is needed no more, unless a person's word may still let it archive the rest.
 FINISH = END_CLAIM.format(
+    told_where="",
     also=f""", unneeded AS (
     DELETE FROM imports.seen_product s USING ended
     WHERE s.job_id = ended.job_id AND %(reason)s::text IS DISTINCT FROM '{RemovalsNotConfirmedError.reason}')""",
     changes="""status = %(state)s, "completedAt" = now(), "failureReason" = %(reason)s,
     "errorMessage" = %(message)s, "waitingReason" = NULL, "itemsOnly" = NULL""",
 )
+# One that is due again at once, without a try used up, was interrupted by its worker's stop. A try that is not used
+# up says nothing of the worker's version.
 RELEASE = END_CLAIM.format(
+    told_where=" AND %(tries)s > 0",
     also="",
     changes="""status = 'PENDING', attempt = coalesce(j.attempt, 0) + %(tries)s,
     "notBefore" = CASE WHEN %(delay)s > 0 THEN clock_timestamp() + %(delay)s * interval '1 second' END,
-    "waitingReason" = %(waiting)s, "errorMessage" = %(message)s""",
+    "waitingReason" = %(waiting)s, "errorMessage" = %(message)s,
+    interrupted = CASE WHEN %(tries)s = 0 AND %(delay)s = 0 THEN true END""",
 )
 
 # The end of a worker process, seen or presumed. A suspected job ran alone, so its death is its own doing.
-END_EXPIRED = """
-DELETE FROM imports.claim WHERE job_id IN (
+_END = """
+WITH ended AS (
+    DELETE FROM imports.claim WHERE job_id IN ({ended})
+    RETURNING job_id, worker_id, suspected, template_hash
+), told AS (
+    INSERT INTO imports.run_end (template_hash, job_id, outcome)
+    SELECT template_hash, job_id, 'died' FROM ended WHERE template_hash IS NOT NULL AND %s)
+SELECT job_id, worker_id, suspected FROM ended
+"""
+END_EXPIRED = _END.format(
+    ended="""
     SELECT job_id FROM imports.claim WHERE expires_at < clock_timestamp()
-    ORDER BY job_id LIMIT %s FOR UPDATE SKIP LOCKED)
-RETURNING job_id, worker_id, suspected
-"""
-END_OF_WORKERS = """
-DELETE FROM imports.claim WHERE job_id IN (
-    SELECT job_id FROM imports.claim WHERE worker_id = ANY(%s) ORDER BY job_id FOR UPDATE SKIP LOCKED)
-RETURNING job_id, worker_id, suspected
-"""
+    ORDER BY job_id LIMIT %s FOR UPDATE SKIP LOCKED"""
+)
+END_OF_WORKERS = _END.format(
+    ended="""
+    SELECT job_id FROM imports.claim WHERE worker_id = ANY(%s) ORDER BY job_id FOR UPDATE SKIP LOCKED"""
+)
 HOLDERS = "SELECT DISTINCT worker_id FROM imports.claim WHERE worker_id = ANY(%s)"
 # A page's transaction that holds the row is a sign of life.
 SHORTEN = """
@@ -149,6 +171,7 @@ UPDATE "ProductImportJob" j SET
         END,
     "itemsOnly" = CASE WHEN NOT t.suspected THEN j."itemsOnly" END,
     "notBefore" = NULL, "updatedAt" = now(), deaths = coalesce(j.deaths, 0) + %s,
+    interrupted = CASE WHEN NOT t.suspected THEN true END,
     dispatch = coalesce(j.dispatch, 0) + 1, "dispatchedAt" = NULL
 FROM unnest(%s::text[], %s::boolean[]) AS t (job_id, suspected)
 WHERE j.id = t.job_id AND j.status = 'IN_PROGRESS' RETURNING j.id, j.status
@@ -180,8 +203,10 @@ class EndedClaim:
 class ClaimStore:
     """Claims in PostgreSQL. Every method raises DatabaseUnavailableError when the database is away."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, template_hash: str | None = None) -> None:
+        """`template_hash`: the version of its pool's template that this worker runs."""
         self._database = database
+        self._template_hash = template_hash
 
     async def claim(
         self, message: Message, *, worker_id: str, lease_seconds: float = LEASE_SECONDS
@@ -197,6 +222,7 @@ class ClaimStore:
                     "claim": claim_id,
                     "worker": worker_id,
                     "lease": lease_seconds,
+                    "template": self._template_hash,
                 },
             )
             row = await cursor.fetchone()
@@ -204,13 +230,15 @@ class ClaimStore:
             return None
         job = job_from_row(row)
         suspected = job.deaths >= DEATHS_UNTIL_SUSPECTED
-        version, position, pages = row[-3:]
+        version, position, pages, tier, waited = row[-5:]
         known = version is not None and version <= ITEMS_CHECKPOINT_VERSION
         checkpoint = None
         if known:
             place, items = cursor_from_json(version, position)
             checkpoint = Checkpoint(place, progress_from_json(row[22]), pages, items)
-        return Claim(str(claim_id), worker_id, job, checkpoint, lease_seconds, suspected)
+        return Claim(
+            str(claim_id), worker_id, job, checkpoint, lease_seconds, suspected, known_tier(tier), waited
+        )
 
     async def mark_alone(self, claim: Claim) -> None:
         """Tell that a suspected job runs alone from now on, so that a death of its worker fails it.
@@ -244,8 +272,8 @@ class ClaimStore:
 
     async def finish(self, claim: Claim, state: JobState, *, reason: str | None, message: str | None) -> None:
         """End the job as `state`. Raises ClaimLostError when the claim has ended before."""
-        changes = {"state": state.value, "reason": reason, "message": message}
-        await self._end_claim(FINISH, claim, changes)
+        async with self._database.connection() as connection:
+            await finish_in(connection, claim, state, reason=reason, message=message)
 
     async def release(
         self,
@@ -260,15 +288,15 @@ class ClaimStore:
 
         Raises ClaimLostError.
         """
-        changes = {"delay": delay_seconds, "tries": tries, "waiting": waiting_reason, "message": message}
-        await self._end_claim(RELEASE, claim, changes)
-
-    async def _end_claim(self, statement: str, claim: Claim, changes: Mapping[str, object]) -> None:
         async with self._database.connection() as connection:
-            parameters = {"job": claim.job.id, "claim": UUID(claim.claim_id), **changes}
-            cursor = await connection.execute(statement, parameters)
-            if await cursor.fetchone() is None:
-                raise ClaimLostError
+            await release_in(
+                connection,
+                claim,
+                delay_seconds=delay_seconds,
+                tries=tries,
+                waiting_reason=waiting_reason,
+                message=message,
+            )
 
     async def end_expired(self, *, limit: int = 500, count_deaths: bool = True) -> list[EndedClaim]:
         """End claims whose lease has run out and make their jobs due again; at most `limit` a call.
@@ -310,7 +338,7 @@ class ClaimStore:
         count_deaths: bool = True,
     ) -> list[EndedClaim]:
         async with self._database.transaction() as connection:
-            cursor = await connection.execute(statement, parameters)
+            cursor = await connection.execute(statement, (*parameters, count_deaths))
             ended = [EndedClaim(*row) for row in await cursor.fetchall()]
             if ended:
                 cursor = await connection.execute(
@@ -323,7 +351,9 @@ class ClaimStore:
                     ),
                 )
                 rows = await cursor.fetchall()
-                await forget_seen(connection, [row[0] for row in rows if row[1] == JobState.FAILED])
+                failed = [row[0] for row in rows if row[1] == JobState.FAILED]
+                await forget_seen(connection, failed)
+                await settle_batches(connection, failed)
             return ended
 
 
@@ -334,4 +364,36 @@ async def lock_claim(connection: Connection, claim: Claim) -> None:
         raise ClaimLostError
 
 
-__all__ = ["LEASE_SECONDS", "ClaimStore", "EndedClaim", "Renewal", "lock_claim"]
+async def finish_in(
+    connection: Connection, claim: Claim, state: JobState, *, reason: str | None, message: str | None
+) -> None:
+    """End the job as `state` on a connection, which may be inside a transaction. Raises ClaimLostError."""
+    outcome = "completed" if state is JobState.COMPLETED else "failed"
+    changes = {"state": state.value, "reason": reason, "message": message, "outcome": outcome}
+    await _end_claim(connection, FINISH, claim, changes)
+
+
+async def release_in(
+    connection: Connection,
+    claim: Claim,
+    *,
+    delay_seconds: float,
+    tries: int,
+    waiting_reason: str | None,
+    message: str | None,
+) -> None:
+    """Give the job back on a connection, which may be inside a transaction. Raises ClaimLostError."""
+    changes = {
+        "delay": delay_seconds,
+        "tries": tries,
+        "waiting": waiting_reason,
+        "message": message,
+        "outcome": "retried",
+    }
+    await _end_claim(connection, RELEASE, claim, changes)
+
+
+async def _end_claim(connection: Connection, sql: str, claim: Claim, changes: Mapping[str, object]) -> None:
+    cursor = await connection.execute(sql, {"job": claim.job.id, "claim": UUID(claim.claim_id), **changes})
+    if await cursor.fetchone() is None:
+        raise ClaimLostError

@@ -41,13 +41,14 @@ OF_EACH_COMPANY = f""", served AS MATERIALIZED (
     WHERE NOT {PAUSED_CONNECTION.format(company="k.company", namespace="k.namespace", provider="k.provider")}
       AND NOT EXISTS ({OPEN_BREAKER} AND NOT ({PROBE_DUE}))
 )
-SELECT id, company, queued_at, tier FROM (
-    SELECT row.id, k.company, row.queued_at, coalesce(c.tier::text, 'BASIC') AS tier,
+SELECT id, company, queued_at, tier, interrupted FROM (
+    SELECT row.id, k.company, row.queued_at, row.interrupted, coalesce(c.tier::text, 'BASIC') AS tier,
         row_number() OVER (PARTITION BY k.company ORDER BY row.queued_at, row.id) AS place
     FROM served k
     LEFT JOIN "Company" c ON c.id = k.company
     CROSS JOIN LATERAL (
-        SELECT id, coalesce("queuedAt", "createdAt") AS queued_at FROM "ProductImportJob"
+        SELECT id, coalesce("queuedAt", "createdAt") AS queued_at, interrupted IS TRUE AS interrupted
+        FROM "ProductImportJob"
         WHERE {UNDISPATCHED} AND "companyId" = k.company AND coalesce(namespace, '') = k.namespace
           AND provider = k.provider AND coalesce("notBefore", timestamptz '-infinity') <= now()
           AND coalesce("queuedAt", "createdAt") <=
@@ -86,7 +87,8 @@ WITH RECURSIVE connection (company, namespace, provider) AS (
 # else companies with long backlogs would take turns at few places, and a newcomer would wait for them all.
 SHARES = """
 SELECT "companyId", count(*) FROM (
-    SELECT "companyId" FROM "ProductImportJob" WHERE status = 'IN_PROGRESS'
+    SELECT "companyId" FROM "ProductImportJob"
+    WHERE status = 'IN_PROGRESS' AND coalesce(queue, 'product-imports') = %(queue)s
     UNION ALL
     SELECT "companyId" FROM "ProductImportJob"
     WHERE coalesce(queue, 'product-imports') = %(queue)s AND status = 'PENDING' AND suspended IS NOT TRUE
@@ -129,7 +131,7 @@ WHERE id = ANY(ARRAY(
     SELECT id FROM "ProductImportJob"
     WHERE id = ANY(%s) AND status = 'PENDING' AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL
     FOR UPDATE SKIP LOCKED))
-RETURNING id, dispatch
+RETURNING id, dispatch, "correlationId"
 """
 # A paused queue takes back what no worker has claimed; its messages in Redis are outdated by that.
 TAKE_BACK = """
@@ -179,7 +181,7 @@ WITH lost AS (
 UPDATE "ProductImportJob" j
 SET dispatch = j.dispatch + 1, "dispatchedAt" = clock_timestamp(), "updatedAt" = now()
 FROM lost WHERE j.id = lost.id
-RETURNING j.id, j.dispatch
+RETURNING j.id, j.dispatch, j."correlationId"
 """
 
 
@@ -226,7 +228,7 @@ class DispatchStore:
             cursor = await connection.execute(
                 HAND_OVER_AGAIN, ([m.job_id for m in lost], [m.dispatch for m in lost])
             )
-            return [Message(row[0], row[1]) for row in await cursor.fetchall()]
+            return [Message(row[0], row[1], correlation_id=row[2]) for row in await cursor.fetchall()]
 
 
 class DispatchTransaction:
@@ -317,8 +319,8 @@ class DispatchTransaction:
         held = await self._held(job_ids)
         job_ids = [job_id for job_id in job_ids if job_id not in held]
         cursor = await self.connection.execute(HAND_OVER, (job_ids,))
-        numbers = {row[0]: row[1] for row in await cursor.fetchall()}
-        return [Message(job_id, numbers[job_id]) for job_id in job_ids if job_id in numbers]
+        messages = {row[0]: Message(row[0], row[1], correlation_id=row[2]) for row in await cursor.fetchall()}
+        return [messages[job_id] for job_id in job_ids if job_id in messages]
 
     async def _held(self, job_ids: Sequence[str]) -> set[str]:
         """Those of open breakers, but for one of each whose probe is due and is taken by that."""
@@ -345,10 +347,11 @@ async def _count(connection: Connection, statement: str, queue: str) -> int:
 
 
 def _candidate(row: tuple[object, ...]) -> Candidate:
-    job_id, company_id, queued_at, tier = row
+    job_id, company_id, queued_at, tier, interrupted = row
     return Candidate(
         str(job_id),
         str(company_id),
         known_tier(tier),
         queued_at,  # type: ignore[arg-type]
+        bool(interrupted),
     )

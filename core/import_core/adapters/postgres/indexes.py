@@ -18,20 +18,33 @@ INDEXES: dict[str, str] = {
         WHERE status = 'PENDING' AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL""",
     "import_job_dispatched": """"ProductImportJob" (coalesce(queue, 'product-imports'), "dispatchedAt")
         WHERE status = 'PENDING' AND "dispatchedAt" IS NOT NULL""",
+    "import_job_suspended": """"ProductImportJob" (coalesce(queue, 'product-imports'))
+        WHERE status = 'PENDING' AND suspended IS TRUE""",
     "import_job_live": """"ProductImportJob" (namespace, id)
         WHERE "objectUid" IS NOT NULL AND status IN ('PENDING', 'IN_PROGRESS')""",
     "import_job_ended": """"ProductImportJob" (namespace, coalesce("completedAt", "updatedAt"))
         WHERE "objectUid" IS NOT NULL AND status IN ('COMPLETED', 'FAILED', 'CANCELLED')""",
-    "import_job_company_created": '"ProductImportJob" ("companyId", "createdAt", id)',
     "import_job_object": """"ProductImportJob" (namespace, "objectName", "createdAt")
         WHERE "objectName" IS NOT NULL""",
     "import_job_finished": """"ProductImportJob" (coalesce(queue, 'product-imports'), "completedAt")
         WHERE status IN ('COMPLETED', 'FAILED')""",
+    "import_job_steps": """"ProductImportJob" ("parentId", id)
+        WHERE "parentId" IS NOT NULL AND status IN ('PENDING', 'IN_PROGRESS')""",
+    "import_job_steps_cancelled": """"ProductImportJob" ("parentId", id)
+        WHERE "parentId" IS NOT NULL AND status = 'CANCELLED'""",
+    "import_job_shown": """"ProductImportJob" (status, "createdAt", id) WHERE "parentId" IS NULL""",
+    "import_job_company_shown": """"ProductImportJob" ("companyId", "createdAt", id)
+        WHERE "parentId" IS NULL""",
     "import_job_in_progress": """"ProductImportJob" ("companyId") WHERE status = 'IN_PROGRESS'""",
 }
 
 # Indexes of earlier versions that others have taken the place of.
-REPLACED = ("import_job_undispatched", "import_job_queued", "import_job_breaker_open")
+REPLACED = (
+    "import_job_undispatched",
+    "import_job_queued",
+    "import_job_breaker_open",
+    "import_job_company_created",
+)
 
 # A concurrent build that was interrupted leaves an invalid index, which is never used and always maintained.
 INVALID = """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg.types.json import Jsonb
 
@@ -16,7 +16,14 @@ from import_core.adapters.postgres.notifications import (
 )
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.rows import JOB_COLUMNS, JOB_TABLES, job_from_row
+from import_core.adapters.postgres.step_control import (
+    cancel_steps,
+    count_steps,
+    resume_steps,
+    suspend_steps,
+)
 from import_core.domain.jobs import JobRequest, JobRow
+from import_core.domain.steps import asked_steps
 
 DEPTH_CAP = 20_001
 """Depth is counted up to here: twice the overload threshold, so every decision sees what it needs."""
@@ -29,13 +36,13 @@ BATCH = 500
 RECORD = """
 INSERT INTO "ProductImportJob" AS j
     (id, "companyId", provider, status, namespace, "objectName", "objectUid", generation, spec, queue, suspended,
-     attempt, deaths, dispatch, "retryToken", "itemsRetryToken", "createdAt", "updatedAt")
+     attempt, deaths, dispatch, "retryToken", "itemsRetryToken", "correlationId", "createdAt", "updatedAt")
 SELECT id, company, provider, 'PENDING', namespace, object_name, object_uid, generation, spec, queue, suspended,
-    0, 0, 0, retry, retry_items, now(), now()
+    0, 0, 0, retry, retry_items, correlation, now(), now()
 FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::jsonb[],
-            %s::text[], %s::boolean[], %s::text[], %s::text[])
+            %s::text[], %s::boolean[], %s::text[], %s::text[], %s::text[])
     AS t (id, company, provider, namespace, object_name, object_uid, generation, spec, queue, suspended,
-          retry, retry_items)
+          retry, retry_items, correlation)
 ORDER BY id
 ON CONFLICT (id) DO UPDATE SET
     spec = excluded.spec, generation = excluded.generation, suspended = excluded.suspended, "updatedAt" = now(),
@@ -43,6 +50,12 @@ ON CONFLICT (id) DO UPDATE SET
     dispatch = CASE WHEN excluded.suspended THEN coalesce(j.dispatch, 0) + 1 ELSE j.dispatch END
 WHERE j.status = 'PENDING' AND coalesce(j.generation, 0) < excluded.generation
 RETURNING id, xmax = 0
+"""
+
+# What RECORD would leave as it is: to find that out it locks the row, which writes to it.
+KNOWN = """
+SELECT t.id FROM unnest(%s::text[], %s::bigint[]) AS t (id, generation)
+JOIN "ProductImportJob" j ON j.id = t.id AND coalesce(j.generation, 0) >= t.generation AND j.suspended IS NOT TRUE
 """
 
 # Ending a job's claim comes before the change of its row: locks are taken in the order claim, job, as
@@ -139,11 +152,28 @@ class JobStore:
                 recorded = await record_batch(connection, batch)
                 if held:
                     await connection.execute(SUSPEND_JOBS, (list(held), list(held.values())))
+                    await suspend_steps(connection, list(held))
+                await resume_steps(connection, [job.id for job in batch if not job.suspended])
                 taken += await _end_claims(connection, list(held))
                 await notify_in(connection, CONTROL_CHANNEL, taken)
                 await notify_in(connection, LIVE_CHANNEL, [*recorded, *held])
             new += recorded
         return new
+
+    async def unrecorded(self, requests: Sequence[JobRequest]) -> list[JobRequest]:
+        """Those of at most 500 jobs that have to be recorded; the rows of the others say the same already.
+
+        One that is suspended, or asks for steps, has more than its row and is never left out.
+        """
+        plain = [each for each in requests if not each.suspended and not asked_steps(each.spec)]
+        if not plain:
+            return list(requests)
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(
+                KNOWN, ([each.id for each in plain], [each.generation for each in plain])
+            )
+            known = {row[0] for row in await cursor.fetchall()}
+        return [each for each in requests if each.id not in known]
 
     async def read(self, job_ids: Sequence[str]) -> dict[str, JobRow]:
         """Rows by id, at most 500 a statement; ids without a row are left out."""
@@ -156,19 +186,30 @@ class JobStore:
                     found[job.id] = job
         return found
 
+    async def with_steps(self, jobs: Sequence[JobRow]) -> list[JobRow]:
+        """The same, with their products by step counted where they ask for steps; each costs as many index entries."""
+        asking = [job.id for job in jobs if asked_steps(job.spec)]
+        if not asking:
+            return list(jobs)
+        async with self._database.connection() as connection:
+            counts = await count_steps(connection, asking)
+        return [replace(job, steps=counts.get(job.id, {})) for job in jobs]
+
     async def cancel(self, job_ids: Sequence[str], *, message: str, tell: bool = False) -> list[str]:
-        """Cancel waiting and running jobs; returns the ids that were not finished yet.
+        """Cancel waiting and running jobs, with their steps; returns the ids of those that had any work left.
 
         `tell`: the operator, which then writes it into the objects' status; it knows of its own doing.
         """
         cancelled: list[str] = []
         for start in range(0, len(job_ids), BATCH):
             batch = list(job_ids[start : start + BATCH])
-            async with self._database.transaction() as connection:
-                done = await cancel_batch(connection, batch, message=message)
-                if tell:
-                    await notify_in(connection, PROGRESS_CHANNEL, done)
-                cancelled += done
+            more = True
+            while more:
+                async with self._database.transaction() as connection:
+                    done, more = await _cancel(connection, batch, message=message)
+                    if tell:
+                        await notify_in(connection, PROGRESS_CHANNEL, done)
+                cancelled += [job_id for job_id in done if job_id not in cancelled]
         return cancelled
 
     async def depth(self, queues: Sequence[str], *, cap: int = DEPTH_CAP) -> dict[str, Depth]:
@@ -208,22 +249,32 @@ async def record_batch(connection: Connection, requests: Sequence[JobRequest]) -
             [r.suspended for r in requests],
             [r.retry_token for r in requests],
             [r.items_retry_token for r in requests],
+            [r.correlation_id for r in requests],
         ),
     )
     return [job_id for job_id, new in await cursor.fetchall() if new]
 
 
 async def cancel_batch(connection: Connection, job_ids: Sequence[str], *, message: str) -> list[str]:
-    """Cancel at most BATCH jobs on a connection inside a transaction; returns those not finished yet."""
+    """Cancel at most BATCH jobs on a connection inside a transaction; returns those that had any work left.
+
+    Of their steps as many go as one transaction may cancel; the rest follows with the next comparison.
+    """
+    return (await _cancel(connection, job_ids, message=message))[0]
+
+
+async def _cancel(connection: Connection, job_ids: Sequence[str], *, message: str) -> tuple[list[str], bool]:
+    """Cancel jobs and their steps; returns those that had any work left, and whether more steps may be left."""
     batch = list(job_ids)
     taken = await _end_claims(connection, batch)
     cursor = await connection.execute(CANCEL_JOBS, (message, batch))
     cancelled = [row[0] for row in await cursor.fetchall()]
     taken += await _end_claims(connection, batch)
     await forget_seen(connection, cancelled)
+    steps = await cancel_steps(connection, batch, message=message)
     await notify_in(connection, CONTROL_CHANNEL, taken)
     await notify_in(connection, LIVE_CHANNEL, cancelled)
-    return cancelled
+    return [*cancelled, *sorted(steps.parents.difference(cancelled))], steps.more
 
 
 async def _end_claims(connection: Connection, job_ids: list[str]) -> list[str]:

@@ -13,6 +13,8 @@ from sqlalchemy import NullPool, create_engine, text
 
 from import_core.adapters.postgres.indexes import build_indexes
 from import_core.adapters.postgres.platform import check_platform_tables
+from import_core.adapters.postgres.triggers import create_triggers
+from import_core.adapters.postgres.vector_table import create_vector_table
 from import_core.domain.errors import DatabaseUnavailableError
 
 MIGRATION_LOCK = 0x696D706F7274  # "import"; two migrating processes wait for each other
@@ -49,7 +51,10 @@ def _migrate(database_url: str) -> None:
                 check_platform_tables(connection, before=True)
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
+                # Also where the extension came after its migration.
+                create_vector_table(connection)
                 check_platform_tables(connection)
+                create_triggers(connection)
             build_indexes(guard)
     except sqlalchemy.exc.OperationalError as error:
         detail = str(error.orig).strip().splitlines()[0]

@@ -24,6 +24,10 @@ QUEUE_CHANNEL = "imports_queue"
 """Payload: a queue whose health, intake or pause changed, or `company` or `provider` where such a pause did."""
 BREAKER_CHANNEL = "imports_breaker"
 """Payload: namespace/name of a provider connection whose circuit breaker changed."""
+DRAIN_CHANNEL = "imports_drain"
+"""Payload: uids of pods, comma-separated, whose workers are asked to drain or to take jobs again."""
+DRAINED_CHANNEL = "imports_drained"
+"""Payload: uid of a pod whose worker has drained."""
 PAYLOAD_LIMIT = 7000  # NOTIFY takes at most 8,000 bytes (PostgreSQL documentation, sql-notify)
 LISTEN_CHECK_SECONDS = 15.0
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 
 from import_core.adapters.postgres.pool import Database
+from import_core.adapters.postgres.step_control import PARENTS_OF_OBJECTS
 
 PAGE = 5000
 
@@ -13,9 +14,9 @@ PAGE = 5000
 # nobody's to cancel, and are not read.
 UNFINISHED = """
 SELECT id FROM "ProductImportJob"
-WHERE namespace = %s AND id > %s AND "createdAt" < %s
+WHERE namespace = %(namespace)s AND id > %(after)s AND "createdAt" < %(before)s
   AND "objectUid" IS NOT NULL AND status IN ('PENDING', 'IN_PROGRESS')
-ORDER BY id LIMIT %s
+ORDER BY id LIMIT %(limit)s
 """
 EXISTING = 'SELECT id FROM "ProductImportJob" WHERE id = ANY(%s)'
 
@@ -37,20 +38,21 @@ class OriginStore:
     async def unfinished(
         self, namespace: str, *, recorded_before: datetime, page_size: int = PAGE
     ) -> AsyncIterator[list[str]]:
-        """Pages of ids (the objects' uids) of waiting and running jobs that came from a namespace's objects.
+        """Pages of ids (the objects' uids) of jobs that came from a namespace's objects and have work left.
 
-        Only of rows that were recorded before a time, in the order of the ids; one page is in memory.
+        First the waiting and running ones, then finished ones with open steps, each in the order of the ids. Only
+        of rows that were recorded before a time; one page is in memory.
         """
-        after = ""
-        while True:
-            async with self._database.connection() as connection:
-                cursor = await connection.execute(UNFINISHED, (namespace, after, recorded_before, page_size))
-                page = [row[0] for row in await cursor.fetchall()]
-            if page:
-                yield page
-            if len(page) < page_size:
-                return
-            after = page[-1]
+        for statement in (UNFINISHED, PARENTS_OF_OBJECTS):
+            place = {"namespace": namespace, "after": "", "before": recorded_before, "limit": page_size}
+            while True:
+                async with self._database.connection() as connection:
+                    page = [row[0] for row in await (await connection.execute(statement, place)).fetchall()]
+                if page:
+                    yield page
+                if len(page) < page_size:
+                    break
+                place["after"] = page[-1]
 
     async def existing(self, job_ids: list[str]) -> set[str]:
         """Those of the ids that have a row, finished or not."""

@@ -1,25 +1,34 @@
-"""Connections to PostgreSQL: one pool per process, with time limits, and driver errors turned into ours."""
+"""Connections to PostgreSQL: one pool per process, with time limits, and driver errors turned into ours.
+
+Where a pooler stands between (RDS Proxy, PgBouncer in transaction mode), its server connections are shared after every
+transaction. So nothing that goes through the pool may leave a trace in a session: no SET, no session-level lock, no
+LISTEN, no prepared statement. What needs a session uses `dedicated`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import select
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow, tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from import_core.adapters.postgres.sessions import OWN_SESSION, POOLER_SESSION, Pooler
 from import_core.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 
 Connection = AsyncConnection[TupleRow]
 
 CONNECT_TIMEOUT_SECONDS = 5
-STATEMENT_TIMEOUT_SECONDS = 10
 CHECKOUT_TIMEOUT_SECONDS = 10.0
 BORROW_TIMEOUT_SECONDS = 40.0
 """A whole use of a connection, checkout included: the last resort where a host is gone without a word."""
+FRESH_SECONDS = 1.0
+"""A connection that was in use so lately is used again without a question."""
 KEEPALIVE = {
     "keepalives": 1,
     "keepalives_idle": 10,
@@ -32,11 +41,24 @@ not acknowledged: keepalives alone are not sent then (libpq connection parameter
 
 
 class Database:
-    """A pool of connections in autocommit mode; transactions are opened explicitly."""
+    """A pool of connections in autocommit mode; transactions are opened explicitly.
 
-    def __init__(self, url: str, *, application: str, minimum: int = 1, maximum: int = 10) -> None:
+    `direct_url` leads to the server itself where `url` leads to a pooler; absent or equal: `url` does.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        application: str,
+        direct_url: str | None = None,
+        minimum: int = 1,
+        maximum: int = 10,
+    ) -> None:
         self.url = url
         self.application = application
+        self._direct_url = direct_url or url
+        self._pooler = Pooler() if self._direct_url != url else None
         self._pool = AsyncConnectionPool[Connection](
             url,
             min_size=minimum,
@@ -45,14 +67,14 @@ class Database:
             timeout=CHECKOUT_TIMEOUT_SECONDS,
             max_lifetime=1800,
             reconnect_timeout=30,
-            check=AsyncConnectionPool.check_connection,
+            check=check_unless_fresh,
+            configure=self._pooler.meet if self._pooler else None,
             kwargs={
                 "autocommit": True,
                 "row_factory": tuple_row,
                 "connect_timeout": CONNECT_TIMEOUT_SECONDS,
                 "application_name": application,
-                "options": f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s -c TimeZone=UTC",
-                "prepare_threshold": 5,
+                **(POOLER_SESSION if self._pooler else OWN_SESSION),
                 **KEEPALIVE,
             },
         )
@@ -91,17 +113,20 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, *, timeout_seconds: float | None = None) -> AsyncIterator[Connection]:
-        """Borrow a connection inside a transaction that the server ends after `timeout_seconds`."""
+        """Borrow a connection inside a transaction that the server ends after `timeout_seconds`.
+
+        A pooler that limits all transactions by itself is left to it: RDS Proxy would keep a
+        connection that sets anything for one client alone.
+        """
         async with self.connection() as connection, connection.transaction():
-            if timeout_seconds is not None:
+            if timeout_seconds is not None and not (self._pooler and self._pooler.limits_transactions):
                 await connection.execute(
-                    "SELECT set_config('transaction_timeout', %s, true)",
-                    (f"{int(timeout_seconds * 1000)}ms",),
+                    sql.SQL("SET LOCAL transaction_timeout = {}").format(int(timeout_seconds * 1000))
                 )
             yield connection
 
     async def dedicated(self, *, purpose: str = "listen") -> Connection:
-        """A connection outside the pool, for LISTEN and the like; the caller closes it.
+        """A connection to the server itself, for LISTEN and the like; the caller closes it.
 
         `purpose` ends its name in pg_stat_activity.
 
@@ -109,13 +134,28 @@ class Database:
         """
         async with translated():
             return await AsyncConnection.connect(
-                self.url,
+                self._direct_url,
                 autocommit=True,
                 row_factory=tuple_row,
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
                 application_name=f"{self.application}-{purpose}",
                 **KEEPALIVE,  # type: ignore[arg-type]
             )
+
+
+async def check_unless_fresh(connection: Connection) -> None:
+    """The pool's question whether a connection still works, asked of the server only where that is in doubt.
+
+    A server that ends tells its clients, which makes the socket readable; one that is gone without a word is asked
+    after FRESH_SECONDS. A round trip for every use would cost as much as most of our statements.
+    """
+    now = time.monotonic()
+    used: float | None = getattr(connection, "checked_at", None)
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    if used is None or now - used > FRESH_SECONDS or poll.poll(0):
+        await AsyncConnectionPool.check_connection(connection)
+    connection.checked_at = now  # type: ignore[attr-defined]
 
 
 _PASSING = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,9 +10,12 @@ from typing import Any
 from psycopg import AsyncCursor
 from psycopg.rows import TupleRow
 
+from import_core.adapters.postgres.catalogue_versions import bump
 from import_core.adapters.postgres.claims import PAGE_TRANSACTION_SECONDS, lock_claim
 from import_core.adapters.postgres.pool import Connection, Database
+from import_core.adapters.postgres.steps import record_archived
 from import_core.domain.jobs import Claim
+from import_core.domain.steps import BATCH_SIZES, StepKind
 
 BATCH = 500
 """Products archived in one transaction."""
@@ -53,7 +56,8 @@ FROM known, LATERAL (
         count(*) FILTER (WHERE coalesce(p."updatedAt", '-infinity') < known.since AND {_GONE}) AS missing
     FROM "Product" p WHERE {_OWN}) owned
 """
-# The content's hash goes with it, so that a product that comes back is written, whatever its status was.
+# The content's hash goes with it, so that a product that comes back is written, whatever its status was. It is hidden
+# at once; out of another search index than PostgreSQL it is taken by the index's step, which follows.
 ARCHIVE = f"""
 WITH gone AS (
     SELECT p.id FROM "Product" p
@@ -61,9 +65,11 @@ WITH gone AS (
     ORDER BY p."externalId" LIMIT %(limit)s FOR UPDATE OF p
 ), archived AS (
     UPDATE "Product" p SET status = 'archived', "contentHash" = NULL, "updatedAt" = now()
-    FROM gone WHERE p.id = gone.id RETURNING p."externalId"
+    FROM gone WHERE p.id = gone.id RETURNING p.id, p."externalId"
+), unlisted AS (
+    DELETE FROM imports.search_document d USING archived WHERE d.product_id = archived.id
 )
-SELECT count(*), max("externalId") FROM archived
+SELECT count(*), max("externalId"), array_agg(id) FROM archived
 """
 # Counted here and not by the worker, which may not know whether its last transaction was committed.
 COUNT_ARCHIVED = """
@@ -106,11 +112,21 @@ class ArchivedBatch:
 
 
 class RemovalStore:
-    """Archives products of one run, under its claim. Methods raise DatabaseUnavailableError."""
+    """Archives products of one run, under its claim. Methods raise DatabaseUnavailableError.
 
-    def __init__(self, database: Database, *, batch: int = BATCH) -> None:
+    `batch`: products archived in one transaction; `batch_sizes`: products of one job of a step that follows.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        batch: int = BATCH,
+        batch_sizes: Mapping[StepKind, int] = BATCH_SIZES,
+    ) -> None:
         self._database = database
         self._batch = batch
+        self._batch_sizes = batch_sizes
 
     async def measure(self, claim: Claim, owner: Owner) -> Removals:
         """Count what is there and what the run did not see; raises ClaimLostError."""
@@ -132,9 +148,13 @@ class RemovalStore:
         async with self._database.transaction(timeout_seconds=PAGE_TRANSACTION_SECONDS) as connection:
             await lock_claim(connection, claim)
             cursor = await connection.execute(ARCHIVE, {**_scope(claim, owner), **limits})
-            products, last = await _one(cursor)
+            products, last, ids = await _one(cursor)
+            if ids:
+                await record_archived(connection, claim, ids, sizes=self._batch_sizes)
             cursor = await connection.execute(COUNT_ARCHIVED, (products, claim.job.id))
             (archived,) = await _one(cursor)
+            if products:
+                await bump(connection, [owner.company_id])
         return ArchivedBatch(archived, last)
 
 

@@ -13,6 +13,7 @@ from import_core.adapters.postgres.pool import Connection, Database
 from import_core.domain.errors import DatabaseUnavailableError, RemovalsNotConfirmedError
 from import_core.domain.jobs import JobRequest, JobState
 from import_core.domain.reopening import HonouredRequests
+from import_core.domain.steps import StepKind
 
 BATCH = 500
 
@@ -20,9 +21,16 @@ Value = TypeVar("Value")
 Step = Callable[[Connection, Mapping[str, Value]], Awaitable[tuple[list[str], bool]]]
 """Changes rows of a batch in a transaction: the ids that changed, and whether another step is needed."""
 
-HONOURED = """
-SELECT id, status, coalesce(generation, 0), "failureReason", "retryToken", "itemsRetryToken", "confirmedRemovals"
-FROM "ProductImportJob" WHERE id = ANY(%s)
+_STEPS = ", ".join(f"'{kind.value}'" for kind in StepKind)
+# A few index entries for each job tell of open steps, an EXISTS may be planned as a hash of all of them: its batches,
+# and its products in batches of earlier imports (index product_step_job, whose key is here in full).
+HONOURED = f"""
+SELECT id, status, coalesce(generation, 0), "failureReason", "retryToken", "itemsRetryToken", "confirmedRemovals",
+    coalesce((SELECT true FROM "ProductImportJob" s WHERE s."parentId" = j.id AND s."parentId" IS NOT NULL
+        AND s.status IN ('PENDING', 'IN_PROGRESS') LIMIT 1),
+        (SELECT true FROM imports.product_step o WHERE o.job_id = j.id AND o.step IN ({_STEPS})
+        AND o.state IN ('Due', 'Waiting') LIMIT 1), false)
+FROM "ProductImportJob" j WHERE id = ANY(%s)
 """
 
 # Only a finished job is reopened, and only for a value that it has not been reopened for: asking twice, or by

@@ -8,6 +8,7 @@ from uuid import UUID
 from import_core.adapters.postgres.leftovers import forget_seen
 from import_core.adapters.postgres.notifications import CONTROL_CHANNEL, notify_in
 from import_core.adapters.postgres.pool import Database
+from import_core.adapters.postgres.step_control import settle_batches
 from import_core.domain.failures import DEATHS_UNTIL_SUSPECTED, Fail, Retry
 from import_core.domain.jobs import Message
 from import_core.domain.repairs import StalledClaim
@@ -25,7 +26,8 @@ DELETE FROM imports.claim WHERE job_id IN (
 RETURNING job_id
 """
 # Every write of ours makes or ends a claim together with the state, so a row without one was written by hand.
-# One that was never handed over is none of ours: whatever imported before this may still work on it.
+# One that was never handed over is none of ours: whatever imported before this may still work on it. In no order: a
+# row that is locked is passed over, so nobody waits, and a batch reads no more than it frees.
 JOBS_WITHOUT_CLAIM = """
 UPDATE "ProductImportJob" SET status = 'PENDING', "notBefore" = NULL, "updatedAt" = now(),
     dispatch = coalesce(dispatch, 0) + 1, "dispatchedAt" = NULL
@@ -33,7 +35,7 @@ WHERE status = 'IN_PROGRESS' AND id = ANY(ARRAY(
     SELECT j.id FROM "ProductImportJob" j
     WHERE j.status = 'IN_PROGRESS' AND j.dispatch > 0
       AND NOT EXISTS (SELECT FROM imports.claim k WHERE k.job_id = j.id)
-    ORDER BY j.id LIMIT %s FOR UPDATE OF j SKIP LOCKED))
+    LIMIT %s FOR UPDATE OF j SKIP LOCKED))
 RETURNING id
 """
 # A message is of use while its row waits under the same hand-over number.
@@ -49,7 +51,7 @@ clock_timestamp() - greatest(k.claimed_at, coalesce(c.updated_at, k.claimed_at))
 STALLED = f"""
 SELECT k.job_id, k.claim_id, k.worker_id, coalesce(j.attempt, 0),
     extract(epoch FROM clock_timestamp() - greatest(k.claimed_at, coalesce(c.updated_at, k.claimed_at)))::float8,
-    extract(epoch FROM clock_timestamp() - coalesce(j."startedAt", k.claimed_at))::float8
+    extract(epoch FROM clock_timestamp() - coalesce(j."startedAt", k.claimed_at))::float8, j."parentId" IS NOT NULL
 FROM imports.claim k
 JOIN "ProductImportJob" j ON j.id = k.job_id AND j.status = 'IN_PROGRESS'
 LEFT JOIN imports.checkpoint c ON c.job_id = k.job_id
@@ -133,7 +135,9 @@ class RepairStore:
             cursor = await connection.execute(END_STALLED, parameters)
             ended = [row[0] for row in await cursor.fetchall()]
             failed = {found.job_id for found, decision in decisions.items() if isinstance(decision, Fail)}
-            await forget_seen(connection, [job_id for job_id in ended if job_id in failed])
+            failed.intersection_update(ended)
+            await forget_seen(connection, sorted(failed))
+            await settle_batches(connection, sorted(failed))
             await notify_in(connection, CONTROL_CHANNEL, ended)
         return set(ended)
 

@@ -22,28 +22,29 @@ FAILED_PAGE = 5000
 MEASURED_SECONDS = 86_400.0
 """Older jobs say nothing about how fast jobs run now."""
 
-# All by (status, "createdAt"): newest rows first, never the whole history. Of the newest jobs those that
-# failed last: a job may have waited long before it failed.
+# All by import_job_shown, so without step jobs: newest rows first, never the whole history. Of the newest jobs those
+# that failed last: a job may have waited long before it failed.
 RECENT_FAILURES = """
 SELECT * FROM (
     SELECT id, namespace, "objectName", "companyId", provider, "failureReason", "errorMessage", "completedAt"
-    FROM "ProductImportJob" WHERE status = 'FAILED' ORDER BY "createdAt" DESC LIMIT %s) newest
+    FROM "ProductImportJob" WHERE status = 'FAILED' AND "parentId" IS NULL ORDER BY "createdAt" DESC LIMIT %s) newest
 ORDER BY "completedAt" DESC NULLS LAST LIMIT %s
 """
 AVERAGE_DURATION = """
 SELECT extract(epoch FROM avg("completedAt" - "startedAt"))::float8 FROM (
     SELECT "startedAt", "completedAt" FROM "ProductImportJob"
-    WHERE status = 'COMPLETED' ORDER BY "createdAt" DESC LIMIT %s) recent
+    WHERE status = 'COMPLETED' AND "parentId" IS NULL ORDER BY "createdAt" DESC LIMIT %s) recent
 WHERE "completedAt" > now() - %s * interval '1 second'
 """
 STATES = """
-SELECT s.state, (SELECT count(*) FROM (SELECT FROM "ProductImportJob" WHERE status = s.state LIMIT %s) n)
+SELECT s.state, (SELECT count(*) FROM (
+    SELECT FROM "ProductImportJob" WHERE status = s.state AND "parentId" IS NULL LIMIT %s) n)
 FROM unnest(%s::text[]) AS s (state)
 """
 NEWEST_FINISHED = """
 SELECT newest.id FROM unnest(ARRAY['FAILED', 'COMPLETED', 'CANCELLED']) AS s (state), LATERAL (
     SELECT id, namespace, "objectName", "createdAt" FROM "ProductImportJob"
-    WHERE status = s.state ORDER BY "createdAt" DESC LIMIT %s) newest
+    WHERE status = s.state AND "parentId" IS NULL ORDER BY "createdAt" DESC LIMIT %s) newest
 WHERE newest.namespace = %s AND newest."objectName" = %s ORDER BY newest."createdAt" DESC LIMIT 1
 """
 # By keyset over (status, "createdAt"): each statement reads one page of rows however few of them match, and
@@ -52,7 +53,8 @@ FAILED_JOBS = """
 WITH page AS (
     SELECT id, "createdAt", namespace, "objectName", "objectUid", "companyId", provider, "failureReason",
         coalesce("completedAt", "updatedAt") AS ended
-    FROM "ProductImportJob" WHERE status = 'FAILED' AND ("createdAt", id) > (%(after)s, %(after_id)s)
+    FROM "ProductImportJob" WHERE status = 'FAILED' AND "parentId" IS NULL
+      AND ("createdAt", id) > (%(after)s, %(after_id)s)
     ORDER BY "createdAt", id LIMIT %(limit)s),
 last AS (SELECT "createdAt", id FROM page ORDER BY "createdAt" DESC, id DESC LIMIT 1)
 SELECT last."createdAt", last.id, p.id, p."objectName", p."objectUid", p."companyId", p.provider, p."failureReason"

@@ -40,7 +40,8 @@ JOB_COLUMNS = """
               NOT IN ('PRO', 'ENTERPRISE')) END,
     j.status = 'PENDING' AND EXISTS (SELECT FROM imports.breaker b
         WHERE b.state <> 'Closed' AND b.name = j.provider
-          AND (b.namespace = j.namespace OR coalesce(j.namespace, '') = ''))
+          AND (b.namespace = j.namespace OR coalesce(j.namespace, '') = '')),
+    j."correlationId"
 """
 JOB_TABLES = """
     "ProductImportJob" j
@@ -121,4 +122,5 @@ def job_from_row(row: Sequence[Any]) -> JobRow:
         connection_paused=bool(row[29]),
         delayed_until=row[30],
         breaker_open=bool(row[31]),
+        asked_correlation_id=row[32],
     )

@@ -14,7 +14,7 @@ SELECT
     (
         SELECT count(*) FROM (
             SELECT FROM "ProductImportJob"
-            WHERE "companyId" = %(company)s AND status IN ('PENDING', 'IN_PROGRESS')
+            WHERE "companyId" = %(company)s AND status IN ('PENDING', 'IN_PROGRESS') AND "parentId" IS NULL
             LIMIT %(limit)s
         ) AS unfinished
     )

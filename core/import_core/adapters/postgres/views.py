@@ -20,18 +20,18 @@ EXAMINED = 500
 """Rows (of each state) that one page of a list looks at; a page may be short, or empty, and not be the last."""
 
 # Newest first, by keyset over ("createdAt", id). Without a company: the newest of each wanted state by
-# import_job_status_created, merged; with one: the company's by import_job_company_created.
+# import_job_shown, merged; with one: the company's by import_job_company_shown. Step jobs are not shown.
 BY_STATE = """
 SELECT newest.id, newest."createdAt", newest.namespace, newest.status
 FROM unnest(%(states)s::text[]) AS s (state), LATERAL (
     SELECT id, "createdAt", namespace, status FROM "ProductImportJob"
-    WHERE status = s.state AND ("createdAt", id) < (%(before)s, %(before_id)s)
+    WHERE status = s.state AND "parentId" IS NULL AND ("createdAt", id) < (%(before)s, %(before_id)s)
     ORDER BY "createdAt" DESC, id DESC LIMIT %(examined)s) newest
 ORDER BY newest."createdAt" DESC, newest.id DESC LIMIT %(examined)s
 """
 BY_COMPANY = """
 SELECT id, "createdAt", namespace, status FROM "ProductImportJob"
-WHERE "companyId" = %(company)s AND ("createdAt", id) < (%(before)s, %(before_id)s)
+WHERE "companyId" = %(company)s AND "parentId" IS NULL AND ("createdAt", id) < (%(before)s, %(before_id)s)
 ORDER BY "createdAt" DESC, id DESC LIMIT %(examined)s
 """
 ROWS = f"""SELECT {JOB_COLUMNS} FROM {JOB_TABLES} WHERE j.id = ANY(%s)"""
@@ -44,20 +44,21 @@ SELECT id FROM "ProductImportJob" WHERE namespace = %s AND "objectName" = %s ORD
 # Claims are few (workers x concurrency); those of other namespaces are left out afterwards.
 RUNNING = """
 SELECT k.job_id FROM imports.claim k JOIN "ProductImportJob" j ON j.id = k.job_id
-WHERE coalesce(j.namespace, %(namespace)s) = %(namespace)s ORDER BY k.claimed_at DESC LIMIT %(limit)s
+WHERE coalesce(j.namespace, %(namespace)s) = %(namespace)s AND j."parentId" IS NULL
+ORDER BY k.claimed_at DESC LIMIT %(limit)s
 """
-# The newest rows of a state, by import_job_status_created.
+# The newest rows of a state, by import_job_shown.
 NEWEST = """
 SELECT id FROM (
     SELECT id, namespace, "createdAt" FROM "ProductImportJob"
-    WHERE status = %(state)s ORDER BY "createdAt" DESC LIMIT %(examined)s) newest
+    WHERE status = %(state)s AND "parentId" IS NULL ORDER BY "createdAt" DESC LIMIT %(examined)s) newest
 WHERE coalesce(namespace, %(namespace)s) = %(namespace)s ORDER BY "createdAt" DESC LIMIT %(limit)s
 """
-# The rows that wait longest, by import_job_status_created; those that are held back come last.
+# The rows that wait longest, by import_job_shown; those that are held back come last.
 WAITING = """
 SELECT id FROM (
     SELECT id, namespace, suspended, coalesce("queuedAt", "createdAt") AS queued_at FROM "ProductImportJob"
-    WHERE status = 'PENDING' ORDER BY "createdAt" LIMIT %(examined)s) oldest
+    WHERE status = 'PENDING' AND "parentId" IS NULL ORDER BY "createdAt" LIMIT %(examined)s) oldest
 WHERE coalesce(namespace, %(namespace)s) = %(namespace)s
 ORDER BY suspended IS TRUE, queued_at, id LIMIT %(limit)s
 """

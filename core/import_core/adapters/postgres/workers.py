@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from import_core.adapters.postgres.draining import SWEEP as SWEEP_DRAINS
 from import_core.adapters.postgres.pool import Database
 
 REGISTER = """
@@ -65,7 +66,7 @@ class WorkerStore:
             )
 
     async def seen(self, worker_id: str, *, state: str) -> None:
-        """Tell that the process is alive; `state` is ready, draining or stopped."""
+        """Tell that the process is alive; `state` is ready, draining, drained or stopping."""
         async with self._database.connection() as connection:
             await connection.execute(SEEN, (state, worker_id))
 
@@ -81,9 +82,10 @@ class WorkerStore:
             return [(row[0], row[1], row[2]) for row in await cursor.fetchall()]
 
     async def sweep(self) -> None:
-        """Forget processes not seen for a day."""
+        """Forget processes not seen for a day, and requests to drain that no process is left for."""
         async with self._database.connection() as connection:
             await connection.execute(SWEEP)
+            await connection.execute(SWEEP_DRAINS)
 
     async def nothing_ever_ran(self) -> bool:
         """Whether this installation is new: no job was ever claimed and no connection ever checked."""

@@ -26,7 +26,8 @@ MARKER_KEY = "imports:limit-state-since"
 replication id; absent, or of another history: grants may have been forgotten."""
 MARKER_SECONDS = 30 * 24 * 3600
 SAFETY_MARGIN = 0.5
-"""Seconds between a grant and the call's arrival at the provider that the window allows for."""
+"""Seconds between a grant and the call's arrival at the provider that the window allows for. A call that may have
+arrived later counts from then (`arrived`)."""
 IN_USE_SECONDS = 3600
 """Jobs may call by a limit that was changed after they started; one that nobody asked with for a window and this
 time is over, and grants are no longer kept for it."""
@@ -35,6 +36,8 @@ LONGEST_PAUSE = 5.0
 a second longer than announced has lost its place."""
 MOST_WAITERS = 1_000
 """Waiters of one connection that have a place; more come in when there is room."""
+KEPT_MILLISECONDS = 60_000
+"""For so long after its window is a connection's key kept, beyond need."""
 TELL_SECONDS = 1.0
 """A waiter that is cancelled, or a call that has ended, takes that long at most to say so; what was not said runs
 out by itself."""
@@ -70,6 +73,7 @@ class SlidingWindowLimiter:
         self._requests = requests
         self._window_microseconds = round(window * 1_000_000)
         self._max_wait = max_wait
+        self._margin = margin
         # Half of the margin is for the way from us to the provider.
         self._lifetime = margin / 2
         self._unavailable_after = unavailable_after
@@ -78,6 +82,7 @@ class SlidingWindowLimiter:
         self._release = redis.register_script(scripts.RELEASE)
         self._observe = redis.register_script(scripts.OBSERVE)
         self._block = redis.register_script(scripts.BLOCK)
+        self._date = redis.register_script(scripts.DATE)
         name = f"{KEY_PREFIX}{key}"
         self._block_key = f"{name}:block"
         self._queue_keys = [f"{name}:queue", f"{name}:alive"]
@@ -98,8 +103,11 @@ class SlidingWindowLimiter:
         """
         return await self._ask(_ticket(points), points, patience=0.0)
 
-    async def acquire(self, points: float = 0.0) -> Grant:
+    async def acquire(self, points: float = 0.0, *, instead_of: Grant | None = None) -> Grant:
         """Wait for one call's turn; `points`: what it is expected to cost of the provider's own bucket.
+
+        `instead_of`: a grant of as many points that got too old before anything was sent with it. It is given back
+        in any case; where it still counts, the new one takes its place and needs no other turn.
 
         Raises HandBackError (waiting reason ProviderLimit) when it is further away than `max_wait`, and
         QueueUnavailableError when Redis does not answer: without its word no call is sent.
@@ -111,7 +119,7 @@ class SlidingWindowLimiter:
             while True:
                 patience = max(0.0, deadline - clock())
                 is_queued = is_queued or patience > 0
-                answer = await self._ask(ticket, points, patience=patience)
+                answer = await self._ask(ticket, points, patience=patience, instead_of=instead_of)
                 if isinstance(answer, Grant):
                     is_queued = False
                     return answer
@@ -144,12 +152,29 @@ class SlidingWindowLimiter:
         args = [grant.id, _number(points), *told]
         await self._tell(lambda: self._observe(keys=self._points_keys, args=args))
 
+    async def arrived(self, grant: Grant, by: float) -> None:
+        """Tell that a call sent with this grant has reached the provider `by` then at the latest (the event loop's
+        time). Where that is later than the margin allows for, it counts as granted later from now on.
+        """
+        if by - grant.asked_at <= self._margin:
+            return
+        clock = asyncio.get_running_loop().time
+        life = self._window_microseconds // 1000 + KEPT_MILLISECONDS
+
+        def date() -> Awaitable[Any]:
+            ago = round((clock() - by + self._margin) * 1_000_000)
+            return self._date(keys=[self._keys[0]], args=[grant.id, ago, life])
+
+        await self._tell(date)
+
     async def release(self, grant: Grant, points: float) -> None:
         """Give a grant back that no call was sent with; one that can't be given back stays used."""
         keys, args = [self._keys[0], self._points_keys[1]], [grant.id, _number(points)]
         await self._tell(lambda: self._release(keys=keys, args=args))
 
-    async def _ask(self, ticket: str, points: float, *, patience: float) -> Grant | Wait:
+    async def _ask(
+        self, ticket: str, points: float, *, patience: float, instead_of: Grant | None = None
+    ) -> Grant | Wait:
         asked_at = 0.0
         grant = ""
 
@@ -168,6 +193,7 @@ class SlidingWindowLimiter:
                 MOST_WAITERS,
                 _number(points),
                 IN_USE_SECONDS * 1000,
+                instead_of.id if instead_of is not None else "",
             ]
             return await self._acquire(keys=self._keys, args=args)
 

@@ -36,9 +36,10 @@ end
 
 # KEYS: window, block, marker, queue, alive, points, held, kept.
 # ARGV: requests, window, grant, milliseconds that the marker lives, ticket, patience, longest pause of a waiter,
-# most waiters, points, milliseconds that a limit counts as in use after its window.
+# most waiters, points, milliseconds that a limit counts as in use after its window, grant to exchange or "".
 # Returns "0" for a grant, or the microseconds to wait. One who waits keeps its place by its ticket for as long as
-# it asks again in time; one who would wait for longer than its patience gets none.
+# it asks again in time; one who would wait for longer than its patience gets none. One who exchanges a grant gives
+# that back in any case, and takes its place in the window at once where it still has one.
 ACQUIRE = (
     _HISTORY
     + _NOW
@@ -67,6 +68,16 @@ for _, gone in ipairs(redis.call('ZRANGEBYSCORE', alive_key, '-inf', string.form
 end
 local rank = redis.call('ZRANK', queue_key, ticket)
 local ahead = rank or redis.call('ZCARD', queue_key)
+local exchanged = ARGV[11]
+if exchanged ~= '' then
+  local granted_at = tonumber(redis.call('ZSCORE', window_key, exchanged) or nil)
+  redis.call('ZREM', window_key, exchanged)
+  redis.call('ZREM', held_key, exchanged .. ':' .. ARGV[9])
+  -- All others were told to wait for longer than this: for them its place was taken.
+  if granted_at and granted_at >= now - window then
+    ahead = 0
+  end
+end
 
 local wait = redis.call('PTTL', block_key) * 1000
 -- Workers may ask with different limits for a while, each with the one that its job started with. What any of them
@@ -147,6 +158,19 @@ RELEASE = """
 redis.call('ZREM', KEYS[2], ARGV[1] .. ':' .. ARGV[2])
 return redis.call('ZREM', KEYS[1], ARGV[1])
 """
+
+# KEYS: window. ARGV: grant, microseconds since the time that it counts from now on, milliseconds that the key lives
+# where it is new. Never to an earlier time. One that was forgotten meanwhile is known again.
+DATE = (
+    _NOW
+    + """
+redis.call('ZADD', KEYS[1], 'GT', string.format('%.0f', now - tonumber(ARGV[2])), ARGV[1])
+if redis.call('PTTL', KEYS[1]) < 0 then
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
+return 1
+"""
+)
 
 # KEYS: points, held. ARGV: grant, its points, maximum, available, rate (empty: the answer told nothing).
 OBSERVE = (

@@ -13,6 +13,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 
+from import_core.adapters.redis.connections import pool
+from import_core.adapters.tasks import heeded_cancellation
 from import_core.domain.errors import QueueUnavailableError
 from import_core.domain.jobs import DEFAULT_QUEUE, Message
 
@@ -32,7 +34,7 @@ MESSAGE_OPTIONS = {"attempts": 1, "removeOnComplete": True, "removeOnFail": True
 
 def connect(url: str, *, client_name: str) -> Redis:
     """A client that reconnects by itself and gives up a call after a bounded time."""
-    return Redis.from_url(
+    made = pool(
         url,
         decode_responses=True,
         client_name=client_name,
@@ -42,6 +44,7 @@ def connect(url: str, *, client_name: str) -> Redis:
         health_check_interval=15,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
     )
+    return Redis.from_pool(made)
 
 
 async def ping(client: Redis) -> None:
@@ -176,7 +179,8 @@ class JobQueue:
 async def _translated() -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(CALL_TIMEOUT_SECONDS):
-            yield
+            with heeded_cancellation():
+                yield
     except (RedisError, TimeoutError, OSError) as error:
         detail = " ".join(str(error).split()) or type(error).__name__
         raise QueueUnavailableError(f"Redis is not available: {detail}") from error

@@ -20,7 +20,7 @@ from obstore.exceptions import (
 )
 from obstore.store import S3Store
 
-from import_core.domain.errors import StorageRefusedError, StorageUnavailableError
+from import_core.domain.errors import ObjectTooLargeError, StorageRefusedError, StorageUnavailableError
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -45,7 +45,7 @@ class ObjectStore:
     """One bucket. Safe for use by many tasks of one event loop.
 
     `endpoint_url` is for stores other than AWS; `timeout` (seconds) bounds one request, `retry_time`
-    (seconds) all tries of one call. Credentials come from the environment, in the order of AWS' own SDKs:
+    (seconds) all tries of one call. Credentials are `keys`, or come from the environment, in the order of AWS' SDKs:
     AWS_ACCESS_KEY_ID, IRSA (AWS_WEB_IDENTITY_TOKEN_FILE), EKS Pod Identity
     (AWS_CONTAINER_CREDENTIALS_FULL_URI), the instance's metadata service.
 
@@ -59,6 +59,7 @@ class ObjectStore:
         *,
         endpoint_url: str | None = None,
         region: str | None = None,
+        keys: tuple[str, str] | None = None,
         timeout: float = 20.0,
         max_retries: int = 3,
         retry_time: float = 30.0,
@@ -70,6 +71,8 @@ class ObjectStore:
             config["endpoint"] = endpoint_url
         if region is not None:
             config["region"] = region
+        if keys is not None:
+            config["access_key_id"], config["secret_access_key"] = keys
         client: ClientConfig = {
             "timeout": timedelta(seconds=timeout),
             "connect_timeout": timedelta(seconds=5),
@@ -106,12 +109,18 @@ class ObjectStore:
         """Whether there is an object under `key`."""
         return await self.head(key) is not None
 
-    async def get(self, key: str) -> bytes | None:
-        """An object's bytes, all in memory; None if there is none."""
+    async def get(self, key: str, *, at_most: int | None = None) -> bytes | None:
+        """An object's bytes, all in memory; None if there is none.
+
+        Raises ObjectTooLargeError for one of more than `at_most` bytes, before it is read.
+        """
         with self._mapped_errors("read", key):
             async with asyncio.timeout(self._deadline):
                 try:
                     result = await obstore.get_async(self._store, key)
+                    if at_most is not None and result.meta["size"] > at_most:
+                        size = result.meta["size"]
+                        raise ObjectTooLargeError(f"{key} has {size:,} bytes, at most {at_most:,} are taken")
                     return bytes(await result.bytes_async())
                 except FileNotFoundError:
                     return None
@@ -128,6 +137,24 @@ class ObjectStore:
         with self._mapped_errors("list", "images/"):
             async with asyncio.timeout(self._deadline):
                 await obstore.list_with_delimiter_async(self._store, "images/!check")
+
+    async def put(self, key: str, content: bytes, content_type: str) -> None:
+        """Write an object, in place of one that is there: for what is not content-addressed."""
+        with self._mapped_errors("write", key):
+            async with asyncio.timeout(self._deadline):
+                await obstore.put_async(
+                    self._store, key, content, attributes={"Content-Type": content_type}, use_multipart=False
+                )
+
+    async def delete(self, key: str) -> None:
+        """Delete an object; one that is not there is no error."""
+        with self._mapped_errors("delete", key):
+            async with asyncio.timeout(self._deadline):
+                try:
+                    await obstore.delete_async(self._store, key)
+                except FileNotFoundError:
+                    # Not every store says nothing of an object that is not there; a bucket's absence shows at `put`.
+                    return
 
     @contextmanager
     def _mapped_errors(self, verb: str, key: str) -> Iterator[None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic.alias_generators import to_camel, to_snake
+from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
@@ -48,7 +47,6 @@ class Rule:
     cel: str
     message: str
     check: Callable[[Any], bool] | None = None
-    not_yet_enforced: bool = False
 
     def to_json(self) -> dict[str, str]:
         """The rule as an entry of x-kubernetes-validations."""
@@ -58,7 +56,9 @@ class Rule:
 class ResourceModel(BaseModel):
     """Base of every model: camelCase, strict as the API server is, immutable, unknown fields dropped."""
 
+    # Most processes start without ever reading most of these, so a model is built when it is first used.
     model_config = ConfigDict(
+        defer_build=True,
         alias_generator=to_camel,
         populate_by_name=True,
         strict=True,
@@ -102,56 +102,12 @@ class ResourceModel(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-Model = TypeVar("Model", bound=ResourceModel)
-
-
-def value_at(model: ResourceModel, path: str) -> Any:
-    """The value at a dotted path of API names (`scaling.policy`); None as soon as a step is absent."""
-    value: Any = model
-    for name in path.split("."):
-        if value is None:
-            return None
-        value = getattr(value, to_snake(name))
-    return value
-
-
-def _cel_equals(path: str, value: object) -> str:
-    if isinstance(value, Mapping):
-        return " && ".join(_cel_equals(f"{path}.{name}", item) for name, item in value.items())
-    if isinstance(value, list):
-        items = [_cel_equals(f"{path}[{index}]", item) for index, item in enumerate(value)]
-        return " && ".join([f"size({path}) == {len(value)}", *items])
-    return f"{path} == {json.dumps(value)}"
-
-
-def not_yet(field: str, accepted: object, feature: str) -> Rule:
-    """Accept a field at one value only (or absent), because what it asks for is not implemented yet."""
-    plain = accepted.to_json() if isinstance(accepted, ResourceModel) else accepted
-    path = f"self.{field}"
-
-    def check(model: ResourceModel) -> bool:
-        value = value_at(model, field)
-        return value is None or (value.to_json() if isinstance(value, ResourceModel) else value) == plain
-
-    return Rule(
-        field=field,
-        cel=f"!has({path}) || ({_cel_equals(path, plain)})",
-        message=f"{field}: only {json.dumps(plain)} is accepted: {feature} is not implemented yet",
-        check=check,
-        not_yet_enforced=True,
-    )
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 def immutable(field: str) -> Rule:
     """Refuse any change of a field; only the API server knows the old value."""
     return Rule(field=field, cel=f"self.{field} == oldSelf.{field}", message=f"{field} is immutable")
-
-
-def not_yet_enforced(spec: ResourceModel) -> list[str]:
-    """Paths of the fields present in `spec` that are accepted but not enforced yet."""
-    return [
-        rule.field for rule in spec.rules if rule.not_yet_enforced and value_at(spec, rule.field) is not None
-    ]
 
 
 # RFC 3339 with a zone; years 1000-2999, so that every reader of it agrees.
@@ -319,7 +275,7 @@ def _path(parts: Sequence[str | int]) -> str:
     return joined.removeprefix(".")
 
 
-def parse(model: type[Model], value: object, *, at: str = "") -> Model:
+def parse(model: type[AnyModel], value: object, *, at: str = "") -> AnyModel:
     """Read JSON values as `model`; raise InvalidResourceError naming the field, never repeating its value.
 
     `at` is the path of `value` in its object, for the message: "spec".

@@ -11,8 +11,6 @@ from import_core.domain.resources.common import MAX_MESSAGE_LENGTH, ConditionSta
 
 JsonCondition = Mapping[str, Any]
 
-NOT_YET_ENFORCED = "NotYetEnforced"
-
 
 class ImportJobCondition(StrEnum):
     """Condition types of an ImportJob."""
@@ -22,7 +20,7 @@ class ImportJobCondition(StrEnum):
     COMPLETE = "Complete"
     FAILED = "Failed"
     SUSPENDED = "Suspended"
-    NOT_YET_ENFORCED = NOT_YET_ENFORCED
+    ENRICHED = "Enriched"
 
 
 class ImportProviderCondition(StrEnum):
@@ -32,7 +30,14 @@ class ImportProviderCondition(StrEnum):
     REACHABLE = "Reachable"
     CREDENTIALS_VALID = "CredentialsValid"
     BREAKER_CLOSED = "BreakerClosed"
-    NOT_YET_ENFORCED = NOT_YET_ENFORCED
+    NOTIFICATIONS_ACTIVE = "NotificationsActive"
+
+
+class ImportScheduleCondition(StrEnum):
+    """Condition types of an ImportSchedule."""
+
+    READY = "Ready"
+    HELD = "Held"
 
 
 class WorkerPoolCondition(StrEnum):
@@ -44,7 +49,6 @@ class WorkerPoolCondition(StrEnum):
     QUEUE_HEALTHY = "QueueHealthy"
     INTAKE_OPEN = "IntakeOpen"
     DISPATCH_ACTIVE = "DispatchActive"
-    NOT_YET_ENFORCED = NOT_YET_ENFORCED
 
 
 def bound_message(message: str, limit: int = MAX_MESSAGE_LENGTH) -> str:
@@ -98,20 +102,3 @@ def is_true(conditions: Sequence[JsonCondition], condition_type: str) -> bool:
     """Whether the condition is present and True."""
     condition = get_condition(conditions, condition_type)
     return condition is not None and condition.get("status") == "True"
-
-
-def set_not_yet_enforced(
-    conditions: Sequence[JsonCondition], fields: Sequence[str], *, observed_generation: int, now: datetime
-) -> list[dict[str, Any]]:
-    """Name the fields that are accepted but have no effect yet, or drop the condition if there are none."""
-    if not fields:
-        return remove_condition(conditions, NOT_YET_ENFORCED)
-    return set_condition(
-        conditions,
-        NOT_YET_ENFORCED,
-        "True",
-        "NotImplementedYet",
-        f"Accepted, without effect in this version: {', '.join(fields)}",
-        observed_generation=observed_generation,
-        now=now,
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from import_core.domain.resources import import_job, import_provider, worker_pool
+from import_core.domain.resources import import_job, import_provider, import_schedule, worker_pool
 from import_core.domain.resources.common import (
     CATEGORY,
     GROUP,
@@ -18,6 +18,7 @@ DEFINITIONS: tuple[ResourceDefinition, ...] = (
     import_job.DEFINITION,
     import_provider.DEFINITION,
     worker_pool.DEFINITION,
+    import_schedule.DEFINITION,
 )
 
 JsonObject = dict[str, Any]

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from import_core.domain.jobs import WaitingReason
 from import_core.domain.mapping import TARGET_FIELDS
+from import_core.domain.reimport import ReimportMode
 from import_core.domain.resources.common import (
     CompanyId,
     Conditions,
@@ -24,7 +25,6 @@ from import_core.domain.resources.common import (
     Rule,
     Timestamp,
     immutable,
-    not_yet,
     parse,
 )
 
@@ -80,14 +80,15 @@ class Images(ResourceModel):
 
 
 class Enrich(ResourceModel):
-    """Steps after the import. Not implemented yet: all of them must stay off."""
+    """Steps that each product takes after its import, in this order; each needs a WorkerPool for its queue."""
 
     embedding: bool = False
-    """Compute an embedding of each image."""
+    """Compute embeddings of the product's text and images (queue generate-embedding)."""
     quality_control: bool = False
-    """Have each product checked for quality."""
+    """Have each product checked for quality; one that is not approved takes no further step (queue
+    quality-control)."""
     index: bool = False
-    """Add each product to the search index."""
+    """Add each product to the search index (queue index-product)."""
 
 
 class Removed(ResourceModel):
@@ -99,6 +100,22 @@ class Removed(ResourceModel):
     max_percent: Annotated[int, Field(ge=0, le=100)] = 20
     """If more than this share of the connection's products, in percent, would be archived, nothing is: the job
     fails with the reason RemovalsNotConfirmed, and says how to confirm. 100 never asks."""
+
+
+class Reimport(ResourceModel):
+    """How much of the catalogue is read where the connection was imported before."""
+
+    mode: Annotated[ReimportMode, Field(strict=False)] = ReimportMode.FULL
+    """Full reads the whole catalogue. Incremental asks the provider only for products that changed since the last
+    good run, and reads everything where it can't be sure: at the first time, after a change of the mapping, the
+    image settings or the provider, and every fullEvery runs. Where the provider has no filter by time (Roastify),
+    every run reads everything. Incremental needs filter.updatedAfter to be absent."""
+    full_every: Annotated[int, Field(ge=1, le=1000)] = 24
+    """Every so many runs of an Incremental job's connection, one reads the whole catalogue; only that one sees
+    what is gone from the source, and images that changed at an old address. 1 makes every run full."""
+    overlap_seconds: Annotated[int, Field(ge=0, le=604_800)] = 600
+    """Changes from so many seconds before the last good run are asked for again (at most 7 days), because clocks
+    differ and a provider's index may lag."""
 
 
 def _cel_list(values: tuple[str, ...]) -> str:
@@ -117,7 +134,6 @@ class ImportJobSpec(ResourceModel):
             message=f"fieldMapping: its keys must be product fields: {', '.join(TARGET_FIELDS)}",
             check=lambda spec: set(spec.field_mapping or {}) <= set(TARGET_FIELDS),
         ),
-        not_yet("enrich", Enrich(), "enrichment"),
         Rule(
             field="removed.action",
             cel="!has(self.removed) || self.removed.action != 'Archive' || !has(self.filter)"
@@ -125,6 +141,17 @@ class ImportJobSpec(ResourceModel):
             message="removed.action: Archive needs the whole catalogue, so filter.updatedAfter must be absent",
             check=lambda spec: (
                 spec.removed.action is not RemovalAction.ARCHIVE
+                or spec.filter is None
+                or spec.filter.updated_after is None
+            ),
+        ),
+        Rule(
+            field="reimport.mode",
+            cel="!has(self.reimport) || self.reimport.mode != 'Incremental' || !has(self.filter)"
+            " || !has(self.filter.updatedAfter)",
+            message="reimport.mode: Incremental finds its own time, so filter.updatedAfter must be absent",
+            check=lambda spec: (
+                spec.reimport.mode is not ReimportMode.INCREMENTAL
                 or spec.filter is None
                 or spec.filter.updated_after is None
             ),
@@ -147,9 +174,12 @@ class ImportJobSpec(ResourceModel):
     images: Images = Images()
     """Which images are imported, and which thumbnails are made of them."""
     enrich: Enrich = Enrich()
-    """Steps after the import. Not implemented yet: all of them must stay off."""
+    """Steps that each product takes after its import, in this order; all are off by default. A product that has not
+    changed since its last step was done takes none."""
     removed: Removed = Removed()
     """What happens to products that are gone from the source."""
+    reimport: Reimport = Reimport()
+    """How much of the catalogue is read where the connection was imported before."""
     suspend: bool = False
     """Whether the job is held back: a suspended job is not started; one that runs stops after its page in
     hand and continues there when resumed."""
@@ -183,6 +213,30 @@ class JobProgress(ResourceModel):
     """Share of the products that is done, in whole percents; 100 only when all are."""
 
 
+class StepProgress(ResourceModel):
+    """Products by where they stand in one step after the import."""
+
+    due: Count = 0
+    """Products that are to take the step."""
+    done: Count = 0
+    """Products that it is done for."""
+    halted: Count = 0
+    """Products that do not take it, because an earlier step did not let them through."""
+    dead: Count = 0
+    """Products that it failed for, in the dead-letter queue; `kubectl imports dead-letters list` lists them."""
+
+
+class JobSteps(ResourceModel):
+    """The steps after the import, for the products that this job has brought anew; unchanged ones take none."""
+
+    embedding: StepProgress | None = None
+    """Embeddings."""
+    quality_control: StepProgress | None = None
+    """Quality control."""
+    index: StepProgress | None = None
+    """The search index."""
+
+
 class ImportJobStatus(ResourceModel):
     """How the import goes; written by the operator."""
 
@@ -195,6 +249,8 @@ class ImportJobStatus(ResourceModel):
     """Tries so far, the current one included. A try handed back by a stopping worker does not count."""
     progress: JobProgress | None = None
     """Counters of what is committed."""
+    steps: JobSteps | None = None
+    """How far the steps after the import are; absent where spec.enrich asks for none."""
     waiting_reason: Annotated[WaitingReason, Field(strict=False)] | None = None
     """Why a queued job does not run: QueueFull (all workers are busy), ProviderLimit (the provider's rate
     limit), BreakerOpen (the provider fails too often), Backpressure (the queue is too deep for the company's
@@ -211,8 +267,8 @@ class ImportJobStatus(ResourceModel):
     observed_generation: Generation | None = None
     """Generation of the object that this status is about."""
     conditions: Conditions = ()
-    """Accepted (the spec is valid and recorded), Queued, Complete, Failed, Suspended, NotYetEnforced (names
-    the fields that have no effect in this version)."""
+    """Accepted (the spec is valid and recorded), Queued, Complete, Failed, Suspended, Enriched (the import has ended,
+    and so have all steps after it)."""
 
 
 class ImportJob(ResourceModel):

@@ -25,6 +25,7 @@ from import_core.domain.resources.common import (
     immutable,
     parse,
 )
+from import_core.domain.resources.whatsapp import GRAPH_URL, WhatsAppMode, WhatsAppSettings
 
 
 class ProviderType(StrEnum):
@@ -32,6 +33,18 @@ class ProviderType(StrEnum):
 
     SHOPIFY = "shopify"
     ROASTIFY = "roastify"
+    WHATSAPP = "whatsapp"
+
+
+class NotificationEvent(StrEnum):
+    """What a webhook can be told of."""
+
+    PROGRESS = "import.progress"
+    COMPLETED = "import.completed"
+    FAILED = "import.failed"
+    CANCELLED = "import.cancelled"
+    DEAD_LETTERED = "product.dead_lettered"
+    LIVE = "catalogue.live"
 
 
 class BreakerState(StrEnum):
@@ -78,6 +91,7 @@ class RateLimit(ResourceModel):
 DEFAULT_RATE_LIMITS: Mapping[ProviderType, RateLimit] = {
     ProviderType.SHOPIFY: RateLimit(requests=120),
     ProviderType.ROASTIFY: RateLimit(requests=100),
+    ProviderType.WHATSAPP: RateLimit(requests=30),
 }
 """Used where a provider names no limit (docs/reference/lifecycle.md)."""
 
@@ -95,6 +109,50 @@ def _cel_regex(pattern: str) -> str:
     return "'" + pattern.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+_WEBHOOK_URL = re.compile(rf"{BASE_URL.pattern}(\?[A-Za-z0-9._~%!$&'()*+,;=:@/?-]*)?")
+
+
+class Notifications(ResourceModel):
+    """A webhook that is told of this connection's imports, by signed messages (Standard Webhooks)."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            field="events",
+            cel="self.events.all(event, self.events.exists_one(other, other == event))",
+            message="events: every event may be named once",
+            check=lambda told: len(set(told.events)) == len(told.events),
+        ),
+        Rule(
+            field="url",
+            # On the whole and not on the field, so that a refused URL is not repeated back: it may hold a secret.
+            cel=" && ".join(
+                f"self.url.matches({_cel_regex(f'^{pattern.pattern}$')})"
+                for pattern in (_WEBHOOK_URL, _LENGTH)
+            ),
+            message="url: must be an https URL with a valid host and port, and without user, password or fragment",
+            check=lambda told: bool(_WEBHOOK_URL.fullmatch(told.url) and _LENGTH.fullmatch(told.url)),
+        ),
+    )
+
+    url: Annotated[str, Field(min_length=1, max_length=2048)]
+    """Where messages are sent, such as https://example.com/hooks/imports. Public servers, by https; others only where
+    the workers' WEBHOOK_ALLOW names them. Redirects are not followed."""
+    secret_ref: NameReference
+    """The Secret, in the same namespace, that messages are signed with: webhookSecret (whsec_ and base64), and while
+    it is exchanged also previousWebhookSecret."""
+    events: Annotated[
+        tuple[Annotated[NotificationEvent, Field(strict=False)], ...],
+        Field(
+            strict=False, min_length=1, max_length=6, json_schema_extra={"x-kubernetes-list-type": "atomic"}
+        ),
+    ] = tuple(NotificationEvent)
+    """What it is told of; everything by default. import.progress comes every ten seconds at most for each import."""
+
+
+def _in_mode(mode: WhatsAppMode) -> str:
+    return f"(has(self.whatsapp) && self.whatsapp.mode == '{mode.value}')"
+
+
 class ImportProviderSpec(ResourceModel):
     """How to reach the provider account. companyId and type can't be changed."""
 
@@ -104,13 +162,38 @@ class ImportProviderSpec(ResourceModel):
         Rule(
             field="baseUrl",
             # On the spec and not on the field, so that a refused URL's password is not repeated back.
-            cel=" && ".join(
+            cel="!has(self.baseUrl) || ("
+            + " && ".join(
                 f"self.baseUrl.matches({_cel_regex(f'^{pattern.pattern}$')})"
                 for pattern in (BASE_URL, _LENGTH)
-            ),
+            )
+            + ")",
             message="baseUrl: must be an http or https URL with a valid host and port, and without user, password,"
             " query or fragment",
-            check=lambda spec: bool(BASE_URL.fullmatch(spec.base_url) and _LENGTH.fullmatch(spec.base_url)),
+            check=lambda spec: (
+                spec.base_url is None
+                or bool(BASE_URL.fullmatch(spec.base_url) and _LENGTH.fullmatch(spec.base_url))
+            ),
+        ),
+        Rule(
+            field="baseUrl",
+            cel=f"has(self.baseUrl) || {_in_mode(WhatsAppMode.GRAPH)}",
+            message="baseUrl: is needed; only whatsapp.mode Graph has a default",
+            check=lambda spec: spec.base_url is not None or spec.is_in_mode(WhatsAppMode.GRAPH),
+        ),
+        Rule(
+            field="credentialsSecretRef",
+            cel=f"has(self.credentialsSecretRef) || {_in_mode(WhatsAppMode.SCRAPE)}",
+            message="credentialsSecretRef: is needed; only whatsapp.mode Scrape goes without credentials",
+            check=lambda spec: (
+                spec.credentials_secret_ref is not None or spec.is_in_mode(WhatsAppMode.SCRAPE)
+            ),
+        ),
+        Rule(
+            field="whatsapp",
+            cel="(self.type == 'whatsapp') == has(self.whatsapp)",
+            message="whatsapp: is needed with type whatsapp, and belongs to no other type",
+            check=lambda spec: (spec.type is ProviderType.WHATSAPP) == (spec.whatsapp is not None),
         ),
     )
 
@@ -118,19 +201,34 @@ class ImportProviderSpec(ResourceModel):
     """Id of the company that this connection belongs to; jobs for other companies are refused. Can't be
     changed."""
     type: Annotated[ProviderType, Field(strict=False)]
-    """The provider: shopify or roastify. Can't be changed."""
-    base_url: Annotated[str, Field(min_length=1, max_length=2048)]
+    """The provider: shopify, roastify or whatsapp. Can't be changed."""
+    base_url: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
     """The provider's address: for Shopify the shop, such as https://acme.myshopify.com; for Roastify the API,
-    such as https://api.roastify.app/v1. Without user, password, query or fragment."""
-    credentials_secret_ref: NameReference
+    such as https://api.roastify.app/v1; for WhatsApp the catalogue's page, such as https://wa.me/c/491700000001,
+    or the Graph API, which is the default there. Without user, password, query or fragment."""
+    credentials_secret_ref: NameReference | None = None
     """The Secret with the credentials, in the same namespace. Shopify: accessToken, or clientId and
-    clientSecret; Roastify: apiKey."""
+    clientSecret; Roastify: apiKey; WhatsApp with mode Graph: accessToken, with mode Scrape none is needed."""
+    whatsapp: WhatsAppSettings | None = None
+    """How a WhatsApp catalogue is read; with type whatsapp."""
     rate_limit: RateLimit | None = None
-    """API calls of this connection, over all workers; if absent Shopify 120 and Roastify 100 per minute."""
+    """API calls of this connection, over all workers; if absent Shopify 120, Roastify 100 and WhatsApp 30 per
+    minute. Where pages are read, a call is a page load."""
     circuit_breaker: CircuitBreaker = CircuitBreaker()
     """When to leave a failing provider alone: no connection, no answer in time or a server error is a failure."""
     timeout_seconds: Annotated[int, Field(ge=1, le=300)] = 30
     """A call to the provider fails after so many seconds."""
+    notifications: Notifications | None = None
+    """A webhook that is told of this connection's imports, by signed messages (Standard Webhooks)."""
+
+    @property
+    def effective_base_url(self) -> str:
+        """The address to call: the spec's own, or else the Graph API's."""
+        return self.base_url or GRAPH_URL
+
+    def is_in_mode(self, mode: WhatsAppMode) -> bool:
+        """Whether this is a WhatsApp catalogue that is read in `mode`."""
+        return self.whatsapp is not None and self.whatsapp.mode is mode
 
     @property
     def effective_rate_limit(self) -> RateLimit:
@@ -168,7 +266,8 @@ class ImportProviderStatus(ResourceModel):
     """Generation of the object that this status is about."""
     conditions: Conditions = ()
     """Ready (jobs can use the connection), Reachable (the provider answers), CredentialsValid (it accepts the
-    credentials), BreakerClosed (calls go through its circuit breaker)."""
+    credentials), BreakerClosed (calls go through its circuit breaker), NotificationsActive (its webhook is told of
+    imports)."""
 
 
 class ImportProvider(ResourceModel):

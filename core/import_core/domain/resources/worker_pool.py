@@ -8,11 +8,13 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, ConfigDict, Field
 
+from import_core.domain.draining import BusyScaleIn
 from import_core.domain.jobs import DEFAULT_QUEUE
 from import_core.domain.resources.common import (
     Conditions,
     Count,
     Generation,
+    Message,
     ObjectMeta,
     PrinterColumn,
     Quantity,
@@ -20,7 +22,6 @@ from import_core.domain.resources.common import (
     ResourceModel,
     Rule,
     Timestamp,
-    not_yet,
     parse,
 )
 
@@ -89,29 +90,31 @@ class Scaling(ResourceModel):
             message="scaling: maxReplicas must not be below minReplicas",
             check=lambda scaling: scaling.max_replicas >= scaling.min_replicas,
         ),
-        Rule(
-            field="policy",
-            cel="self.policy != 'DrainTime'",
-            message="scaling.policy: DrainTime is not implemented yet; use QueueDepth",
-            check=lambda scaling: scaling.policy is not ScalingPolicy.DRAIN_TIME,
-        ),
     )
 
     policy: Annotated[ScalingPolicy, Field(strict=False)] = ScalingPolicy.QUEUE_DEPTH
-    """QueueDepth: so many workers that each has targetJobsPerWorker jobs. DrainTime is not implemented yet."""
+    """QueueDepth: so many workers that each has targetJobsPerWorker jobs. DrainTime: so many that the backlog,
+    counted in products and images, is empty in drainTimeSeconds at the measured rate; until a rate was measured
+    as QueueDepth. Workers that a provider's limit or open circuit breaker would keep waiting are not started."""
     min_replicas: Replicas = 2
     """At least so many workers."""
     max_replicas: Annotated[int, Field(ge=1, le=1000)] = 50
     """At most so many workers."""
     target_jobs_per_worker: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Due and running jobs for each worker: with 10, a depth of 100 asks for 10 workers."""
+    drain_time_seconds: Annotated[int, Field(ge=10, le=86_400)] = 60
+    """With policy DrainTime: the backlog is to be empty in so many seconds."""
     cpu_target_percent: Annotated[int, Field(ge=1, le=100)] = 70
-    """Used while the depth is unknown: the share of its requested CPU that each worker should use. Not
-    implemented yet: the default is the only value."""
+    """Used once the depth has been unknown for a minute: workers are added until each uses so many percent of
+    the CPU that it requests (metrics.k8s.io); none is taken away. Without a request or that API: held."""
     scale_out_cooldown_seconds: Seconds = 60
     """No second scale-out within so many seconds, unless the need has grown since."""
     scale_in_cooldown_seconds: Seconds = 300
     """No scale-in within so many seconds after any scaling."""
+    scale_in_busy: Annotated[BusyScaleIn, Field(strict=False)] = BusyScaleIn.WAIT
+    """What a scale-in does where no worker is idle. Wait: it waits for one. DrainLeastWork: the workers with the
+    least work to lose take no more jobs and go when they have finished; it costs less where jobs always run.
+    Neither interrupts a job."""
 
 
 class RolloutStep(ResourceModel):
@@ -129,7 +132,7 @@ def _ascends_to_all(rollout: Rollout) -> bool:
 
 
 class Rollout(ResourceModel):
-    """How a new version replaces the old one. Not implemented yet: the defaults are the only values."""
+    """How a new version replaces the old one: a step at a time, judged by its jobs, and back if it fails."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -157,7 +160,10 @@ class Rollout(ResourceModel):
     initial_pause_seconds: Seconds = 600
     """Watch the first workers for so many seconds before the first step."""
     min_success_percent: Annotated[int, Field(ge=0, le=100)] = 90
-    """Go back to the old version when fewer of the new version's jobs succeed."""
+    """Go back to the old version when fewer of the new version's jobs succeed, and the old one does better."""
+    min_jobs: Annotated[int, Field(ge=0, le=500)] = 20
+    """Judge the new version by its jobs once so many have ended; until then the rollout waits at its step. 0: wait
+    for none."""
 
 
 class Open(ResourceModel):
@@ -244,11 +250,6 @@ class PodTemplate(Open):
 class WorkerPoolSpec(ResourceModel):
     """The workers to run."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (
-        not_yet("scaling.cpuTargetPercent", 70, "scaling by CPU"),
-        not_yet("rollout", Rollout(), "the stepwise rollout"),
-    )
-
     queue: Annotated[str, Field(min_length=1, max_length=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] = (
         DEFAULT_QUEUE
     )
@@ -268,23 +269,45 @@ class WorkerPoolSpec(ResourceModel):
     scaling: Scaling = Scaling()
     """How the number of workers follows the queue."""
     rollout: Rollout = Rollout()
-    """How a new version replaces the old one. Not implemented yet: the defaults are the only values; a new
-    template replaces all workers by a plain rolling update."""
+    """How a new version of the template replaces the old one."""
     template: PodTemplate
-    """A PodTemplateSpec. The operator owns the Deployment that it makes of it."""
+    """A PodTemplateSpec. The operator owns the Deployments that it makes of it; a change is rolled out as `rollout`
+    says, and any other change of the pool by a plain rolling update."""
 
 
 class RolloutStatus(ResourceModel):
     """Where a rollout stands."""
 
     phase: Annotated[str, Field(max_length=64)] | None = None
-    """What the rollout does now."""
+    """UpToDate, Progressing, Paused, Promoting or RolledBack."""
+    reason: Annotated[str, Field(max_length=64)] | None = None
+    """Why, in one word."""
+    message: Message | None = None
+    """Why, in a sentence."""
     stable_hash: Annotated[str, Field(max_length=64)] | None = None
     """Hash of the template that is known to be good."""
+    deployment: Annotated[str, Field(max_length=253)] | None = None
+    """Deployment of the template that is known to be good."""
     canary_hash: Annotated[str, Field(max_length=64)] | None = None
     """Hash of the template that is being rolled out."""
+    rolled_back_hash: Annotated[str, Field(max_length=64)] | None = None
+    """Hash of the template that was taken back; it is not tried again before the template changes."""
     step: Annotated[int, Field(ge=0, le=10)] | None = None
     """Step of the rollout, from 0 on."""
+    workers: Count | None = None
+    """Workers wanted of both versions together, while there are two."""
+    started_at: Timestamp | None = None
+    """When the rollout began."""
+    step_started_at: Timestamp | None = None
+    """When the step began."""
+    watched_since: Timestamp | None = None
+    """When the step's workers were all ready: its pause counts from then."""
+    succeeded_jobs: Count | None = None
+    """The new version's jobs that succeeded, of the newest 500."""
+    failed_jobs: Count | None = None
+    """The new version's jobs, or tries of them, that failed, of the newest 500."""
+    restarts: Count | None = None
+    """Restarts of the new version's workers."""
 
 
 class WorkerPoolStatus(ResourceModel):
@@ -312,9 +335,8 @@ class WorkerPoolStatus(ResourceModel):
     """Generation of the object that this status is about."""
     conditions: Conditions = ()
     """ScalingActive (the number of workers follows the queue), DepthKnown (the queue could be measured),
-    RolledOut (all workers run the current template), QueueHealthy (the queue is not too long), IntakeOpen (new
-    jobs are taken), DispatchActive (due jobs are started), NotYetEnforced (names the fields that have no effect in
-    this version)."""
+    RolledOut (all workers run the current template; else why not), QueueHealthy (the queue is not too long),
+    IntakeOpen (new jobs are taken), DispatchActive (due jobs are started)."""
 
 
 class WorkerPool(ResourceModel):
@@ -355,6 +377,9 @@ DEFINITION = ResourceDefinition(
             "Reason", ".status.lastScaleReason", description="Why the number was changed or is held"
         ),
         PrinterColumn("Age", ".metadata.creationTimestamp", "date", "Time since the object was created"),
+        PrinterColumn(
+            "Rollout", ".status.rollout.phase", "string", "What the rollout of the template does", 1
+        ),
         PrinterColumn("Held", ".spec.replicas", "integer", "Number held by hand", 1),
         PrinterColumn("Paused", ".spec.paused", "boolean", "Whether scaling is paused", 1),
         PrinterColumn("Scaled", ".status.lastScaleTime", "date", "Time since the last change", 1),

@@ -55,6 +55,13 @@ export const api = {
   one: (job) => call("GET", jobPath(job)),
   retry: (job, how = {}) => call("POST", `${jobPath(job)}/retry`, how),
   cancel: (job) => call("POST", `${jobPath(job)}/cancel`),
+  figures: (days) => call("GET", `/v1/figures?${new URLSearchParams({ days: String(days) })}`),
+  deadReasons: (filter) => call("GET", `/v1/dead-letters/reasons?${new URLSearchParams(filter)}`),
+  deadLetters: (filter) => call("GET", `/v1/dead-letters?${new URLSearchParams({ limit: "50", ...filter })}`),
+  deadLetter: (id) => call("GET", `/v1/dead-letters/${encodeURIComponent(id)}`),
+  actOnLetter: (action, id) => call("POST", `/v1/dead-letters/${encodeURIComponent(id)}/${action}`),
+  actOnLetters: (action, choice) => call("POST", `/v1/dead-letters/${action}`, choice),
+  search: (companyId, q, offset) => call("GET", `/v1/search?${new URLSearchParams({ companyId, q, limit: "20", offset: String(offset) })}`),
   pause: (queue, reason) => call("POST", "/v1/queue/pause", reason ? { queue, reason } : { queue }),
   resume: (queue) => call("POST", "/v1/queue/resume", { queue }),
 };

@@ -89,7 +89,7 @@ async function enter() {
   }
   store.me = me;
   setHidden(byId("sign-in"), true);
-  for (const id of ["dashboard", "account", "skip"]) setHidden(byId(id), false);
+  for (const id of ["dashboard", "account", "skip", "pages"]) setHidden(byId(id), false);
   setText(byId("account-name"), accountName(me.name));
   setAttribute(byId("account-name"), "title", me.name);
   const lacking = !me.may.cancel && !me.may.retry;

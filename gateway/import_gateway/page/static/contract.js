@@ -45,6 +45,7 @@ export function toJob(value) {
     images: counter("imagesImported") + counter("imagesUnchanged"),
     imagesTotal: counter("imagesTotal"),
     imagesFailed: counter("imagesFailed"),
+    deadLetters: number(value.deadLetters) ?? 0,
   };
 }
 
@@ -122,5 +123,108 @@ export function toErrors(value) {
       message: text(row.message),
       url: text(row.url),
     })),
+  };
+}
+
+export function toFigures(value) {
+  return {
+    days: (value.days ?? []).map((row) => ({
+      day: text(row.day),
+      queue: text(row.queue),
+      completed: number(row.completed) ?? 0,
+      failed: number(row.failed) ?? 0,
+      isAtLeast: row.isAtLeast === true,
+    })),
+    durations: (value.durations ?? []).map((row) => ({
+      queue: text(row.queue),
+      jobs: number(row.jobs) ?? 0,
+      median: number(row.medianSeconds) ?? 0,
+      p95: number(row.p95Seconds) ?? 0,
+    })),
+    failures: (value.failures ?? []).map((row) => ({ queue: text(row.queue), reason: text(row.reason), jobs: number(row.jobs) ?? 0, products: number(row.products) ?? 0 })),
+    measuredAt: time(value.measuredAt),
+  };
+}
+
+export function toSeller(value) {
+  return { company: text(value.companyId), expiresAt: time(value.expiresAt) };
+}
+
+function letter(value) {
+  return {
+    id: text(value.id),
+    product: text(value.productId),
+    item: text(value.externalId),
+    title: text(value.title),
+    company: text(value.companyId),
+    step: text(value.step),
+    reason: text(value.reason),
+    message: text(value.message),
+    attempts: number(value.attempts) ?? 0,
+    retryable: value.retryable === true,
+    recordedAt: time(value.recordedAt),
+    diedAt: time(value.diedAt),
+  };
+}
+
+export function toLetters(value) {
+  return { items: (value.items ?? []).map(letter), next: text(value.next) };
+}
+
+export function toReasons(value) {
+  return {
+    items: (value.items ?? []).map((row) => ({
+      step: text(row.step),
+      reason: text(row.reason),
+      count: number(row.count) ?? 0,
+      retryable: row.retryable === true,
+      field: text(row.field),
+      fix: text(row.fix),
+    })),
+    more: value.more === true,
+    total: number(value.total) ?? 0,
+    isAtLeast: value.isAtLeast === true,
+    asOf: text(value.asOf),
+  };
+}
+
+export function toLetter(value) {
+  const facts = value.product ?? null;
+  return {
+    ...letter(value),
+    field: text(value.field),
+    fix: text(value.fix),
+    facts: facts && {
+      title: text(facts.title),
+      price: text(facts.price),
+      currency: text(facts.currency),
+      vendor: text(facts.vendor),
+      kind: text(facts.productType),
+      status: text(facts.status),
+      images: number(facts.images),
+    },
+    steps: (value.steps ?? []).map((row) => ({
+      step: text(row.step),
+      state: text(row.state),
+      reason: text(row.reason),
+      message: text(row.message),
+      changedAt: time(row.changedAt),
+    })),
+  };
+}
+
+export const FOUND_ON_A_PAGE = 20;
+export const FOUND_AT_MOST = 200;
+
+export function toFound(value) {
+  return {
+    items: (value.items ?? []).map((row) => ({
+      title: text(row.title),
+      item: text(row.externalId),
+      source: text(row.importSource),
+      price: text(row.price),
+      currency: text(row.currency),
+    })),
+    degraded: (value.degraded ?? []).map(text),
   };
 }

@@ -2,7 +2,7 @@
 
 import { offered } from "./actions.js";
 import { byId, drawProgress, fromTemplate, moveBefore, setAttribute, setHidden, setText } from "./drawing.js";
-import { GROUPS, count, groupOf, note, plural } from "./words.js";
+import { GROUPS, atMost, count, groupOf, note, plural } from "./words.js";
 
 const FIRST = { running: 30, failed: 10, waiting: 10, finished: 10 };
 const STEP = 50;
@@ -139,6 +139,11 @@ export class JobList {
     setText(part(".job-images"), job.imagesTotal ? plural(job.images, "image") : "");
     setText(part(".job-failed"), job.failed + job.imagesFailed ? `${count(job.failed + job.imagesFailed)} failed` : "");
     setHidden(part(".job-progress"), job.phase !== "Running" && job.total === null && job.done === 0);
+    const letters = part(".job-letters");
+    setText(letters, job.deadLetters ? atMost(job.deadLetters, "dead letter") : "");
+    setHidden(letters, !job.deadLetters);
+    letters.href = `/dead-letters?${new URLSearchParams({ job: job.id })}`;
+    setAttribute(letters, "aria-label", `${letters.textContent} of ${job.name}`);
     const may = offered(job, this.#store.me.may);
     for (const action of ["retry", "cancel"]) {
       const button = part(`[data-action="${action}"]`);

@@ -4,7 +4,7 @@ import { api } from "./api.js";
 import { byId, setHidden, setText } from "./drawing.js";
 
 export function showSignIn(message) {
-  for (const id of ["dashboard", "account", "skip", "lost"]) setHidden(byId(id), true);
+  for (const id of ["dashboard", "account", "skip", "lost", "pages"]) setHidden(byId(id), true);
   setHidden(byId("sign-in"), false);
   setText(byId("sign-in-error"), message);
   byId("token").focus();

@@ -22,6 +22,12 @@ const WAITING = {
 
 const LEVELS = { healthy: "Healthy", degraded: "Degraded", critical: "Critical", overload: "Overload" };
 
+const PHASES = { Pending: "Waiting", Queued: "Waiting", Running: "Running", Succeeded: "Done", Failed: "Failed", Cancelled: "Cancelled" };
+
+export function phaseInWords(phase) {
+  return PHASES[phase] ?? phase;
+}
+
 export function groupOf(job) {
   return GROUPS.find((group) => group.phases.includes(job.phase))?.id ?? "waiting";
 }
@@ -44,6 +50,11 @@ export function sentence(text) {
 
 export function plural(number, one, many = `${one}s`) {
   return `${count(number)} ${number === 1 ? one : many}`;
+}
+
+// What is counted up to a thousand.
+export function atMost(number, one) {
+  return number < 1000 ? plural(number, one) : `over ${plural(999, one)}`;
 }
 
 // A span in seconds, to two units at most.

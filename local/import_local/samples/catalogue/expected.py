@@ -11,7 +11,7 @@ from import_local.samples.catalogue.live import LiveCatalogue
 from import_local.samples.catalogue.model import Product
 from import_local.samples.catalogue.roastify_fields import description_text, product_type, stock
 
-Provider = Literal["shopify", "roastify"]
+Provider = Literal["shopify", "roastify", "whatsapp", "gemini"]
 
 
 def product_gid(number: int) -> str:
@@ -37,6 +37,23 @@ def roastify_product_id(number: int) -> str:
 def roastify_variant_id(number: int) -> str:
     """Return Roastify's id of a variant."""
     return f"var_{number}"
+
+
+def whatsapp_product_id(number: int) -> str:
+    """Return the id of a product in a WhatsApp catalogue: digits."""
+    return str(number)
+
+
+def whatsapp_variant_id(number: int) -> str:
+    """Return the id of what a WhatsApp catalogue tells of a product's first variant; it has no others."""
+    return str(number)
+
+
+IDS = {
+    "shopify": (product_gid, variant_gid),
+    "roastify": (roastify_product_id, roastify_variant_id),
+    "whatsapp": (whatsapp_product_id, whatsapp_variant_id),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +86,8 @@ class ExpectedProduct:
     """One product as the source has it; images are only those with an address, in the source's order.
 
     `source` holds every field of the sample product, for comparisons that go further. Roastify has neither
-    status, vendor, tags nor compare-at prices: those fields are then the sample's own.
+    status, vendor, tags nor compare-at prices, WhatsApp no product types either: those fields are then the sample's
+    own. Of a WhatsApp catalogue's product `variants` holds the first one alone, for its price and SKU.
     """
 
     id: str
@@ -101,9 +119,7 @@ def _expected(
     catalogue: LiveCatalogue, product: Product, provider: Provider, base_url: str
 ) -> ExpectedProduct:
     shopify = provider == "shopify"
-    product_id, variant_id = (
-        (product_gid, variant_gid) if shopify else (roastify_product_id, roastify_variant_id)
-    )
+    product_id, variant_id = IDS[provider]
     images = tuple(
         ExpectedImage(
             id=media_gid(image.number) if shopify else str(image.number),
@@ -126,7 +142,7 @@ def _expected(
             compare_at_cents=variant.compare_at_cents if shopify else None,
             inventory_quantity=variant.inventory_quantity if shopify else stock(variant),
         )
-        for variant in product.variants
+        for variant in (product.variants[:1] if provider == "whatsapp" else product.variants)
     )
     return ExpectedProduct(
         id=product_id(product.number),

@@ -1,4 +1,7 @@
-"""Makes the pictures of docs/how-to/live-page.md: `python tests/integration/gateway/page/pictures.py`."""
+"""Makes the pictures of docs/how-to/live-page.md and dead-letters.md.
+
+`python tests/integration/gateway/page/pictures.py`
+"""
 
 import asyncio
 import random
@@ -8,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dead_letter_stand_in import dead_letter
 from page_world import ARGUMENTS, BROWSERS, PageWorld
 from playwright.async_api import Browser, async_playwright
 from scenes import job, queue, when, worker
@@ -179,6 +183,46 @@ async def take(browser: Browser, name: str, options: Mapping[str, Any], *, detai
     await stand_in.stop()
 
 
+LETTERS = (
+    ("Timeout", "generate-embedding", "the batch took longer than 300 s", ("Kettle", "Tea towel")),
+    ("NothingToEmbed", "generate-embedding", "the product has neither title nor description", ("", "")),
+    (
+        "ProviderRejected",
+        "quality-control",
+        "The model refused the image: unsupported colour space",
+        ("Poster “Fjord”, 50 × 70", "Poster “Dune”, 30 × 40", "Poster “Gable”, 50 × 70"),
+    ),
+)
+
+
+def letters_scene(stand_in: StandIn) -> None:
+    """Three reasons, of which one passes by itself."""
+    for company, (reason, step, message, titles) in zip(COMPANIES, LETTERS, strict=False):
+        retryable = reason == "Timeout"
+        for number, title in enumerate(titles):
+            item = f"gid://shopify/Product/{8840 + len(stand_in.letters)}"
+            tried = {"retryable": retryable, "attempts": 4 if retryable else 1, "message": message}
+            product = {"title": title or None, "externalId": item, "companyId": company}
+            died = {"diedAt": when(400 + 900 * number)}
+            made = dead_letter(f"{company}-{number}", reason, step=step, **tried, **product, **died)
+            stand_in.letters.append(made)
+
+
+async def take_letters(browser: Browser, name: str, options: Mapping[str, Any]) -> None:
+    """The page of dead letters, with one reason chosen."""
+    stand_in = StandIn()
+    await stand_in.start()
+    letters_scene(stand_in)
+    async with PageWorld.open(browser, stand_in, reduced_motion="reduce", **options) as live:
+        await live.sign_in()
+        await live.page.get_by_role("link", name="Dead letters", exact=True).click()
+        await live.page.get_by_role("button", name="ProviderRejected").click()
+        await live.page.get_by_role("button", name="Retry all 3").wait_for()
+        await live.page.mouse.move(1, 400)
+        await live.page.screenshot(path=FOLDER / name)
+    await stand_in.stop()
+
+
 async def main() -> None:
     """Make all of them."""
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -191,6 +235,8 @@ async def main() -> None:
         await take(browser, "live-page-light.png", {**desktop, "color_scheme": "light"})
         await take(browser, "live-page-dark.png", {**desktop, "color_scheme": "dark"}, details=True)
         await take(browser, "live-page-phone.png", {**phone, "color_scheme": "light"})
+        small = {"viewport": {"width": 1280, "height": 560}}
+        await take_letters(browser, "dead-letters-light.png", {**small, "color_scheme": "light"})
         await browser.close()
 
 

@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from dead_letter_stand_in import dead_letter_routes
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from import_gateway.api.figure_models import Figures
 from import_gateway.api.models import (
     Import,
     ImportPage,
@@ -27,6 +29,7 @@ from import_gateway.api.models import (
     SignIn,
     Worker,
 )
+from import_gateway.api.search_models import SearchPage
 from import_gateway.page.routes import get_page_routes
 from import_gateway.serving import AppServer
 
@@ -44,6 +47,11 @@ class Calls:
     """Last-Event-ID of each stream that was opened."""
     lists: list[dict[str, str]] = field(default_factory=list)
     """Parameters of each page of the list that was asked for."""
+    figures: list[str] = field(default_factory=list)
+    """Days of each time that figures were asked for."""
+    letters: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    """Path and parameters of each time that dead letters or their reasons were asked for."""
+    searches: list[dict[str, str]] = field(default_factory=list)
 
 
 class StandIn:
@@ -57,6 +65,17 @@ class StandIn:
         self.queues: dict[str, Json] = {}
         self.workers: dict[str, Json] = {}
         self.errors: dict[str, Json] = {}
+        self.figures: Json = {
+            "days": [],
+            "durations": [],
+            "failures": [],
+            "measuredAt": "2026-01-02T03:04:05Z",
+        }
+        self.letters: list[Json] = []
+        """Dead letters with all that is known of each, those that died last first."""
+        self.found: list[Json] = []
+        """Pages of what a search finds."""
+        self.search_problem: tuple[int, str, str] | None = None
         self.history: list[list[Json]] = [[]]
         """Pages of the list of imports."""
         self.problem: Json | None = None
@@ -77,6 +96,9 @@ class StandIn:
             Route("/session", self._sign_out, methods=["DELETE"]),
             Route("/v1/me", self._me),
             Route("/v1/events", self._events),
+            Route("/v1/figures", self._figures),
+            *dead_letter_routes(self),
+            Route("/v1/search", self._search),
             Route("/v1/queue/{action}", self._queue, methods=["POST"]),
             Route("/v1/imports", self._list),
             Route("/v1/imports/{namespace}/{name}", self._one),
@@ -129,7 +151,7 @@ class StandIn:
 
     # Routes.
 
-    def _refusal(self, request: Request) -> Response | None:
+    def refusal(self, request: Request) -> Response | None:
         if request.cookies.get("session") != TOKEN:
             return _problem(401, "Not signed in", "There is no valid token in the request")
         return None
@@ -159,10 +181,10 @@ class StandIn:
         return JSONResponse(body.model_dump(mode="json", by_alias=True))
 
     async def _me(self, request: Request) -> Response:
-        return self._refusal(request) or self._session()
+        return self.refusal(request) or self._session()
 
     async def _events(self, request: Request) -> Response:
-        if refusal := self._refusal(request):
+        if refusal := self.refusal(request):
             return refusal
         self.calls.streams.append(request.headers.get("last-event-id"))
         return StreamingResponse(self._stream(), media_type="text/event-stream")
@@ -186,7 +208,7 @@ class StandIn:
     async def _queue(self, request: Request) -> Response:
         text = await request.body()
         body = QueueRequest.model_validate_json(text)
-        if answer := self._written(request, json.loads(text)):
+        if answer := self.written(request, json.loads(text)):
             return answer
         assert body.queue is not None
         paused = request.path_params["action"] == "pause"
@@ -197,11 +219,11 @@ class StandIn:
 
     async def _act(self, request: Request) -> Response:
         text = await request.body()
-        return self._written(request, json.loads(text) if text else None) or JSONResponse({}, 202)
+        return self.written(request, json.loads(text) if text else None) or JSONResponse({}, 202)
 
-    def _written(self, request: Request, body: Any) -> Response | None:
+    def written(self, request: Request, body: Any) -> Response | None:
         """Note a write; the answer where it is refused."""
-        if refusal := self._refusal(request):
+        if refusal := self.refusal(request):
             return refusal
         assert request.headers["origin"] == self.url.rstrip("/")
         self.calls.writes.append((request.method, request.url.path, body))
@@ -215,16 +237,33 @@ class StandIn:
         )
 
     async def _errors(self, request: Request) -> Response:
-        if refusal := self._refusal(request):
+        if refusal := self.refusal(request):
             return refusal
         page = self.errors.get(request.path_params["name"], {"total": 0, "reasons": [], "items": []})
         return JSONResponse(
             ItemErrorPage.model_validate_json(json.dumps(page)).model_dump(mode="json", by_alias=True)
         )
 
+    async def _figures(self, request: Request) -> Response:
+        if refusal := self.refusal(request):
+            return refusal
+        self.calls.figures.append(request.query_params["days"])
+        body = Figures.model_validate_json(json.dumps(self.figures))
+        return JSONResponse(body.model_dump(mode="json", by_alias=True))
+
+    async def _search(self, request: Request) -> Response:
+        if refusal := self.refusal(request):
+            return refusal
+        self.calls.searches.append(dict(request.query_params))
+        if self.search_problem is not None:
+            return _problem(*self.search_problem)
+        number = int(request.query_params["offset"]) // 20
+        body = SearchPage.model_validate_json(json.dumps(self.found[number]))
+        return JSONResponse(body.model_dump(mode="json", by_alias=True))
+
     async def _list(self, request: Request) -> Response:
         """One page; `cursor` is the page's number."""
-        if refusal := self._refusal(request):
+        if refusal := self.refusal(request):
             return refusal
         self.calls.lists.append(dict(request.query_params))
         number = int(request.query_params.get("cursor", "0"))
@@ -234,7 +273,7 @@ class StandIn:
 
     async def _one(self, request: Request) -> Response:
         """With an estimate, which the stream does not have."""
-        if refusal := self._refusal(request):
+        if refusal := self.refusal(request):
             return refusal
         name = request.path_params["name"]
         job = next((job for job in self.jobs.values() if job["name"] == name), None)

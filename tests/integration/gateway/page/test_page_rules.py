@@ -21,7 +21,16 @@ HOSTILE = (
     "javascript:alert(1)//" + "x" * 300,
     "Zoë " + "\u0301" * 60,
 )
-STATIC = ("", "page/app.js", "page/style.css", "page/jobs.css", "page/icon.svg")
+STATIC = (
+    "",
+    "dead-letters",
+    "search",
+    "page/app.js",
+    "page/deadletters.js",
+    "page/style.css",
+    "page/jobs.css",
+    "page/icon.svg",
+)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -156,11 +165,15 @@ async def test_everything_can_be_done_with_the_keyboard(live: PageWorld) -> None
     await page.reload()
     await expect(live.row("dune-shoes")).to_be_visible()
     order = []
-    for _ in range(12):
+    for _ in range(16):
         await page.keyboard.press("Tab")
         order.append(await page.evaluate("probes.focused()"))
     assert [name for name, _ in order] == [
         "Skip to the imports",
+        "Live",
+        "Figures",
+        "Dead letters",
+        "Search",
         "Sign out",
         "Pause dispatch",
         "Name",

@@ -83,7 +83,12 @@ class BulkReader:
 
     async def _spooled(self, spool: Spool, place: ShopifyCursor, found: int) -> AsyncGenerator[Page, None]:
         while True:
-            items = await asyncio.to_thread(spool.page, place.index, self._settings.bulk_page_size)
+            items = await asyncio.to_thread(
+                spool.page,
+                place.index,
+                self._settings.bulk_page_size,
+                children=self._settings.bulk_page_children,
+            )
             place = replace(place, index=place.index + len(items))
             at_end = place.index >= found
             yield Page(

@@ -69,6 +69,14 @@ class ShopifyProvider:
         """Yield these products, some by each query."""
         return self._paging.products(external_ids)
 
+    async def preview(self) -> AsyncGenerator[Page, None]:
+        """Yield the catalogue page by page, however large it is: a bulk operation takes the shop's one place."""
+        count, exact = await self._count()
+        place = replace(ShopifyCursor(), total=count if exact else None, counted=True)
+        async with aclosing(self._paging.pages(place, stored=place)) as pages:
+            async for page in pages:
+                yield page
+
     async def _pages(self, stored: ShopifyCursor) -> AsyncGenerator[Page, None]:
         place = stored
         use_bulk = place.bulk is not None

@@ -25,7 +25,10 @@ class ShopifySettings:
     """Variants or media per call beyond a product's first ones."""
     bulk_above: int = 1000
     """Products above which one bulk operation replaces paging."""
-    bulk_page_size: int = 50
+    bulk_page_size: int = 200
+    """Products of a page from a bulk operation's result: it costs no call, and each page has a price of its own."""
+    bulk_page_children: int = 1000
+    """Variants and media after which such a page ends: a checkpoint is not to come after more images than before."""
     first_poll: float = 1.0
     longest_poll: float = 15.0
     foreign_bulk_wait: float = 300.0

@@ -64,20 +64,28 @@ class Spool:
             row = self._database.execute("SELECT count(*) FROM product").fetchone()
         return int(row[0])
 
-    def page(self, index: int, size: int) -> list[SourceProduct | ProductFailure]:
-        """`size` products from number `index` on (from 0), in the result's order, with their children.
+    def page(
+        self, index: int, size: int, *, children: int = 1_000_000
+    ) -> list[SourceProduct | ProductFailure]:
+        """Up to `size` products from number `index` on (from 0), in the result's order, with their children.
 
-        A product with too many children is a failure, so that one can't fill the memory, and so is one without
-        an id.
+        Fewer where they have `children` variants and images before. A product with too many children is a failure,
+        so that one can't fill the memory, and so is one without an id.
         """
+        items: list[SourceProduct | ProductFailure] = []
         with self._lock:
             rows = self._database.execute(
                 "SELECT id, document FROM product ORDER BY position LIMIT ? OFFSET ?", (size, index)
             ).fetchall()
-            return [
-                _nameless(number, json.loads(text)) if key is None else self._product(key, json.loads(text))
-                for number, (key, text) in enumerate(rows, index + 1)
-            ]
+            for number, (key, text) in enumerate(rows, index + 1):
+                document = json.loads(text)
+                item = _nameless(number, document) if key is None else self._product(key, document)
+                items.append(item)
+                if isinstance(item, SourceProduct):
+                    children -= len(item.document["variants"]) + len(item.images)
+                if children <= 0:
+                    break
+        return items
 
     def close(self) -> None:
         """Delete everything."""

@@ -1,0 +1,1 @@
+"""Connections and schedules in a folder of files, where there is no Kubernetes."""

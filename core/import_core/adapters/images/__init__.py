@@ -1,0 +1,1 @@
+"""Images: reading what untrusted files hold."""

@@ -1,0 +1,1 @@
+"""Models: what turns texts and images into numbers and judgements."""

@@ -1,0 +1,246 @@
+"""OpenSearch, and what speaks its protocol, as the search index: a document for each product, versioned as its row."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from import_core.adapters.packages import optional
+from import_core.adapters.postgres.pool import Connection, Database
+from import_core.adapters.postgres.search_documents import forget_documents, still_so, write_elsewhere
+from import_core.adapters.search.base import TextHit
+from import_core.domain.errors import InvalidInputError, ProductsRefusedError, SearchUnavailableError
+from import_core.domain.search import SearchQuery, parse_query, search_text
+from import_core.domain.steps import StepProduct
+
+if TYPE_CHECKING:
+    from opensearchpy import AsyncOpenSearch
+
+CALL_SECONDS = 5.0
+BULK_SECONDS = 30.0
+BULK = 100
+"""Documents of one request: 100 with the longest descriptions have some 2 MB."""
+
+MAPPING: dict[str, Any] = {
+    "settings": {
+        "analysis": {
+            "analyzer": {
+                # The words come folded; asciifolding folds what the project's own table does not know.
+                "words": {"type": "custom", "tokenizer": "standard", "filter": ["lowercase", "asciifolding"]}
+            }
+        }
+    },
+    "mappings": {
+        "dynamic": "strict",
+        "properties": {
+            "company": {"type": "keyword"},
+            "hash": {"type": "keyword", "index": False, "doc_values": False},
+            "title": {"type": "text", "analyzer": "words", "copy_to": "all"},
+            "labels": {"type": "text", "analyzer": "words", "copy_to": "all"},
+            "tags": {"type": "text", "analyzer": "words", "copy_to": "all"},
+            "description": {"type": "text", "analyzer": "words", "copy_to": "all"},
+            "all": {"type": "text", "analyzer": "words"},
+        },
+    },
+}
+FIELDS = ["title^10", "labels^6", "tags^3", "description"]
+"""What counts how much, as the weights of PostgreSQL's full text."""
+
+
+def connect(url: str) -> AsyncOpenSearch:
+    """A client that tries nothing again by itself: steps have their own tries, searches their own time.
+
+    Raises MissingPackageError, and InvalidInputError for an unusable address.
+    """
+    package = optional("opensearchpy", extra="opensearch", purpose="SEARCH_INDEX=opensearch")
+    try:
+        client: AsyncOpenSearch = package.AsyncOpenSearch(
+            hosts=[url], timeout=CALL_SECONDS, max_retries=0, retry_on_timeout=False, http_compress=True
+        )
+    except (ValueError, TypeError) as error:
+        # Not the parser's text: it quotes the address, and so the password.
+        raise InvalidInputError("OPENSEARCH_URL", "must be https://[user:password@]host:port") from error
+    return client
+
+
+class OpenSearchIndex:
+    """A SearchIndex in OpenSearch. Methods raise SearchUnavailableError, and `put` also ProductsRefusedError.
+
+    A document's version is its product's, so that a late write or removal of an older state is refused by OpenSearch
+    itself, whoever sends it.
+    """
+
+    def __init__(
+        self, client: AsyncOpenSearch, database: Database, *, index: str = "imports-products"
+    ) -> None:
+        self._client = client
+        self._database = database
+        self._index = index
+        self._made = False
+        self._making = asyncio.Lock()
+
+    async def put(self, products: Sequence[StepProduct]) -> None:
+        """Insert or exchange documents, and wait until they can be found; products that have changed are left out."""
+        await self._make_index()
+        standing = await still_so(self._database, products)
+        current = [product for product in products if product.product_id in standing]
+        refused: dict[str, str] = {}
+        for start in range(0, len(current), BULK):
+            batch = current[start : start + BULK]
+            lines = await asyncio.to_thread(_bulk_lines, batch)
+            refused |= await self._bulk(lines)
+        if refused:
+            raise ProductsRefusedError(refused)
+
+    async def write(self, connection: Connection, products: Sequence[StepProduct]) -> None:
+        """Note that the products are indexed, by which they become visible."""
+        await write_elsewhere(connection, products)
+
+    async def remove(self, products: Sequence[StepProduct]) -> None:
+        """Forget products; unknown ones are ignored, and those that were put in a later version."""
+        if products:
+            # A removal with a version makes an index that is missing, and one without our fields.
+            await self._make_index()
+        for start in range(0, len(products), BULK):
+            await self._delete({one.product_id: one.version for one in products[start : start + BULK]})
+
+    async def forget(self, connection: Connection, product_ids: Sequence[str]) -> None:
+        """Note that the products are not indexed any more."""
+        await forget_documents(connection, product_ids)
+
+    async def _delete(self, versions: Mapping[str, int]) -> None:
+        """Delete documents of these versions and older ones, by product."""
+        actions = [_action(one, version) for one, version in versions.items()]
+        await self._bulk("".join(json.dumps({"delete": action}) + "\n" for action in actions))
+
+    async def matching(self, company_id: str, query: str, *, limit: int) -> list[TextHit]:
+        """The company's products that match the words of a person's query, best first."""
+        asked = parse_query(query)
+        if not asked.text:
+            return []
+        async with _translated():
+            answer = await self._client.search(
+                index=self._index,
+                body={
+                    "query": get_query(company_id, asked),
+                    "size": limit,
+                    "_source": False,
+                    "track_total_hits": False,
+                },
+                params={"ignore_unavailable": "true"},
+            )
+        return [TextHit(hit["_id"], float(hit["_score"] or 0.0)) for hit in answer["hits"]["hits"]]
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def _make_index(self) -> None:
+        """Make the index where it is missing; several processes may do it at once."""
+        async with self._making:
+            if self._made:
+                return
+            async with _translated():
+                answer = await self._client.indices.create(
+                    index=self._index, body=MAPPING, params={"ignore": 400}
+                )
+            kind = (answer.get("error") or {}).get("type")
+            if kind not in {None, "resource_already_exists_exception"}:
+                raise SearchUnavailableError(f"OpenSearch does not make the index {self._index}: {kind}")
+            self._made = True
+
+    async def _bulk(self, lines: str) -> dict[str, str]:
+        """Send a bulk request; returns why it refused which documents."""
+        async with _translated():
+            answer = await self._client.bulk(
+                body=lines,
+                index=self._index,
+                # A search that follows the step must find it: its answer is kept for an hour.
+                params={"refresh": "wait_for", "request_timeout": BULK_SECONDS},
+            )
+        refused: dict[str, str] = {}
+        if not answer.get("errors"):
+            return refused
+        for item in answer["items"]:
+            (result,) = item.values()
+            status, error = int(result["status"]), result.get("error") or {}
+            kind, reason = str(error.get("type", "")), str(error.get("reason", ""))
+            if status == 429 or status >= 500:
+                raise SearchUnavailableError(f"OpenSearch did not take a document: {kind}")
+            # 409: a newer state is there, which is what is wanted. 404: to be removed, and not there.
+            if status >= 400 and status not in {404, 409}:
+                refused[str(result["_id"])] = f"{kind}: {reason}"[:500]
+            if status == 404 and kind == "index_not_found_exception":
+                self._made = False
+                raise SearchUnavailableError(f"OpenSearch has no index {self._index}")
+        return refused
+
+
+def get_query(company_id: str, asked: SearchQuery) -> dict[str, Any]:
+    """The query in OpenSearch's language: all words in one of the fields or over all of them, the last one unfinished.
+
+    `or` between words is not known to `multi_match`: with it, one of the words is enough.
+    """
+    must: list[dict[str, Any]] = []
+    either = " or " in f" {asked.text} "
+    operator = "or" if either else "and"
+    if asked.words:
+        kind = "bool_prefix" if asked.unfinished else "most_fields"
+        must.append(
+            {
+                "multi_match": {
+                    "query": " ".join(asked.words),
+                    "type": kind,
+                    "operator": operator,
+                    "fields": [*FIELDS, "all"],
+                }
+            }
+        )
+    phrases = [{"multi_match": {"query": one, "type": "phrase", "fields": FIELDS}} for one in asked.phrases]
+    found: dict[str, Any] = {
+        "filter": [{"term": {"company": company_id}}],
+        "must_not": [{"match_phrase": {"all": one}} for one in asked.excluded],
+    }
+    if either:
+        return {"bool": {**found, "should": [*must, *phrases], "minimum_should_match": 1}}
+    return {"bool": {**found, "must": [*must, *phrases]}}
+
+
+def _action(product_id: str, version: int) -> dict[str, Any]:
+    return {"_id": product_id, "version": version, "version_type": "external_gte"}
+
+
+def _bulk_lines(products: Sequence[StepProduct]) -> str:
+    lines = []
+    for product in products:
+        words = search_text(product)
+        action = _action(product.product_id, product.version)
+        document = {
+            "company": product.company_id,
+            "hash": product.content_hash,
+            "title": words.title,
+            "labels": words.labels,
+            "tags": words.tags,
+            "description": words.description,
+        }
+        lines += [json.dumps({"index": action}), json.dumps(document)]
+    return "\n".join(lines) + "\n"
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    """Turn the client's errors into ours; its texts may quote the address, so only their kind is told."""
+    from opensearchpy.exceptions import OpenSearchException, TransportError
+
+    try:
+        yield
+    except TransportError as error:
+        status = f" ({error.status_code})" if isinstance(error.status_code, int) else ""
+        raise SearchUnavailableError(
+            f"OpenSearch does not answer as needed: {type(error).__name__}{status}"
+        ) from error
+    except (OpenSearchException, TimeoutError, OSError, json.JSONDecodeError) as error:
+        raise SearchUnavailableError(f"OpenSearch does not answer: {type(error).__name__}") from error

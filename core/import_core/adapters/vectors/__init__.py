@@ -1,0 +1,1 @@
+"""Vector indexes: where products' embeddings are kept and searched."""

@@ -1,0 +1,119 @@
+"""The part of the API's table of contents that is about dead letters."""
+
+from __future__ import annotations
+
+from import_core.domain.callers import Action
+from import_gateway.api import dead_letters
+from import_gateway.api.dead_letter_models import (
+    DeadLetterChoice,
+    DeadLetterDetail,
+    DeadLetterPage,
+    DeadLetterReasons,
+    DeadLettersChanged,
+    DeadLettersQuery,
+    DeadLettersRequest,
+)
+from import_gateway.api.operation import Answer, Operation
+from import_gateway.api.problems import (
+    CONFLICT,
+    INVALID,
+    MALFORMED,
+    NOT_FOUND,
+    TOO_LARGE,
+    UNSUPPORTED_MEDIA_TYPE,
+)
+
+ALL = "/v1/dead-letters"
+ONE = f"{ALL}/{{letter}}"
+
+_BODY = (MALFORMED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID)
+_WHOSE = "Of the products that imports of the served namespace, or of none, brought."
+_BOUNDED = (
+    "At most 1,000 at once, those that died last first; `more` says whether to ask again. With `until` none that died "
+    "after one looked. What was done until an error stays done."
+)
+_RETRY = "They get all their tries. Their step jobs belong to no ImportJob."
+_DISCARD = "A product takes a discarded step, and those behind it, again when it changes."
+
+DEAD_LETTERS = (
+    Operation(
+        method="GET",
+        path=ALL,
+        id="listDeadLetters",
+        handler=dead_letters.list_dead_letters,
+        action=Action.LIST,
+        summary="List steps of products that failed for good, those that died last first",
+        description=_WHOSE,
+        query=DeadLettersQuery,
+        answers={200: Answer("A page of dead letters.", DeadLetterPage)},
+        problems=(INVALID,),
+    ),
+    Operation(
+        method="GET",
+        path=f"{ALL}/reasons",
+        id="listDeadLetterReasons",
+        handler=dead_letters.list_reasons,
+        action=Action.LIST,
+        summary="Why steps of products failed for good, how often, and what to do about it",
+        description=_WHOSE,
+        query=DeadLetterChoice,
+        answers={200: Answer("The reasons.", DeadLetterReasons)},
+        problems=(INVALID,),
+    ),
+    Operation(
+        method="POST",
+        path=f"{ALL}/retry",
+        id="retryDeadLetters",
+        handler=dead_letters.retry_dead_letters,
+        action=Action.RETRY,
+        summary="Take steps of products again that failed for good",
+        description=f"{_RETRY} {_BOUNDED}",
+        body=DeadLettersRequest,
+        answers={200: Answer("How many.", DeadLettersChanged)},
+        problems=_BODY,
+    ),
+    Operation(
+        method="POST",
+        path=f"{ALL}/discard",
+        id="discardDeadLetters",
+        handler=dead_letters.discard_dead_letters,
+        action=Action.CANCEL,
+        summary="Give steps of products up that failed for good",
+        description=f"{_DISCARD} {_BOUNDED}",
+        body=DeadLettersRequest,
+        answers={200: Answer("How many.", DeadLettersChanged)},
+        problems=_BODY,
+    ),
+    Operation(
+        method="GET",
+        path=ONE,
+        id="getDeadLetter",
+        handler=dead_letters.get_dead_letter,
+        action=Action.LIST,
+        summary="One dead letter, with its product and all of that one's steps",
+        answers={200: Answer("The dead letter.", DeadLetterDetail)},
+        problems=(NOT_FOUND,),
+    ),
+    Operation(
+        method="POST",
+        path=f"{ONE}/retry",
+        id="retryDeadLetter",
+        handler=dead_letters.retry_dead_letter,
+        action=Action.RETRY,
+        summary="Take one step of a product again that failed for good",
+        description=_RETRY,
+        answers={200: Answer("It will be tried again.", DeadLettersChanged)},
+        problems=(NOT_FOUND, CONFLICT),
+    ),
+    Operation(
+        method="POST",
+        path=f"{ONE}/discard",
+        id="discardDeadLetter",
+        handler=dead_letters.discard_dead_letter,
+        action=Action.CANCEL,
+        summary="Give one step of a product up that failed for good",
+        description=_DISCARD,
+        answers={200: Answer("It is given up.", DeadLettersChanged)},
+        problems=(NOT_FOUND, CONFLICT),
+    ),
+)

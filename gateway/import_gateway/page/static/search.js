@@ -1,0 +1,63 @@
+// The page that searches a company's catalogue, as a storefront would: by `GET /v1/search`.
+
+import { api } from "./api.js";
+import { FOUND_AT_MOST, FOUND_ON_A_PAGE, toFound } from "./contract.js";
+import { byId, fromTemplate, setAttribute, setHidden, setText } from "./drawing.js";
+import { plural, sentence } from "./words.js";
+
+const PARTS = { text: "words", vectors: "meaning", cache: "the cache" };
+
+let asked = 0;
+let wanted = null;
+let shown = 0;
+
+function row(product) {
+  const made = fromTemplate("product-template");
+  setText(made.querySelector(".found-title bdi"), product.title || product.item);
+  setText(made.querySelector(".found-item"), product.item);
+  setText(made.querySelector(".found-source"), product.source);
+  setText(made.querySelector(".found-price"), product.price ? `${product.price} ${product.currency}`.trim() : "");
+  return made;
+}
+
+function draw(page, more) {
+  const rows = page.items.map(row);
+  if (more) byId("search-list").append(...rows);
+  else byId("search-list").replaceChildren(...rows);
+  shown = byId("search-list").children.length;
+  const further = page.items.length === FOUND_ON_A_PAGE && shown < FOUND_AT_MOST;
+  setHidden(byId("search-more"), !further);
+  const away = page.degraded.map((part) => PARTS[part] ?? part).join(", ");
+  const words = shown ? `${plural(shown, "product")}${further ? " so far" : ""}` : "No product matches";
+  setText(byId("search-found"), away ? `${words}. Did not answer in time: ${away}.` : words);
+}
+
+async function search(more) {
+  if (!wanted) return;
+  const request = ++asked;
+  setAttribute(byId("search"), "aria-busy", true);
+  try {
+    const page = toFound(await api.search(wanted.company, wanted.words, more ? shown : 0));
+    if (request !== asked) return;
+    setHidden(byId("search-problem"), true);
+    draw(page, more);
+  } catch (problem) {
+    if (request !== asked) return;
+    setText(byId("search-problem-text"), problem.status === 401 ? "You are not signed in." : sentence(problem.message));
+    setHidden(byId("search-sign-in"), problem.status !== 401);
+    setHidden(byId("search-problem"), false);
+    if (more) return;
+    // What is of another question must not stand below this one.
+    draw({ items: [], degraded: [] }, false);
+    setText(byId("search-found"), "");
+  } finally {
+    if (request === asked) setAttribute(byId("search"), "aria-busy", false);
+  }
+}
+
+byId("search-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  wanted = { company: byId("search-company").value.trim(), words: byId("search-words").value.trim() };
+  search(false);
+});
+byId("search-more").addEventListener("click", () => search(true));

@@ -1,0 +1,1 @@
+"""The gateway without Kubernetes: callers from a file, imports as rows."""

@@ -1,0 +1,168 @@
+"""Two imports that ask for steps of the same products: each gets its own, and is told of it, whoever's batch it was."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psycopg
+import pytest
+from postgres_rows import NAMESPACE, execute
+from step_products import CHECK, EMBED, INDEX, claim_batch, commit, importing, page, states, take, waiting
+
+from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.claims import ClaimStore
+from import_core.adapters.postgres.jobs import JobStore
+from import_core.adapters.postgres.notifications import PROGRESS_CHANNEL
+from import_core.adapters.postgres.reopening import ReopeningStore
+from import_core.adapters.postgres.steps import StepStore
+from import_core.adapters.postgres.webhooks import WebhookStore
+from import_core.domain.jobs import JobState
+from import_core.domain.notifications import Endpoint
+from import_core.domain.steps import STEPS_IN_ORDER, StepDone, StepFailed, StepOutcome
+
+
+async def test_a_step_of_an_earlier_import_is_taken_with_the_content_of_a_later_one(
+    database: Database, claimed: Any
+) -> None:
+    await commit(database, await importing(database, claimed, embedding=True), page("a"))
+    second = await importing(database, claimed, "job-2", qualityControl=True, index=True)
+    await commit(database, second, page("a", title="Coffee"))
+    for kind in STEPS_IN_ORDER:
+        assert await take(database, kind) == [JobState.COMPLETED]
+    assert set((await states(database)).values()) == {"Done"}
+    hashes = await execute(database, "SELECT DISTINCT content_hash = done_hash FROM imports.product_step")
+    assert hashes == [(True,)]
+
+
+async def test_cancelling_an_import_leaves_the_steps_of_another_that_has_taken_them_over(
+    database: Database, claimed: Any
+) -> None:
+    await commit(database, await importing(database, claimed), page("a", "b"))
+    second = await importing(database, claimed, "job-2", embedding=True, index=True)
+    await commit(database, second, page("a"))
+    (first,) = await waiting(database, EMBED)
+    await JobStore(database).cancel(["job-1"], message="deleted")
+    found = await states(database)
+    assert [found["a", kind.value] for kind in STEPS_IN_ORDER] == ["Due", "Cancelled", "Waiting"]
+    assert {found["b", kind.value] for kind in STEPS_IN_ORDER} == {"Cancelled"}
+    (again,) = await waiting(database, EMBED)
+    assert again != first
+    assert await execute(
+        database, """SELECT "parentId" FROM "ProductImportJob" WHERE id = %s""", (again,)
+    ) == [("job-2",)]
+    await take(database, EMBED)
+    await take(database, INDEX)
+    found = await states(database)
+    assert [found["a", kind.value] for kind in STEPS_IN_ORDER] == ["Done", "Cancelled", "Done"]
+
+
+async def test_a_step_that_waited_for_a_cancelled_one_of_another_import_goes_on(
+    database: Database, claimed: Any
+) -> None:
+    await commit(database, await importing(database, claimed, embedding=True, qualityControl=True), page("a"))
+    await commit(database, await importing(database, claimed, "job-2", index=True), page("a"))
+    await take(database, EMBED)
+    assert await waiting(database, INDEX) == []
+    await JobStore(database).cancel(["job-1"], message="deleted")
+    assert await take(database, INDEX) == [JobState.COMPLETED]
+    assert await states(database) == {
+        ("a", EMBED.value): "Done",
+        ("a", CHECK.value): "Cancelled",
+        ("a", INDEX.value): "Done",
+    }
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_batch_whose_import_is_cancelled_meanwhile_keeps_what_others_ask_for(
+    database: Database, claimed: Any, fails: bool
+) -> None:
+    await commit(database, await importing(database, claimed), page("a", "b"))
+    await commit(database, await importing(database, claimed, "job-2", embedding=True, index=True), page("a"))
+    await execute(database, """UPDATE "ProductImportJob" SET status = 'CANCELLED' WHERE id = 'job-1'""")
+
+    def judge(product_id: str) -> StepOutcome:
+        return StepFailed(product_id, "Away", "no answer") if fails else StepDone(product_id)
+
+    await take(database, EMBED, judge)
+    if fails:
+        (job_id,) = await waiting(database, EMBED)
+        assert len((await StepStore(database).read(job_id, EMBED)).rows) == 1
+        await take(database, EMBED)
+    await take(database, INDEX)
+    found = await states(database)
+    assert [found["a", kind.value] for kind in STEPS_IN_ORDER] == ["Done", "Cancelled", "Done"]
+    assert found["b", CHECK.value] == found["b", INDEX.value] == "Cancelled"
+    assert [await waiting(database, kind) for kind in STEPS_IN_ORDER] == [[], [], []]
+
+
+EVENTS = ["product.dead_lettered", "catalogue.live"]
+TOLD = "SELECT job_id, event FROM imports.notification WHERE event = ANY(%s) ORDER BY id"
+
+
+async def told(database: Database) -> list[tuple[Any, ...]]:
+    return await execute(database, TOLD, (EVENTS,))
+
+
+async def two_imports(database: Database, claimed: Any) -> None:
+    """Both have ended; the second one's product is in a batch of the first, with one that is the first's alone."""
+    endpoint = Endpoint("acme-shopify", "u", "acme", "https://a.example", "hooks", EVENTS)
+    await WebhookStore(database, namespace=NAMESPACE).put(endpoint)
+    for job_id, names in (("job-1", ("a", "b")), ("job-2", ("a",))):
+        claim = await importing(database, claimed, job_id, embedding=True)
+        await commit(database, claim, page(*names))
+        await ClaimStore(database).finish(claim, JobState.COMPLETED, reason=None, message=None)
+
+
+async def heard(database_url: str, act: Callable[[], Awaitable[Any]]) -> set[str]:
+    """Ids of jobs whose progress is told while something is done."""
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as listener:
+        await listener.execute(f"LISTEN {PROGRESS_CHANNEL}".encode())
+        await act()
+        await listener.execute("SELECT 1")
+        found = [notice async for notice in listener.notifies(timeout=0.1)]
+    return {job_id for notice in found for job_id in notice.payload.split(",")}
+
+
+async def test_an_import_is_told_of_its_products_in_another_one_s_batch(
+    database: Database, database_url: str, claimed: Any
+) -> None:
+    await two_imports(database, claimed)
+    assert await told(database) == []
+    assert await heard(database_url, lambda: take(database, EMBED)) == {"job-1", "job-2"}
+    assert sorted(await told(database)) == [("job-1", "catalogue.live"), ("job-2", "catalogue.live")]
+
+
+async def test_an_import_is_told_of_its_dead_products_in_another_one_s_batch(
+    database: Database, claimed: Any
+) -> None:
+    await two_imports(database, claimed)
+    await take(database, EMBED, lambda product: StepFailed(product, "NoImage", "none", retryable=False))
+    events = [("job-1", event) for event in EVENTS] + [("job-2", event) for event in EVENTS]
+    assert sorted(await told(database)) == sorted(events)
+
+
+async def test_imports_are_told_of_products_whose_batch_the_operator_fails(
+    database: Database, database_url: str, claimed: Any
+) -> None:
+    await two_imports(database, claimed)
+    (job_id,) = await waiting(database, EMBED)
+    await execute(database, """UPDATE "ProductImportJob" SET deaths = 3 WHERE id = %s""", (job_id,))
+    claim = await claim_batch(database, job_id)
+    await ClaimStore(database).mark_alone(claim)
+    ended = await heard(database_url, lambda: ClaimStore(database).end_of_workers([claim.worker_id]))
+    assert ended >= {"job-1", "job-2"}
+    events = [("job-1", event) for event in EVENTS] + [("job-2", event) for event in EVENTS]
+    assert sorted(await told(database)) == sorted(events)
+
+
+async def test_an_import_has_open_steps_while_its_products_are_in_another_one_s_batch(
+    database: Database, claimed: Any
+) -> None:
+    await two_imports(database, claimed)
+    store = ReopeningStore(database)
+    for is_open in (True, False):
+        found = await store.honoured(["job-1", "job-2"])
+        assert {job_id: row.has_open_steps for job_id, row in found.items()} == {
+            "job-1": is_open,
+            "job-2": is_open,
+        }
+        await take(database, EMBED)

@@ -1,0 +1,1 @@
+"""Reading pages that others wrote in a browser that can reach nothing but what a job may read."""

@@ -1,0 +1,1 @@
+"""Steps after the import: each file is one kind of step."""
