@@ -255,6 +255,12 @@ class Installation:
             return choices is not None and choices.installation == self._choices.installation
         return False
 
+    def lost_state_folder(self) -> bool:
+        """Whether the state folder is removed, or being removed, and not another installation's by now."""
+        with contextlib.suppress(LocalError):
+            return self.state.read_choices() is None
+        return False
+
     async def _ensure_binaries(self) -> None:
         """Build what is not in the cache, before anything runs: the first time takes minutes."""
         await ensure_all_binaries(self._progress, with_kubernetes=not self.options.context)

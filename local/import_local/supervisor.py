@@ -112,7 +112,7 @@ async def _watch(installation: Installation, told_to_stop: asyncio.Event) -> int
     if stopping.done():
         pass
     elif losing_folder.done():
-        if not state.path.exists():
+        if installation.lost_state_folder():
             failure = f"{state.path} was removed while the installation ran, so everything was stopped"
     else:
         failure = f"{failing.result()}\nEverything else was stopped."

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from import_local.errors import FolderError
+from import_local.installation import Installation
 from import_local.state import Choices, ProcessRecord, Run, StateFolder, default_state_folder
 
 
@@ -81,3 +82,12 @@ def test_state_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytes
     assert default_state_folder() == tmp_path
     monkeypatch.delenv("IMPORT_LOCAL_STATE")
     assert default_state_folder() == Path(__file__).parents[3] / ".local"
+
+
+def test_a_folder_that_is_half_removed_is_lost_and_another_installations_is_not(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+    installation.state.create()
+    assert installation.lost_state_folder()  # logs are left, which the removal has not reached yet
+    installation.state.write_choices(Choices())
+    assert not installation.owns_state_folder()
+    assert not installation.lost_state_folder()

@@ -19,6 +19,8 @@ let reasons = null;
 let readAt = null;
 // {step, reason}: one of the reasons; null: all.
 let chosen = null;
+// What the fields said when the reasons were asked for: what is typed since is not shown yet.
+let filtered = {};
 let next = "";
 let asked = 0;
 let busy = false;
@@ -32,6 +34,11 @@ function filter() {
 
 function wanted() {
   return chosen ? { ...filter(), step: chosen.step, reason: chosen.reason } : filter();
+}
+
+// What the numbers on the buttons are of.
+function shown() {
+  return chosen ? { ...filtered, step: chosen.step, reason: chosen.reason } : filtered;
 }
 
 function isChosen(row) {
@@ -129,12 +136,14 @@ async function getAll() {
     const { may: rights } = toMe(await api.me());
     may = { retry: rights.retry, discard: rights.cancel };
   }
-  return { why: toReasons(await api.deadReasons(filter())), page: toLetters(await api.deadLetters(wanted())) };
+  const asked = filter();
+  return { asked, why: toReasons(await api.deadReasons(asked)), page: toLetters(await api.deadLetters(wanted())) };
 }
 
 function read() {
-  return asking(getAll, ({ why, page }) => {
+  return asking(getAll, ({ asked, why, page }) => {
     reasons = why;
+    filtered = asked;
     readAt = new Date().toISOString();
     drawReasons();
     drawHead();
@@ -168,7 +177,7 @@ function consequence(action, invalid) {
 }
 
 async function actOnAll(action) {
-  const choice = wanted();
+  const choice = shown();
   const body = { ...(Object.keys(choice).length ? choice : { all: true }), until: reasons.asOf };
   const which = chosen ? ` of ${reasonInWords(chosen.reason)} in ${chosen.step}` : "";
   const words = `${inWords()} ${number() === 1 ? "dead letter" : "dead letters"}`;
@@ -232,7 +241,8 @@ async function after() {
 
 function start() {
   const linked = new URLSearchParams(location.search);
-  for (const [name, id] of Object.entries(FIELDS)) byId(id).value = linked.get(name) ?? "";
+  // What a person typed while the page was still loading stays.
+  for (const [name, id] of Object.entries(FIELDS)) if (linked.has(name)) byId(id).value = linked.get(name);
   if (linked.has("reason") && linked.has("step")) {
     chosen = { step: linked.get("step"), reason: linked.get("reason") };
     byId("letters-step").value = "";
@@ -247,6 +257,7 @@ function start() {
   byId("letters-again").addEventListener("click", read);
   byId("retry-all").addEventListener("click", () => actOnAll("retry"));
   byId("discard-all").addEventListener("click", () => actOnAll("discard"));
+  remember();
   read();
 }
 

@@ -1,5 +1,6 @@
 """The page of dead letters: why, which and what is decided, with confirmation; it can be used by everybody."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -8,7 +9,7 @@ from axe_playwright_python.async_playwright import Axe
 from dead_letter_stand_in import dead_letter
 from gateway_world import Gateway, World
 from page_world import BrowserPage, PageWorld
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 from stand_in import StandIn
 
 from import_core.domain.dead_letters import letter_id
@@ -87,6 +88,46 @@ async def test_the_fields_choose_and_are_kept_in_the_address(live: PageWorld, st
     await page.reload()
     await expect(page.get_by_label("Company")).to_have_value("bean")
     await expect(page.get_by_role("combobox", name="Step")).to_have_value("index-product")
+
+
+async def test_what_is_typed_while_the_page_loads_counts(live: PageWorld, stand_in: StandIn) -> None:
+    stand_in.letters = letters()
+    await live.sign_in()
+    loaded = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await loaded.wait()
+        await route.continue_()
+
+    await live.page.route("**/page/deadletters.js", late)
+    await live.page.goto(f"{stand_in.url}dead-letters", wait_until="commit")
+    await live.page.get_by_label("Company").fill("bean")
+    loaded.set()
+    await expect(live.page.locator("#letter-list li")).to_have_count(10)
+    await expect(live.page.get_by_label("Company")).to_have_value("bean")
+
+
+async def test_all_that_is_acted_on_is_what_was_shown(live: PageWorld, stand_in: StandIn) -> None:
+    stand_in.letters = letters()
+    page = await open_letters(live)
+    await page.get_by_label("Company").fill("bean")
+    await page.get_by_label("Company").press("Enter")
+    await expect(page.get_by_role("button", name="Discard all 10")).to_be_visible()
+    answering = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await answering.wait()
+        await route.continue_()
+
+    await page.route("**/v1/dead-letters*", late)
+    await page.get_by_label("Company").fill("")
+    await page.get_by_role("button", name="Discard all 10").click()  # it leaves the field, which asks for all
+    question = page.get_by_role("dialog", name="Discard 10 dead letters?")
+    await expect(question).to_be_visible()
+    answering.set()
+    await question.get_by_role("button", name="Discard 10").click()
+    await expect(page.get_by_role("status").filter(has_text="10 dead letters given up")).to_be_visible()
+    await expect(page.locator("#letter-list li")).to_have_count(46)
 
 
 async def test_one_is_looked_at_and_retried_or_discarded_after_a_question(
