@@ -81,7 +81,8 @@ async def find_each(database_url: str, company: str, titles: Mapping[Any, str]) 
             raise DemoError(f"no product of {company} is indexed")
         found = []
         for external_id, title in titles.items():
-            words = " ".join(re.findall(r"[^\W_]+", title))
+            # Without what a query means something else by.
+            words = re.sub(r'"|(?<!\S)-', " ", title)
             answer = await search.search(company, words, catalogue=catalogue, limit=MOST_HITS)
             if external_id in {hit.product.external_id for hit in answer.hits}:
                 found.append(external_id)

@@ -7,6 +7,7 @@ from search_catalogue import Catalogue, product
 from import_core.adapters.postgres import Database
 from import_local.demo import measures
 from import_local.demo.fates import fate_of, find_each
+from import_local.samples.catalogue.generated import DIFFICULT_TITLES
 
 ACME = {"company": "acme"}
 
@@ -40,3 +41,13 @@ async def test_each_product_is_live_archived_held_back_or_lost(database: Databas
     titles = {row[0]: row[1] for row in rows}
     assert list(titles.values()) == sorted(titles.values())
     assert await find_each(database_url, "acme", titles) == ["external-a", "external-b"]
+
+
+async def test_a_title_finds_its_product_however_it_is_written(database: Database, database_url: str) -> None:
+    catalogue = Catalogue(database)
+    await catalogue.prepare("acme")
+    titles = {f"external-{number}": title for number, title in enumerate(DIFFICULT_TITLES)}
+    await catalogue.add(*(product(str(number), title) for number, title in enumerate(DIFFICULT_TITLES)))
+    for number in range(len(DIFFICULT_TITLES)):
+        await catalogue.decide(str(number), "approved")
+    assert await find_each(database_url, "acme", titles) == list(titles)
