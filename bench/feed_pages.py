@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -103,3 +103,9 @@ class FeedProvider:
     def pages(self, cursor: Mapping[str, Any] | None) -> AsyncGenerator[Page, None]:
         settings, place = ShopifySettings(), ShopifyCursor.parse(cursor)
         return Paging(self._client, settings, None).pages(place, stored=place)
+
+    def preview(self) -> AsyncGenerator[Page, None]:
+        return self.pages(None)
+
+    def products(self, external_ids: Sequence[str]) -> AsyncGenerator[Page, None]:
+        raise NotImplementedError("the benchmark imports whole catalogues")

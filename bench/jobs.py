@@ -60,6 +60,8 @@ class Servers:
 class EmptyImporter:
     """A pipeline that has nothing to do."""
 
+    retry_delays: Sequence[float] | None = None
+
     async def run(self, run: Run, *, on_commit: Callable[[], None]) -> str | None:
         """Import nothing."""
         return None

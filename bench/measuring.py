@@ -92,7 +92,7 @@ async def _in_line(function: Callable[..., Any], *arguments: Any) -> Any:
 def _child(sender: Any, name: str, work: Work, arguments: tuple[Any, ...], on_uvloop: bool) -> None:
     folder = os.environ.get("BENCH_PROFILE")
     if folder:
-        asyncio.to_thread = _in_line
+        asyncio.to_thread = _in_line  # type: ignore[assignment]
     clock = Clock(Path(folder) / f"{name}.prof" if folder else None)
     # As the worker's own process begins.
     gc.freeze()

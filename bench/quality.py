@@ -143,8 +143,8 @@ async def _measure(stack: AsyncExitStack, folder: Path) -> None:
 
     asking, alone = step(), step(GEMINI_API_KEY=None)
     model = GeminiModel(api_key=GEMINI_KEY, model="gemini-3.5-flash-lite", base_url=samples.gemini_url)
-    for each in (asking, alone, model):
-        stack.push_async_callback(each.aclose)
+    for opened in (asking, alone, model):
+        stack.push_async_callback(opened.aclose)
     rates: dict[str, list[float]] = {"model": [], "bare": [], "kept": [], "rules": []}
     for number in range(ROUNDS):
         rates["bare"].append(await bare(model, products(number), small))

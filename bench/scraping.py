@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import httpx2
 
@@ -63,7 +63,7 @@ class Unlimited:
         """Not kept."""
 
 
-async def read(samples: RunningSamples, browser: ChromiumBrowser, settings: dict[str, object]) -> None:
+async def read(samples: RunningSamples, browser: ChromiumBrowser, settings: Mapping[str, object]) -> None:
     """Read the whole catalogue once."""
     is_graph = settings["mode"] == "Graph"
     url = f"{samples.whatsapp_url}/{CATALOGUE}/c/{WHATSAPP_NUMBER}"

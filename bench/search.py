@@ -151,6 +151,11 @@ class NearAnything:
 
     async def forget(self, connection: Connection, product_ids: Sequence[str]) -> None: ...
 
+    async def current(self, states: Mapping[str, str], *, model_checksum: str) -> frozenset[str]:
+        return frozenset(states)
+
+    async def check(self) -> None: ...
+
     async def aclose(self) -> None: ...
 
 
@@ -177,7 +182,7 @@ async def main() -> None:
 
 
 async def _measure(stack: AsyncExitStack, database: Database, url: str, redis_url: str) -> None:
-    settings = GatewaySettings(database_url=url, redis_url=redis_url, http_port=0, search_seconds=30)  # type: ignore[arg-type]
+    settings = GatewaySettings(database_url=url, redis_url=redis_url, http_port=0, search_seconds=30)
     near = NearAnything()
     plain = await stack.enter_async_context(opened_search(settings, database))
     with_vectors = await stack.enter_async_context(

@@ -125,6 +125,15 @@ def test_delays_stay_near_the_table(attempt: int, spread: float) -> None:
     assert base * (1 - JITTER) <= retry_delay(attempt, spread) <= base * (1 + JITTER)
 
 
+def test_a_step_has_delays_of_its_own() -> None:
+    delays = (2.0, 4.0)
+    waits = [
+        decide_after_error(RuntimeError(), attempt=tries, spread=0.5, delays=delays) for tries in (0, 1, 2)
+    ]
+    assert [wait.delay_seconds for wait in waits[:2] if isinstance(wait, Retry)] == [2.0, 4.0]
+    assert isinstance(waits[2], Fail)
+
+
 @given(st.text())
 def test_message_is_one_bounded_line(text: str) -> None:
     described = describe(RuntimeError(text))

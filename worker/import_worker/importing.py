@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import structlog
@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 class CatalogueImporter:
     """Imports catalogues for the jobs of this worker."""
+
+    retry_delays: Sequence[float] | None = None
 
     def __init__(
         self,

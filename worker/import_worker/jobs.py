@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -59,6 +59,9 @@ class Run:
 
 class Importer(Protocol):
     """Does a claimed job's work; see `importing.py`."""
+
+    retry_delays: Sequence[float] | None
+    """Seconds before each retry after an unexpected error; None: those of an import."""
 
     async def run(self, run: Run, *, on_commit: Callable[[], None]) -> str | None:
         """Import; returns a sentence for people or None. Raises JobError, HandBackError, ClaimLostError."""
@@ -213,7 +216,12 @@ class JobRunner:
             if error is None:
                 await self._finish(claim, JobState.COMPLETED, None, message)
                 return Outcome.COMPLETED
-            decision = decide_after_error(error, attempt=claim.job.attempt, spread=random.random())  # noqa: S311
+            decision = decide_after_error(
+                error,
+                attempt=claim.job.attempt,
+                spread=random.random(),  # noqa: S311
+                delays=self._importer.retry_delays,
+            )
             if isinstance(decision, Fail):
                 await self._finish(claim, JobState.FAILED, decision.reason, decision.message)
                 return Outcome.FAILED

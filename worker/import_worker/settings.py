@@ -143,8 +143,9 @@ class WorkerSettings(
         default=300.0,
         validation_alias="STEP_TIMEOUT_SECONDS",
         gt=0,
-        le=3600,
-        description="Seconds that a batch of a step after the import may take; it is tried again then",
+        le=1200,
+        description="Seconds that a batch of a step after the import may take; it is tried again then. The operator's"
+        " STALLED_AFTER_SECONDS has to be longer",
     )
     embedding_job_size: int = Field(
         default=BATCH_SIZES[StepKind.EMBEDDING],

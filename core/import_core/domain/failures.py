@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from import_core.domain.errors import (
@@ -56,13 +57,17 @@ class Retry:
     message: str | None
 
 
-def decide_after_error(error: BaseException, *, attempt: int, spread: float) -> Fail | Retry:
+def decide_after_error(
+    error: BaseException, *, attempt: int, spread: float, delays: Sequence[float] | None = None
+) -> Fail | Retry:
     """Decide on a try that ended with `error`, when `attempt` tries had failed before it.
 
     Tries count the job's own failures: an outage of the platform's own parts and a provider's limit give
     the job back without using one up. `spread` in [0, 1) is the caller's random number. An unknown
     exception counts as passing: a bug in one version must not fail jobs for good while tries are left.
+    `delays`: seconds before each retry, where they are not an import's.
     """
+    delays = RETRY_DELAYS_SECONDS if delays is None else delays
     message = describe(error)
     handed_back = _hand_back(error, message, spread)
     if handed_back is not None:
@@ -72,13 +77,13 @@ def decide_after_error(error: BaseException, *, attempt: int, spread: float) -> 
     if isinstance(error, InvalidInputError):
         return Fail("InvalidInput", message)
     reason = error.reason if isinstance(error, RetryableError) else "UnexpectedError"
-    if attempt >= len(RETRY_DELAYS_SECONDS):
+    if attempt >= len(delays):
         if isinstance(error, ProviderUnavailableError) and error.failures_before > 0:
             # Nothing was answered since an earlier failure: maybe an outage, which the breaker is about to call
             # one. It ends somewhere: each such try is a failure more, and the first one after a success counts.
-            return Retry(retry_delay(attempt, spread), 0, WaitingReason.RETRY, message)
+            return Retry(retry_delay(attempt, spread, delays), 0, WaitingReason.RETRY, message)
         return Fail(reason, f"{message} (after {attempt + 1} tries)")
-    return Retry(retry_delay(attempt, spread), 1, WaitingReason.RETRY, message)
+    return Retry(retry_delay(attempt, spread, delays), 1, WaitingReason.RETRY, message)
 
 
 def hand_back(error: BaseException, *, spread: float) -> Retry | None:
@@ -113,9 +118,9 @@ def is_wrong_setup(error: BaseException) -> bool:
     return isinstance(error, PermanentError | InvalidInputError | MissingPackageError | SchemaMismatchError)
 
 
-def retry_delay(attempt: int, spread: float) -> float:
+def retry_delay(attempt: int, spread: float, delays: Sequence[float] = RETRY_DELAYS_SECONDS) -> float:
     """Seconds until the retry after `attempt` failed tries, within JITTER of the table's value."""
-    return spread_delay(RETRY_DELAYS_SECONDS[min(attempt, len(RETRY_DELAYS_SECONDS) - 1)], spread)
+    return spread_delay(delays[min(attempt, len(delays) - 1)], spread)
 
 
 def spread_delay(seconds: float, spread: float) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from import_core.domain.failures import RETRY_DELAYS_SECONDS, Fail, Retry, retry_delay
+from import_core.domain import failures, steps
+from import_core.domain.failures import Fail, Retry, retry_delay
 from import_core.domain.jobs import Message, WaitingReason
-from import_core.domain.steps import step_retry_delay
 
 STALLED = "Stalled"
 """Failure reason of a job that made no progress for too long."""
@@ -47,15 +47,18 @@ class StalledClaim:
 def decide_stalled(stalled: StalledClaim, *, fail_after_seconds: float, spread: float) -> Fail | Retry:
     """Retry a stalled job, which uses a try; fail it when it started too long ago or its tries are used up.
 
-    `spread` in [0, 1) is the caller's random number.
+    A batch of a step has tries and delays of its own, and no age at which it fails: outages may hold one for hours
+    without using up a try. `spread` in [0, 1) is the caller's random number.
     """
     quiet = f"No checkpoint for {_minutes(stalled.quiet_seconds)}"
-    if stalled.started_seconds >= fail_after_seconds:
+    if stalled.started_seconds >= fail_after_seconds and not stalled.is_step:
         return Fail(STALLED, f"{quiet}, and the job started {_minutes(stalled.started_seconds)} ago")
-    if stalled.attempt >= len(RETRY_DELAYS_SECONDS):
+    delays = steps.RETRY_DELAYS_SECONDS if stalled.is_step else failures.RETRY_DELAYS_SECONDS
+    if stalled.attempt >= len(delays):
         return Fail(STALLED, f"{quiet} (after {stalled.attempt + 1} tries)")
-    delay = step_retry_delay if stalled.is_step else retry_delay
-    return Retry(delay(stalled.attempt, spread), 1, WaitingReason.RETRY, f"{quiet}; the try was ended")
+    return Retry(
+        retry_delay(stalled.attempt, spread, delays), 1, WaitingReason.RETRY, f"{quiet}; the try was ended"
+    )
 
 
 def message_of(queue_id: str) -> Message | None:

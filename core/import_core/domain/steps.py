@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from import_core.domain.failures import spread_delay
+from import_core.domain.failures import retry_delay
 
 
 class StepKind(StrEnum):
@@ -308,15 +308,12 @@ def _end_step(row: KnownStep, outcome: StepOutcome | None, spread: float) -> Ste
         return StepEnd(row, outcome, outcome.seconds)
     failed = row.attempts + 1
     if outcome.retryable and not is_last_try(row.attempts):
-        return StepEnd(replace(row, attempts=failed), outcome, step_retry_delay(row.attempts, spread))
+        return StepEnd(
+            replace(row, attempts=failed), outcome, retry_delay(row.attempts, spread, RETRY_DELAYS_SECONDS)
+        )
     return StepEnd(
         replace(row, state=StepState.DEAD, attempts=failed, retryable=outcome.retryable, halts=False), outcome
     )
-
-
-def step_retry_delay(attempts: int, spread: float) -> float:
-    """Seconds until the retry after `attempts` earlier failures, within JITTER of the table's value."""
-    return spread_delay(RETRY_DELAYS_SECONDS[min(attempts, len(RETRY_DELAYS_SECONDS) - 1)], spread)
 
 
 def in_batches(rows: Sequence[KnownStep], size: int) -> list[list[KnownStep]]:

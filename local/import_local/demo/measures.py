@@ -32,21 +32,13 @@ WHERE started_at > %(since)s AND first_job_at IS NOT NULL
 RECORDED_AT = """
 SELECT "createdAt" FROM "ProductImportJob" WHERE "objectName" LIKE %s ORDER BY "createdAt" OFFSET %s LIMIT 1
 """
-# Live (a search may show it: indexed and approved), archived, and held back by quality control. None is counted twice;
-# what is none of these got lost on its way.
-LIVE_ARCHIVED_WITHHELD = """
-SELECT count(*) FILTER (WHERE NOT archived AND decision = 'approved' AND indexed), count(*) FILTER (WHERE archived),
-       count(*) FILTER (WHERE NOT archived AND decision IN ('rejected', 'flagged'))
-FROM (SELECT lower(coalesce(p.status, '')) = 'archived' AS archived, q.decision, d.product_id IS NOT NULL AS indexed
-      FROM "Product" p LEFT JOIN imports.search_document d ON d.product_id = p.id
-      LEFT JOIN imports.quality_decision q ON q.product_id = p.id
-      WHERE p."companyId" = %(company)s) AS product
-"""
-# The first live one by title.
-A_LIVE_TITLE = """
-SELECT p.title FROM "Product" p JOIN imports.search_document d ON d.product_id = p.id
-JOIN imports.quality_decision q ON q.product_id = p.id AND q.decision = 'approved'
-WHERE p."companyId" = %(company)s ORDER BY p.title LIMIT 1
+# A company's products with what decides whether a search shows them, by title.
+PRODUCTS = """
+SELECT p."externalId", p.title, lower(coalesce(p.status, '')) = 'archived', d.product_id IS NOT NULL, q.decision,
+       ARRAY(SELECT reason ->> 'code' FROM jsonb_array_elements(q.reasons) AS reason)
+FROM "Product" p LEFT JOIN imports.search_document d ON d.product_id = p.id
+LEFT JOIN imports.quality_decision q ON q.product_id = p.id
+WHERE p."companyId" = %(company)s ORDER BY p.title, p.id
 """
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.table import Table
 
-MOST_KEPT_OUT = 0.25
-"""Of a catalogue. The real one has none; the generated one has archived products, and some without price or image."""
+from import_local.demo.fates import LIVE
+
+NAMED = 5
+"""Products that a problem names, at most."""
 
 
 @dataclass(slots=True)
@@ -17,7 +20,8 @@ class DemoReport:
 
     expected_jobs: dict[str, int]
     expected_products: int
-    expected_in_catalogue: int
+    expected_fates: dict[str, str]
+    """What is to become of each product of the catalogue that goes live, by external id; see fates.py."""
     objects_by_phase: dict[str, int] = field(default_factory=dict)
     rows_by_state: dict[str, int] = field(default_factory=dict)
     products: int = 0
@@ -34,9 +38,11 @@ class DemoReport:
     job_p50_seconds: float | None = None
     job_p95_seconds: float | None = None
     changed_by_second_import: list[str] = field(default_factory=list)
-    live_products: int = 0
-    archived_products: int = 0
-    withheld_products: int = 0
+    titles: dict[str, str] = field(default_factory=dict)
+    fates: dict[str, str] = field(default_factory=dict)
+    """What has become of them."""
+    findable: list[str] = field(default_factory=list)
+    """External ids of those that a search for their own titles finds."""
     live_seconds: float | None = None
     asked_for: str = ""
     found: list[str] = field(default_factory=list)
@@ -74,19 +80,32 @@ class DemoReport:
         return found
 
     def _problems_of_going_live(self) -> list[str]:
-        found = []
-        kept_out = self.archived_products + self.withheld_products
-        if self.live_products + kept_out != self.expected_in_catalogue:
-            found.append(
-                f"{self.live_products} products went live, expected {self.expected_in_catalogue - kept_out}:"
-                f" of {self.expected_in_catalogue}, {self.archived_products} are archived and quality control"
-                f" held back {self.withheld_products}"
-            )
-        if kept_out > self.expected_in_catalogue * MOST_KEPT_OUT:
-            found.append(f"{kept_out} products of {self.expected_in_catalogue} were kept from going live")
+        wrong = [
+            f"{self.titles.get(external_id, external_id)!r} is {self.fates.get(external_id, 'not there')},"
+            f" expected {self.expected_fates.get(external_id, 'not there')}"
+            for external_id in sorted({*self.fates, *self.expected_fates})
+            if self.fates.get(external_id) != self.expected_fates.get(external_id)
+        ]
+        found = [_first("of the products going live", wrong)] if wrong else []
+        live = {external_id for external_id, fate in self.fates.items() if fate == LIVE}
+        if hidden := live - set(self.findable):
+            found.append(_first("live and not found by search", self._named(hidden)))
+        if shown := set(self.findable) - live:
+            found.append(_first("not live and found by search", self._named(shown)))
         if not self.asked_for or self.asked_for not in self.found:
             found.append(f"a search for {self.asked_for!r} found {self.found}")
         return found
+
+    def _named(self, external_ids: Iterable[str]) -> list[str]:
+        return sorted(repr(self.titles.get(external_id, external_id)) for external_id in external_ids)
+
+    def live_and_kept_out(self) -> str:
+        """How many products are live, and each of the others with why it is not."""
+        kept_out = [
+            f"{self.titles[external_id]!r} {fate}" for external_id, fate in self.fates.items() if fate != LIVE
+        ]
+        live = f"{len(self.fates) - len(kept_out)} of {len(self.fates)}"
+        return f"{live}; kept out: {'; '.join(kept_out) or 'none'}"
 
     def to_json(self) -> dict[str, Any]:
         """All figures and the verdict, for `.local/demo-report.json`."""
@@ -106,10 +125,10 @@ class DemoReport:
             "depth change → first job by a new worker": _seconds(self.first_job_by_new_worker_seconds),
             "job duration p50 / p95": f"{_seconds(self.job_p50_seconds)} / {_seconds(self.job_p95_seconds)}",
             "written by importing again": ", ".join(self.changed_by_second_import) or "nothing",
-            "products live, embedded, checked and indexed": (
-                f"{self.live_products} of {self.expected_in_catalogue} in {_seconds(self.live_seconds)}"
-            ),
-            "found by search": ", ".join(self.found),
+            "products live, embedded, checked and indexed": self.live_and_kept_out(),
+            "until all were live or kept out": _seconds(self.live_seconds),
+            "found by their titles": f"{len(self.findable)} products",
+            "a search for the first of them": ", ".join(self.found),
             "wrong token": self.wrong_token_message,
             "the whole tour": _seconds(self.tour_seconds),
             "machine": self.machine,
@@ -117,6 +136,11 @@ class DemoReport:
         for name, value in rows.items():
             table.add_row(name, value)
         return table
+
+
+def _first(what: str, items: Sequence[str]) -> str:
+    more = f" and {len(items) - NAMED} more" if len(items) > NAMED else ""
+    return f"{what}: {', '.join(items[:NAMED])}{more}"
 
 
 def _as_phases(states: dict[str, int]) -> dict[str, int]:

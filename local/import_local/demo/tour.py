@@ -16,6 +16,7 @@ from import_core.adapters.postgres.queue_state import QueueStateStore
 from import_core.domain.jobs import DEFAULT_QUEUE
 from import_local.demo import measures
 from import_local.demo.cluster import Cluster, DemoError, ImportJob, ImportProvider, WorkerPool
+from import_local.demo.fates import LIVE, expected_fates, fate_of, find_each
 from import_local.demo.manifests import (
     POOL,
     TARGET_JOBS_PER_WORKER,
@@ -28,6 +29,7 @@ from import_local.demo.manifests import (
 from import_local.demo.report import DemoReport
 from import_local.demo.searching import find_products
 from import_local.installation import Installation
+from import_local.samples.catalogue.registry import open_catalogue
 from import_local.samples.settings import ROASTIFY_KEY, SHOPIFY_TOKEN, default_data_folder
 
 MINIMUM_WORKERS = 2
@@ -59,7 +61,7 @@ class Tour:
         self.report = DemoReport(
             expected_jobs={"Succeeded": 4 + SMALL_JOBS, "Failed": 1},
             expected_products=2 * SHOP_PRODUCTS + small_products,
-            expected_in_catalogue=SHOP_PRODUCTS,
+            expected_fates=expected_fates(open_catalogue(SHOP, default_data_folder())),
             machine=f"{os.cpu_count()} cores, {_memory_gib()} GiB",
         )
 
@@ -311,17 +313,24 @@ class Tour:
 
     async def _find_one(self) -> None:
         company = {"company": "acme"}
-        (counts,) = await measures.read_all(self._database_url, measures.LIVE_ARCHIVED_WITHHELD, company)
         report = self.report
-        report.live_products, report.archived_products, report.withheld_products = counts
-        titles = await measures.read_all(self._database_url, measures.A_LIVE_TITLE, company)
-        if not titles:
+        for external_id, title, archived, indexed, decision, reasons in await measures.read_all(
+            self._database_url, measures.PRODUCTS, company
+        ):
+            report.titles[external_id] = title
+            report.fates[external_id] = fate_of(
+                archived=archived, indexed=indexed, decision=decision, reasons=reasons
+            )
+        report.findable = await find_each(self._database_url, "acme", report.titles)
+        live = [title for external_id, title in report.titles.items() if report.fates[external_id] == LIVE]
+        if not live:
             raise DemoError("no product of acme went live")
-        title = self.report.asked_for = titles[0][0]
-        self.report.found = await asyncio.to_thread(
+        title = report.asked_for = live[0]
+        report.found = await asyncio.to_thread(
             find_products, self._installation.environment, company="acme", query=title
         )
-        self._console.print(f"  search for {title!r}: {', '.join(self.report.found[:3])}")
+        self._console.print(f"  {report.live_and_kept_out()}", highlight=False)
+        self._console.print(f"  search for {title!r}: {', '.join(report.found[:3])}")
 
     def _note_steps(self, job: dict[str, Any]) -> None:
         steps = (job.get("status") or {}).get("steps") or {}

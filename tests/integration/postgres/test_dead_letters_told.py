@@ -69,6 +69,14 @@ async def test_a_batch_that_the_operator_fails_is_told_as_well_and_the_catalogue
     assert await told(database) == [("job-1", "product.dead_lettered", [(EMBED.value, "Stalled")] * 2), LIVE]
 
 
+async def test_a_batch_that_its_worker_fails_as_a_whole(database: Database, imported: None) -> None:
+    (batch,) = await waiting(database, EMBED)
+    claim = await claim_batch(database, batch)
+    await ClaimStore(database).finish(claim, JobState.FAILED, reason="UnexpectedError", message="a defect")
+    dead = [(EMBED.value, "UnexpectedError")] * 2
+    assert await told(database) == [("job-1", "product.dead_lettered", dead), LIVE]
+
+
 async def test_a_batch_that_the_platform_failed_is_told_once_it_is_settled(
     database: Database, imported: None
 ) -> None:

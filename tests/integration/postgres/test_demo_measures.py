@@ -1,4 +1,4 @@
-"""What the demo counts as live, archived and held back: each product once, and a lost one as none of these."""
+"""What the demo calls live, archived, held back or lost, and whom a search for their titles finds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from search_catalogue import Catalogue, product
 
 from import_core.adapters.postgres import Database
 from import_local.demo import measures
+from import_local.demo.fates import fate_of, find_each
+from import_local.samples.catalogue.generated import DIFFICULT_TITLES
 
 ACME = {"company": "acme"}
 
@@ -23,5 +25,29 @@ async def test_each_product_is_live_archived_held_back_or_lost(database: Databas
     await catalogue.decide("lost", "approved")
     await catalogue.add(product("theirs", "Another company's", company="other"))
 
-    assert await measures.read_all(database_url, measures.LIVE_ARCHIVED_WITHHELD, ACME) == [(2, 1, 2)]
-    assert await measures.read_all(database_url, measures.A_LIVE_TITLE, ACME) == [("Alpha",)]
+    rows = await measures.read_all(database_url, measures.PRODUCTS, ACME)
+    fates = {
+        external_id: fate_of(archived=archived, indexed=indexed, decision=decision, reasons=reasons)
+        for external_id, _, archived, indexed, decision, reasons in rows
+    }
+    assert fates == {
+        "external-a": "live",
+        "external-b": "live",
+        "external-f": "flagged: no reason given",
+        "external-lost": "lost on its way",
+        "external-old": "archived",
+        "external-r": "rejected: no reason given",
+    }
+    titles = {row[0]: row[1] for row in rows}
+    assert list(titles.values()) == sorted(titles.values())
+    assert await find_each(database_url, "acme", titles) == ["external-a", "external-b"]
+
+
+async def test_a_title_finds_its_product_however_it_is_written(database: Database, database_url: str) -> None:
+    catalogue = Catalogue(database)
+    await catalogue.prepare("acme")
+    titles = {f"external-{number}": title for number, title in enumerate(DIFFICULT_TITLES)}
+    await catalogue.add(*(product(str(number), title) for number, title in enumerate(DIFFICULT_TITLES)))
+    for number in range(len(DIFFICULT_TITLES)):
+        await catalogue.decide(str(number), "approved")
+    assert await find_each(database_url, "acme", titles) == list(titles)

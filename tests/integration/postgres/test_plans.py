@@ -281,6 +281,17 @@ def summary(plan: Mapping[str, Any]) -> list[tuple[object, ...]]:
     return [tuple(node.get(key) for key in keys) for node in scans(plan)]
 
 
+def with_numbered_parameters(statement: str) -> str:
+    """The statement as the server knows it, with $1 and so on where the driver has its placeholders."""
+    numbers: dict[str, int] = {}
+
+    def placeholder(match: re.Match[str]) -> str:
+        key = match.group(1) or f"#{len(numbers)}"
+        return f"${numbers.setdefault(key, len(numbers) + 1)}"
+
+    return re.sub(r"%\((\w+)\)s|%s", placeholder, statement)
+
+
 @pytest.mark.parametrize("name", CASES)
 async def test_rows_read_are_bounded(large: Database, name: str) -> None:
     case = CASES[name]
@@ -300,13 +311,7 @@ async def test_rows_read_are_bounded(large: Database, name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 async def test_a_plan_for_any_parameters_uses_indexes_too(large: Database, name: str) -> None:
     """The driver prepares what it runs often, and the server may then plan without knowing the parameters."""
-    numbers: dict[str, int] = {}
-
-    def placeholder(match: re.Match[str]) -> str:
-        key = match.group(1) or f"#{len(numbers)}"
-        return f"${numbers.setdefault(key, len(numbers) + 1)}"
-
-    statement = re.sub(r"%\((\w+)\)s|%s", placeholder, CASES[name].statement)
+    statement = with_numbered_parameters(CASES[name].statement)
     async with large.connection() as connection:
         row = await (await connection.execute(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement}")).fetchone()
     assert row is not None

@@ -15,6 +15,7 @@ from marking_step import MarkingStep
 
 from import_core.adapters.postgres.catalogue import CatalogueStore, PageWrite, ProductWrite
 from import_core.adapters.postgres.claims import ClaimStore
+from import_core.adapters.postgres.pool import Connection
 from import_core.adapters.redis.queue import JobQueue, connect
 from import_core.domain.errors import (
     CredentialsError,
@@ -280,6 +281,44 @@ async def test_a_hand_back_and_an_outage_use_no_try_up_and_a_failure_does(step_s
     assert set((await step_stage.marks()).values()) == {1}
     worst = await step_stage.stage.rows("SELECT max(attempts) FROM imports.product_step")
     assert worst == [(1,)]
+
+
+class Unwritable(MarkingStep):
+    """What it keeps can't be written, by a defect that nobody has thought of."""
+
+    async def run(self, products: Sequence[StepProduct]) -> StepBatch:
+        async def write(connection: Connection) -> None:
+            raise ZeroDivisionError
+
+        return replace(await super().run(products), write=write)
+
+
+async def test_a_batch_that_a_defect_keeps_from_ending_has_the_tries_of_steps_and_leaves_its_products_dead(
+    step_stage: StepStage,
+) -> None:
+    await step_stage.recorded(INDEX)
+    step_stage.steps[INDEX] = Unwritable(INDEX)
+    waits = []
+    async with step_stage.worker(INDEX):
+        for tries in (1, 2, 3):
+            await step_stage.hand_over()
+
+            async def given_back(tries: int = tries) -> bool:
+                return [job[1:3] for job in await step_stage.jobs(INDEX)] == [("PENDING", tries)]
+
+            await step_stage.until(given_back, hand_over=False)
+            waits += await step_stage.stage.rows(
+                """SELECT extract(epoch FROM "notBefore" - "updatedAt")::float8 FROM "ProductImportJob"
+                WHERE queue = %s""",
+                INDEX.value,
+            )
+        await step_stage.through()
+    assert [wait for (wait,) in waits] == [pytest.approx(seconds, rel=0.21) for seconds in (2, 4, 8)]
+    assert [job[1] for job in await step_stage.jobs(INDEX)] == ["FAILED"]
+    dead = await step_stage.stage.rows(
+        "SELECT state, reason, count(*) FROM imports.product_step GROUP BY state, reason"
+    )
+    assert dead == [("Dead", "UnexpectedError", PRODUCTS)]
 
 
 class Partial(MarkingStep):

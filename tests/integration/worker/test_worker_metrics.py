@@ -2,6 +2,7 @@
 
 import json
 
+from eventually import eventually
 from scraping import Scraped, scrape
 
 from import_core.domain.jobs import JobState
@@ -12,7 +13,13 @@ CATALOGUE = "tiny-120-1"
 
 
 async def scraped(worker) -> Scraped:
-    return await scrape(f"http://{worker.address}/metrics")
+    """What a worker tells once it has counted its first job: that comes a moment after the row has its end."""
+
+    async def told() -> Scraped | None:
+        found = await scrape(f"http://{worker.address}/metrics")
+        return found if found.total("imports_jobs_total") else None
+
+    return await eventually(told, what="the job is counted")
 
 
 async def test_a_job_is_counted_by_provider_and_tier_with_its_calls_and_phases(stage, start_process) -> None:

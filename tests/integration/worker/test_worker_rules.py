@@ -173,10 +173,13 @@ async def test_a_used_up_call_limit_gives_the_place_back_without_a_try(stage) ->
     assert job.progress.products_imported == 4
 
 
-async def test_a_job_that_takes_too_long_fails(stage) -> None:
+@pytest.mark.parametrize(("own", "usual"), [({"activeDeadlineSeconds": 1}, None), ({}, 1.0)])
+async def test_a_job_that_takes_longer_than_it_or_the_worker_says_fails(
+    stage, own: dict[str, int], usual: float | None
+) -> None:
     slow_images(stage, "tiny-2-1", 30)
-    await stage.submit("job-1", stage.connect("shopify", "tiny-2-1"), activeDeadlineSeconds=1)
-    async with stage.worker():
+    await stage.submit("job-1", stage.connect("shopify", "tiny-2-1"), **own)
+    async with stage.worker(job_timeout=usual):
         job = await stage.finished("job-1")
     assert (job.state, job.failure_reason) == (JobState.FAILED, "DeadlineExceeded")
 

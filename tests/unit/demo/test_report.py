@@ -9,10 +9,16 @@ import pytest
 
 from import_local.demo.report import DemoReport
 
+FATES = {
+    "1": "live",
+    "2": "live",
+    "3": "archived",
+    "4": "rejected: ImageMissing",
+}
 KEPT = DemoReport(
     expected_jobs={"Succeeded": 303, "Failed": 1},
     expected_products=138,
-    expected_in_catalogue=54,
+    expected_fates=FATES,
     objects_by_phase={"Succeeded": 303, "Failed": 1},
     rows_by_state={"COMPLETED": 303, "FAILED": 1},
     products=138,
@@ -27,7 +33,9 @@ KEPT = DemoReport(
     first_job_by_new_worker_seconds=2.0,
     job_p50_seconds=0.5,
     job_p95_seconds=1.0,
-    live_products=54,
+    titles={"1": "Laptop", "2": "Mouse", "3": "Modem", "4": "Mystery"},
+    fates=FATES,
+    findable=["2", "1"],
     live_seconds=12.0,
     asked_for="Laptop",
     found=["Laptop Stand", "Laptop"],
@@ -40,8 +48,20 @@ def test_a_tour_that_kept_every_promise_has_no_problems() -> None:
     assert KEPT.to_json()["problems"] == []
 
 
-def test_what_is_archived_or_held_back_is_not_expected_to_be_live() -> None:
-    assert replace(KEPT, live_products=49, archived_products=3, withheld_products=2).problems() == []
+def test_who_is_kept_out_is_named_with_why() -> None:
+    assert KEPT.live_and_kept_out() == (
+        "2 of 4; kept out: 'Modem' archived; 'Mystery' rejected: ImageMissing"
+    )
+    assert replace(KEPT, fates={"1": "live"}).live_and_kept_out() == "1 of 1; kept out: none"
+
+
+def test_a_problem_names_no_more_than_a_few() -> None:
+    (problem,) = replace(
+        KEPT,
+        fates=FATES | {str(number): "live" for number in range(10, 18)},
+        findable=list(FATES)[:2] + [str(number) for number in range(10, 18)],
+    ).problems()
+    assert problem.endswith("'14' is live, expected not there and 3 more")
 
 
 @pytest.mark.parametrize(
@@ -57,14 +77,15 @@ def test_what_is_archived_or_held_back_is_not_expected_to_be_live() -> None:
         ({"scale_decision_seconds": None}, "scale decision"),
         ({"first_job_by_new_worker_seconds": None}, "new worker"),
         ({"changed_by_second_import": ["row ('Product', 'x')"]}, "importing again changed row"),
-        ({"live_products": 50, "archived_products": 3}, "50 products went live, expected 51"),
         (
-            {"live_products": 40, "archived_products": 3, "withheld_products": 11},
-            "14 products of 54 were kept",
+            {"fates": FATES | {"2": "rejected: Spam"}, "findable": ["1"]},
+            "'Mouse' is rejected: Spam, expected live",
         ),
-        ({"live_products": 0}, "0 products went live"),
-        ({"live_products": 53}, "53 products went live, expected 54"),
-        ({"live_products": 55}, "55 products went live, expected 54"),
+        ({"fates": FATES | {"4": "rejected: PriceMissing"}}, "expected rejected: ImageMissing"),
+        ({"fates": FATES | {"2": "lost on its way"}, "findable": ["1"]}, "'Mouse' is lost on its way"),
+        ({"fates": {"1": "live", "2": "live", "3": "archived"}}, "'Mystery' is not there"),
+        ({"findable": ["1"]}, "live and not found by search: 'Mouse'"),
+        ({"findable": ["1", "2", "4"]}, "not live and found by search: 'Mystery'"),
         ({"found": []}, "a search for 'Laptop' found []"),
         ({"found": ["Laptop Stand"]}, "a search for 'Laptop' found ['Laptop Stand']"),
         ({"asked_for": ""}, "a search for ''"),

@@ -15,6 +15,7 @@ from import_core.observability.labels import (
     MOST_VALUES,
     OTHER,
     PROVIDERS,
+    STEPS,
     UNKNOWN,
     BoundedNames,
     provider_label,
@@ -80,14 +81,16 @@ def test_every_metric_is_fed_by_code(process: str) -> None:
 
 @given(st.text())
 def test_any_word_becomes_one_of_few_labels(word: str) -> None:
-    assert provider_label(word) in {*PROVIDERS, OTHER, UNKNOWN}
+    assert provider_label(word) in {*PROVIDERS, *STEPS, OTHER, UNKNOWN}
     assert tier_label(word) in set(Tier)
 
 
 def test_providers_that_there_are_keep_their_names() -> None:
-    assert [provider_label(name) for name in ("shopify", "roastify", "unknown", "", "etsy")] == [
+    names = ("shopify", "roastify", "index-product", "unknown", "", "etsy")
+    assert [provider_label(name) for name in names] == [
         "shopify",
         "roastify",
+        "index-product",
         UNKNOWN,
         UNKNOWN,
         OTHER,

@@ -27,6 +27,14 @@ def test_a_stalled_step_waits_as_steps_do() -> None:
         assert isinstance(decision, Retry)
         waits.append(decision.delay_seconds)
     assert waits == [2.0, 4.0, 8.0]
+    decision = decide_stalled(stalled(attempt=3, is_step=True), fail_after_seconds=7200, spread=0.5)
+    assert decision == Fail("Stalled", "No checkpoint for 30 min (after 4 tries)")
+
+
+def test_a_stalled_step_that_started_long_ago_has_its_tries() -> None:
+    found = stalled(started_seconds=90_000, is_step=True)
+    decision = decide_stalled(found, fail_after_seconds=7200, spread=0.5)
+    assert decision == Retry(2.0, 1, "Retry", "No checkpoint for 30 min; the try was ended")
 
 
 def test_used_up_tries_fail_it() -> None:

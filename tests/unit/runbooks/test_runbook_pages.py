@@ -72,3 +72,15 @@ def test_names_on_aws_are_those_of_the_infrastructure_program(page: Path) -> Non
     for block in blocks(page):
         for name in re.findall(r"\bimports-(?:production|staging)-(?:redis|postgres)\b", block.text):
             assert name.replace("staging", "production") in snapshot
+
+
+def test_every_loop_is_named_where_one_looks_for_it() -> None:
+    sources = (ROOT / "operator" / "import_operator").rglob("*.py")
+    found = [re.findall(r'\bLoop\(\s*"([a-z-]+)"', source.read_text(encoding="utf-8")) for source in sources]
+    loops = {name for names in found for name in names}
+    assert {"dispatch", "steps", "stalled", "fleet"} <= loops
+    runbook = (FOLDER / "import-loop-stuck.md").read_text(encoding="utf-8")
+    assert {loop for loop in loops if f"`{loop}`" not in runbook} == set()
+    page = (ROOT / "docs" / "reference" / "lifecycle.md").read_text(encoding="utf-8")
+    listed = page.split("The operator's loops")[1].split("**Rollouts.**")[0]
+    assert {loop for loop in loops if not re.search(rf"\b{loop}\b", listed)} == set()

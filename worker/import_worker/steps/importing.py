@@ -23,6 +23,7 @@ from import_core.domain.failures import describe, hand_back, is_wrong_setup
 from import_core.domain.jobs import JobState, Progress
 from import_core.domain.steps import (
     BATCH_TIMEOUT,
+    RETRY_DELAYS_SECONDS,
     BatchEnd,
     StepFailed,
     StepOutcome,
@@ -43,6 +44,8 @@ PASSED_ON = (ClaimLostError, HandBackError, DependencyUnavailableError, Provider
 
 class StepImporter:
     """Runs the batches of one kind of step."""
+
+    retry_delays: Sequence[float] | None = RETRY_DELAYS_SECONDS
 
     def __init__(
         self, step: Step, store: StepStore, metrics: WorkerMetrics, *, timeout_seconds: float

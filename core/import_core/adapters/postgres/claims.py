@@ -271,9 +271,17 @@ class ClaimStore:
         )
 
     async def finish(self, claim: Claim, state: JobState, *, reason: str | None, message: str | None) -> None:
-        """End the job as `state`. Raises ClaimLostError when the claim has ended before."""
-        async with self._database.connection() as connection:
+        """End the job as `state`; a batch that fails takes its products with it.
+
+        Raises ClaimLostError when the claim has ended before.
+        """
+        if state is not JobState.FAILED:
+            async with self._database.connection() as connection:
+                await finish_in(connection, claim, state, reason=reason, message=message)
+            return
+        async with self._database.transaction(timeout_seconds=PAGE_TRANSACTION_SECONDS) as connection:
             await finish_in(connection, claim, state, reason=reason, message=message)
+            await settle_batches(connection, [claim.job.id])
 
     async def release(
         self,

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from import_core.adapters.postgres.dispatching import CONNECTION, PAUSED_CONNECTION, UNDISPATCHED
+from import_core.adapters.postgres.dispatching import (
+    CONNECTION,
+    CONNECTION_KEY,
+    IN_ORDER,
+    OF_CONNECTION,
+    PAUSED_CONNECTION,
+    UNDISPATCHED,
+)
 from import_core.adapters.postgres.pool import Database
 from import_core.domain.queue_counts import COUNTED_UP_TO, QueueCounts
 
@@ -11,19 +18,19 @@ FINISHED_SECONDS = 3600
 _PENDING = "coalesce(queue, 'product-imports') = %(queue)s AND status = 'PENDING'"
 _DUE = "coalesce(\"notBefore\", timestamptz '-infinity') <= now()"
 
-# Connections with a row that waits are found by a loose scan of import_job_waiting, as dispatch does it; each then
+# Connections with a row that waits are found by a loose scan of import_job_next, as dispatch does it; each then
 # costs one probe for its oldest due row, and only paused ones are counted. Due and delayed rows by import_job_due,
 # handed over ones by import_job_dispatched, suspended ones by import_job_suspended, ended ones by
 # import_job_finished. Claims are as few as workers times their concurrency.
 COUNTS = f"""
 WITH RECURSIVE connection (company, namespace, provider) AS (
     (SELECT {CONNECTION} FROM "ProductImportJob" WHERE {UNDISPATCHED}
-     ORDER BY coalesce(queue, 'product-imports'), {CONNECTION} LIMIT 1)
+     ORDER BY {IN_ORDER} LIMIT 1)
     UNION ALL
     SELECT next.* FROM connection k CROSS JOIN LATERAL (
         SELECT {CONNECTION} FROM "ProductImportJob"
-        WHERE {UNDISPATCHED} AND ({CONNECTION}) > (k.company, k.namespace, k.provider)
-        ORDER BY coalesce(queue, 'product-imports'), {CONNECTION} LIMIT 1) next
+        WHERE {UNDISPATCHED} AND ({CONNECTION_KEY}) > (k.company, k.namespace, k.provider)
+        ORDER BY {IN_ORDER} LIMIT 1) next
 ), judged AS MATERIALIZED (
     SELECT k.*, {PAUSED_CONNECTION.format(company="k.company", namespace="k.namespace", provider="k.provider")} AS held
     FROM connection k
@@ -37,8 +44,7 @@ SELECT
     (SELECT count(*) FROM (
         SELECT FROM judged k CROSS JOIN LATERAL (
             SELECT FROM "ProductImportJob"
-            WHERE {UNDISPATCHED} AND "companyId" = k.company AND coalesce(namespace, '') = k.namespace
-              AND provider = k.provider AND {_DUE} LIMIT %(most)s) row
+            WHERE {OF_CONNECTION} AND {_DUE} LIMIT %(most)s) row
         WHERE k.held LIMIT %(most)s) held),
     (SELECT count(*) FROM (
         SELECT FROM "ProductImportJob" WHERE {_PENDING} AND suspended IS NOT TRUE
@@ -51,8 +57,7 @@ SELECT
     extract(epoch FROM clock_timestamp() - least(
         (SELECT min(row.queued_at) FROM judged k CROSS JOIN LATERAL (
             SELECT coalesce("queuedAt", "createdAt") AS queued_at FROM "ProductImportJob"
-            WHERE {UNDISPATCHED} AND "companyId" = k.company AND coalesce(namespace, '') = k.namespace
-              AND provider = k.provider AND {_DUE}
+            WHERE {OF_CONNECTION} AND {_DUE}
             ORDER BY coalesce("queuedAt", "createdAt"), id LIMIT 1) row
          WHERE NOT k.held),
         (SELECT min(queued_at) FROM (

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from import_core.adapters.postgres.dispatching import (
     CONNECTION,
+    CONNECTION_KEY,
+    IN_ORDER,
+    OF_CONNECTION,
     OPEN_BREAKER,
     PAUSED_CONNECTION,
     UNDISPATCHED,
@@ -16,24 +19,23 @@ CAP = 20_001
 """As the depth is counted to."""
 
 # Nothing is held nearly always, which two probes find out. Else every connection with a row that waits is found as the
-# dispatcher finds them, by a loose scan of import_job_waiting, and the due rows of those that are held are counted.
+# dispatcher finds them, by a loose scan of import_job_next, and the due rows of those that are held are counted.
 HELD = f"""
 WITH RECURSIVE connection (company, namespace, provider) AS (
     (SELECT {CONNECTION} FROM "ProductImportJob" WHERE {UNDISPATCHED}
        AND (EXISTS (SELECT FROM imports.breaker WHERE state <> 'Closed')
             OR EXISTS (SELECT FROM imports.pause WHERE scope IN ('company', 'provider')))
-     ORDER BY coalesce(queue, 'product-imports'), {CONNECTION} LIMIT 1)
+     ORDER BY {IN_ORDER} LIMIT 1)
     UNION ALL
     SELECT next.* FROM connection k CROSS JOIN LATERAL (
         SELECT {CONNECTION} FROM "ProductImportJob"
-        WHERE {UNDISPATCHED} AND ({CONNECTION}) > (k.company, k.namespace, k.provider)
-        ORDER BY coalesce(queue, 'product-imports'), {CONNECTION} LIMIT 1) next
+        WHERE {UNDISPATCHED} AND ({CONNECTION_KEY}) > (k.company, k.namespace, k.provider)
+        ORDER BY {IN_ORDER} LIMIT 1) next
 )
 SELECT count(*) FROM (
     SELECT FROM connection k CROSS JOIN LATERAL (
         SELECT FROM "ProductImportJob"
-        WHERE {UNDISPATCHED} AND "companyId" = k.company AND coalesce(namespace, '') = k.namespace
-          AND provider = k.provider AND coalesce("notBefore", timestamptz '-infinity') <= now()
+        WHERE {OF_CONNECTION} AND coalesce("notBefore", timestamptz '-infinity') <= now()
         LIMIT %(cap)s) row
     WHERE EXISTS ({OPEN_BREAKER})
        OR {PAUSED_CONNECTION.format(company="k.company", namespace="k.namespace", provider="k.provider")}

@@ -12,10 +12,11 @@ INDEXES: dict[str, str] = {
     "import_job_due": """"ProductImportJob"
         (coalesce(queue, 'product-imports'), coalesce("notBefore", timestamptz '-infinity'))
         WHERE status = 'PENDING' AND suspended IS NOT TRUE""",
-    "import_job_waiting": """"ProductImportJob"
-        (coalesce(queue, 'product-imports'), "companyId", coalesce(namespace, ''), provider,
+    # No other one serves what dispatch asks, as its collation is asked for alone (dispatching.UNDISPATCHED).
+    "import_job_next": """"ProductImportJob"
+        (coalesce(queue, 'product-imports'), "companyId" COLLATE "C", coalesce(namespace, ''), provider,
          coalesce("queuedAt", "createdAt"), id)
-        WHERE status = 'PENDING' AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL""",
+        WHERE status COLLATE "C" = 'PENDING' AND suspended IS NOT TRUE AND "dispatchedAt" IS NULL""",
     "import_job_dispatched": """"ProductImportJob" (coalesce(queue, 'product-imports'), "dispatchedAt")
         WHERE status = 'PENDING' AND "dispatchedAt" IS NOT NULL""",
     "import_job_suspended": """"ProductImportJob" (coalesce(queue, 'product-imports'))
@@ -44,6 +45,7 @@ REPLACED = (
     "import_job_queued",
     "import_job_breaker_open",
     "import_job_company_created",
+    "import_job_waiting",
 )
 
 # A concurrent build that was interrupted leaves an invalid index, which is never used and always maintained.

@@ -43,8 +43,10 @@ SELECT id FROM "ProductImportJob" WHERE namespace = %s AND "objectName" = %s ORD
 
 # Claims are few (workers x concurrency); those of other namespaces are left out afterwards.
 RUNNING = """
-SELECT k.job_id FROM imports.claim k JOIN "ProductImportJob" j ON j.id = k.job_id
-WHERE coalesce(j.namespace, %(namespace)s) = %(namespace)s AND j."parentId" IS NULL
+SELECT k.job_id FROM imports.claim k CROSS JOIN LATERAL (
+    SELECT FROM "ProductImportJob" j
+    WHERE j.id = k.job_id AND coalesce(j.namespace, %(namespace)s) = %(namespace)s AND j."parentId" IS NULL
+    LIMIT 1) job
 ORDER BY k.claimed_at DESC LIMIT %(limit)s
 """
 # The newest rows of a state, by import_job_shown.
