@@ -64,12 +64,12 @@ def new_token() -> str:
 
 
 def person(sources: Sources) -> str:
-    """Who asks: the kubeconfig's user, and this machine's; bounded, one line."""
+    """Who asks: the kubeconfig's user, where there is one, and this machine's; bounded, one line."""
     try:
         here = getpass.getuser()
     except (KeyError, OSError):
         here = ""
-    known = sources.kube.user
+    known = sources.user
     name = f"{known} ({here})" if known and here and known != here else known or here or "unknown"
     return printable(name)[:PERSON_LENGTH]
 

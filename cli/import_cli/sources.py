@@ -1,4 +1,4 @@
-"""Where the commands get their answers: the API server always, PostgreSQL and Redis when their URLs are set."""
+"""Where the commands get their answers: the API server, and PostgreSQL and Redis where their URLs are set."""
 
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ from import_core.adapters.postgres.reports import ReportStore, readable
 from import_core.adapters.postgres.views import JobViews
 from import_core.adapters.postgres.webhooks import WebhookStore
 from import_core.adapters.redis.address import redis_address_in
-from import_core.domain.errors import DatabaseUnavailableError, ImportOperatorError, InvalidInputError
+from import_core.domain.errors import (
+    DatabaseUnavailableError,
+    ImportOperatorError,
+    InvalidInputError,
+    KubernetesUnavailableError,
+)
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -76,8 +81,8 @@ class Stores:
 class Sources:
     """Connections of one command; use with `async with`.
 
-    Raises UsageError for a namespace or DATABASE_URL that can't be meant, KubernetesUnavailableError
-    without a usable kubeconfig. Whether anything answers shows when it is asked.
+    Raises UsageError for a namespace or DATABASE_URL that can't be meant. Whether anything answers shows when it is
+    asked.
     """
 
     def __init__(self, namespace: str) -> None:
@@ -89,7 +94,7 @@ class Sources:
         url = os.environ.get(name)
         if url:
             check_database_url(url, name=name)
-        self.kube = KubeClient(field_manager=FIELD_MANAGER)
+        self._kube: KubeClient | None = None
         self._database = Database(url, application="kubectl-imports", minimum=0, maximum=2) if url else None
         self._answered = False
 
@@ -100,10 +105,29 @@ class Sources:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            await self.kube.close()
+            if self._kube is not None:
+                await self._kube.close()
         finally:
             if self._database is not None:
                 await self._database.close()
+
+    @property
+    def kube(self) -> KubeClient:
+        """The API server; who asks PostgreSQL alone needs none.
+
+        Raises KubernetesUnavailableError without a usable kubeconfig.
+        """
+        if self._kube is None:
+            self._kube = KubeClient(field_manager=FIELD_MANAGER)
+        return self._kube
+
+    @property
+    def user(self) -> str | None:
+        """What the kubeconfig calls the user; None where there is no usable one."""
+        try:
+            return self.kube.user
+        except KubernetesUnavailableError:
+            return None
 
     @asynccontextmanager
     async def needed_stores(self, why: str) -> AsyncIterator[Stores]:

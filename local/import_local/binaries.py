@@ -55,6 +55,10 @@ class GoModule:
         digest = hashlib.sha256((self.linker_flags + self.tags).encode())
         for file in ("go.mod", "go.sum"):
             digest.update((self.folder / file).read_bytes())
+        own = self.folder / "main.go"
+        # Most modules only pin programs of others.
+        if own.is_file():
+            digest.update(own.read_bytes())
         return f"{self.name}-{self.version}-{digest.hexdigest()[:12]}-{sys.platform}-{platform.machine()}"
 
 
@@ -95,6 +99,11 @@ ALERTMANAGER = GoModule(
         "amtool": "github.com/prometheus/alertmanager/cmd/amtool",
     },
 )
+COMPOSE_CONFIG = GoModule(
+    name="compose-config",
+    version="v2.13.0",  # of the library that Docker Compose reads its files by
+    packages={"compose-config": "import-operator.local/compose-config"},
+)
 # The oldest that know all that dashboards/ uses; Debian 12's Alertmanager reads no webhook's address from a file.
 _OLDEST = {PROMETHEUS.name: (2, 42), ALERTMANAGER.name: (0, 26)}
 
@@ -131,9 +140,9 @@ async def ensure_binaries(module: GoModule, progress: Progress = silent) -> Path
 
 
 async def ensure_all_binaries(
-    progress: Progress = silent, *, with_kubernetes: bool = True, with_monitoring: bool = False
+    progress: Progress = silent, *, with_kubernetes: bool = True, for_tests: bool = False
 ) -> None:
-    """Build what is missing of all that an installation or its tests run, all modules at the same time.
+    """Build what is missing of all that an installation or, `for_tests`, its tests run, all modules at the same time.
 
     Each has phases that keep only one core busy: downloads, the largest packages, the linker. Raises
     BuildError.
@@ -141,7 +150,8 @@ async def ensure_all_binaries(
     modules = [OBJECT_STORE]
     if with_kubernetes and find_kubernetes_binaries() is None:
         modules.append(KUBERNETES)
-    if with_monitoring:
+    if for_tests:
+        modules.append(COMPOSE_CONFIG)
         modules += [
             each for each in (PROMETHEUS, ALERTMANAGER) if await find_monitoring_binaries(each) is None
         ]

@@ -141,7 +141,7 @@ def logs(
 def build() -> None:
     """Build the programs that no package carries, unless they are there: minutes once, then nothing."""
     with ProgressDisplay(_out) as progress:
-        asyncio.run(ensure_all_binaries(progress, with_monitoring=True))
+        asyncio.run(ensure_all_binaries(progress, for_tests=True))
 
 
 @app.command(epilog="Example:\n\n  import-local demo")

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from import_core.adapters.postgres.fleet import FleetStore, ReadyWorkers
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.workers import WorkerStore
+from import_core.domain.backpressure import Thresholds
 from import_core.domain.jobs import DEFAULT_QUEUE
+from import_core.domain.steps import StepKind
 from import_core.domain.worker_ends import WorkerEnd
 from import_operator import metrics
 from import_operator.loops.dispatch import Capacity
@@ -21,6 +23,13 @@ INTERVAL_SECONDS = 1.0
 LEAST_JOBS = 5
 """Handed over to a queue whose workers are not there (yet), as for a pool of one."""
 SWEEP_SECONDS = 300.0
+_STEPS = frozenset(kind.value for kind in StepKind)
+_STEP_POLICY = QueuePolicy(Thresholds(degraded_above=20_000, critical_above=50_000, overload_above=100_000))
+
+
+def policy_of(queue: str) -> QueuePolicy:
+    """What a WorkerPool would wish: the defaults, and for steps what deploy/components/catalogue-sync has for them."""
+    return _STEP_POLICY if queue in _STEPS else QueuePolicy()
 
 
 class FleetLoop:
@@ -47,8 +56,8 @@ class FleetLoop:
         return {queue: Capacity(max(ready.jobs, LEAST_JOBS)) for queue, ready in self._ready.items()}
 
     def policies(self) -> Mapping[str, QueuePolicy]:
-        """The defaults, for every queue."""
-        return {queue: QueuePolicy() for queue in self._ready}
+        """The policy of every queue."""
+        return {queue: policy_of(queue) for queue in self._ready}
 
     async def round(self) -> None:
         """Count workers and depths, and see which processes another has replaced."""

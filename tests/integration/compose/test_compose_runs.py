@@ -15,17 +15,11 @@ from webhook_receiver import SECRET, Receiver, receiving
 
 from import_core.domain.jobs import JobState
 from import_local.parts.objectstore import Bucket
-from import_local.samples.app import RunningSamples, serve_samples
+from import_local.samples.app import RunningSamples
 from import_local.samples.control import FaultOrder, set_faults
 from import_local.samples.faults import FaultSettings
 
 SEARCH = "/v1/search?companyId=bolt&q=shirt"
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def samples() -> AsyncIterator[RunningSamples]:
-    async with serve_samples() as running:
-        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -168,7 +162,7 @@ async def submits_over_http(world: ComposeWorld) -> None:
             assert field in refused.text
         report = (await client.get("/health/queue")).json()
         assert [queue["queue"] for queue in report["queues"]] == ["product-imports"]
-        # He may search; nothing was asked to be indexed.
+        # He may search, where something is indexed: test_compose_enrich.py. Here nobody asked for it.
         assert (await client.get(SEARCH)).status_code == 404
         link = await client.post("/v1/sessions/links", json={"companyId": "bolt"})
         assert link.status_code == 201, link.text

@@ -45,10 +45,14 @@ async def test_two_at_once_build_once_and_both_get_it(module: GoModule, tmp_path
     assert _left_behind(tmp_path) == []
 
 
-async def test_what_is_in_the_cache_is_not_built_again(module: GoModule, tmp_path: Path) -> None:
+async def test_what_is_in_the_cache_is_not_built_again_until_its_program_changes(module: GoModule) -> None:
     folder = await ensure_binaries(module)
-    (module.folder / "main.go").unlink()
+    mark = folder / "not built again"
+    mark.touch()
     assert await ensure_binaries(module) == folder
+    assert mark.exists()
+    (module.folder / "main.go").write_text(_PROGRAM + "// changed\n")
+    assert await ensure_binaries(module) != folder
 
 
 async def test_a_failed_build_shows_the_compilers_words_and_leaves_nothing(

@@ -8,6 +8,7 @@ import typer
 import yaml
 from rich.console import Console
 
+from import_cli.acting import person
 from import_cli.running import run_command, run_locally
 from import_cli.sources import Sources, UsageError
 from import_core.domain.errors import (
@@ -66,6 +67,24 @@ def test_each_end_has_its_code(
         run_command("imports", command)
     assert ended.value.exit_code == code
     assert (capsys.readouterr().err == "") == (not isinstance(end, Exception))
+
+
+def test_only_who_asks_kubernetes_needs_a_kubeconfig(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nonexistent")
+
+    async def without(sources: Sources, _console: Console) -> int:
+        return 0 if person(sources) else 1
+
+    async def asking(sources: Sources, _console: Console) -> int:
+        return 0 if sources.kube else 1
+
+    for command, code, said in ((without, 0, ""), (asking, 3, "No usable Kubernetes configuration")):
+        with pytest.raises(typer.Exit) as ended:
+            run_command("imports", command)
+        assert ended.value.exit_code == code
+        assert capsys.readouterr().err.startswith(said)
 
 
 def test_commands_without_a_cluster_have_the_same() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from import_local.binaries import (
     ALERTMANAGER,
+    COMPOSE_CONFIG,
     KUBERNETES,
     OBJECT_STORE,
     PROMETHEUS,
@@ -32,6 +33,8 @@ def test_key_changes_with_everything_that_changes_the_build(tmp_path: Path) -> N
     ]
     assert len(set(keys)) == 4
     assert _module(tmp_path).key == keys[0]
+    (tmp_path / "sample" / "main.go").write_text("package main\n")
+    assert _module(tmp_path).key not in keys
 
 
 _OWNERS = {
@@ -39,11 +42,14 @@ _OWNERS = {
     "versitygw": "github.com/versity/versitygw",
     "prometheus": "github.com/prometheus/prometheus",
     "alertmanager": "github.com/prometheus/alertmanager",
+    "compose-config": "github.com/compose-spec/compose-go/v2",
 }
 
 
 @pytest.mark.parametrize(
-    "module", [KUBERNETES, OBJECT_STORE, PROMETHEUS, ALERTMANAGER], ids=lambda module: module.name
+    "module",
+    [KUBERNETES, OBJECT_STORE, PROMETHEUS, ALERTMANAGER, COMPOSE_CONFIG],
+    ids=lambda module: module.name,
 )
 def test_the_named_version_is_the_pinned_one(module: GoModule) -> None:
     owner = _OWNERS[module.name]
