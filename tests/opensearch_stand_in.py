@@ -1,15 +1,17 @@
 """A small server that speaks OpenSearch's REST protocol as documented, errors included, for what the index uses of it.
 
-Bulk requests with external versions, searches by the clauses that the adapter sends, and errors on demand. Whether the
-real one ranks so is for the tests with TEST_OPENSEARCH_URL.
+Indices with aliases, and those that writes make by themselves; bulk requests with external versions, searches by the
+clauses that are sent to it, and errors on demand. Whether the real one ranks so is for the tests with
+TEST_OPENSEARCH_URL.
 """
 
 import asyncio
 import gzip
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from fnmatch import fnmatch
 from typing import Any
 
 from starlette.applications import Starlette
@@ -28,23 +30,31 @@ def error(kind: str, reason: str, status: int) -> Json:
 
 
 class OpenSearchStandIn:
-    """`answers`: what the next requests get instead, as (status, body); `refuses`: errors of documents, by id."""
+    """`answers`: what the next requests get instead, as (status, body); `refuses`: errors of documents, by id.
+
+    `after`: what happens when the so-many-th request of a kind has been answered.
+    `indices` are bodies of their creation, by name; `aliases` name the index of each.
+    """
 
     def __init__(self) -> None:
         self.indices: dict[str, Json] = {}
+        self.aliases: dict[str, str] = {}
         self.documents: dict[str, dict[str, Json]] = {}
         self.versions: dict[tuple[str, str], int] = {}
         self.answers: list[tuple[int, Any]] = []
         self.refuses: dict[str, tuple[int, str]] = {}
         self.requests: Counter[str] = Counter()
+        self.after: dict[tuple[str, int], Callable[[], None]] = {}
         self.url = ""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["OpenSearchStandIn"]:
         routes = [
+            Route("/_alias/{name}", self._alias, methods=["HEAD"]),
             Route("/{index}", self._create, methods=["PUT"]),
             Route("/{index}", self._drop, methods=["DELETE"]),
             Route("/{index}/_bulk", self._bulk, methods=["POST"]),
+            Route("/{index}/_mapping", self._mapping, methods=["GET"]),
             Route("/{index}/_search", self._search, methods=["POST"]),
         ]
         server = AppServer(Starlette(routes=routes), "127.0.0.1", 0, close_seconds=1)
@@ -65,6 +75,17 @@ class OpenSearchStandIn:
             return Response(body, status, media_type="application/json")
         return JSONResponse(body, status)
 
+    def drop(self, name: str) -> None:
+        """Delete an index with its documents and aliases, as an administrator does."""
+        del self.indices[name], self.documents[name]
+        self.aliases = {alias: index for alias, index in self.aliases.items() if index != name}
+        self.versions = {key: version for key, version in self.versions.items() if key[0] != name}
+
+    async def _alias(self, request: Request) -> Response:
+        if instead := await self._instead(request, "alias"):
+            return instead
+        return Response(status_code=200 if request.path_params["name"] in self.aliases else 404)
+
     async def _create(self, request: Request) -> Response:
         name = request.path_params["index"]
         if instead := await self._instead(request, "create"):
@@ -72,37 +93,68 @@ class OpenSearchStandIn:
         if name in self.indices:
             reason = f"index [{name}/x] already exists"
             return JSONResponse(error("resource_already_exists_exception", reason, 400), 400)
-        self.indices[name] = json.loads(await _body(request))
-        self.documents[name] = {}
+        body = json.loads(await _body(request))
+        for alias in body.get("aliases", {}):
+            if alias in self.indices:
+                reason = f"Invalid alias name [{alias}]: an index or data stream exists with the same name"
+                return JSONResponse(error("invalid_alias_name_exception", reason, 400), 400)
+            self.aliases[alias] = name
+        self.indices[name], self.documents[name] = body, {}
         return JSONResponse({"acknowledged": True, "shards_acknowledged": True, "index": name})
 
     async def _drop(self, request: Request) -> Response:
-        self.indices.pop(request.path_params["index"], None)
+        name = request.path_params["index"]
+        if name not in self.indices:
+            return JSONResponse(error("index_not_found_exception", f"no such index [{name}]", 404), 404)
+        self.drop(name)
         return JSONResponse({"acknowledged": True})
+
+    async def _mapping(self, request: Request) -> Response:
+        if instead := await self._instead(request, "mapping"):
+            return instead
+        pattern = request.path_params["index"]
+        found = {name: body["mappings"] for name, body in self.indices.items() if fnmatch(name, pattern)}
+        return JSONResponse({name: {"mappings": mappings} for name, mappings in found.items()})
 
     async def _bulk(self, request: Request) -> Response:
         if instead := await self._instead(request, "bulk"):
             return instead
-        index = request.path_params["index"]
+        name = request.path_params["index"]
         assert request.query_params["refresh"] == "wait_for"
+        needs_alias = request.query_params.get("require_alias") == "true"
         raw = (await _body(request)).decode()
         assert raw.endswith("\n"), "the last line must end"
         lines = iter(raw.splitlines())
-        items = []
+        asked: list[tuple[str, Json, Json | None]] = []
         for line in lines:
             ((action, about),) = json.loads(line).items()
-            document = json.loads(next(lines)) if action == "index" else None
-            items.append({action: self._apply(index, action, about, document)})
+            asked.append((action, about, None if action == "delete" else json.loads(next(lines))))
+        self._make_missing(name, needs_alias, asked)
+        items = [
+            {action: self._apply(name, needs_alias and action != "delete", action, about, document)}
+            for action, about, document in asked
+        ]
         failed = any("error" in result for item in items for result in item.values())
+        self.after.pop(("bulk", self.requests["bulk"]), _nothing)()
         return JSONResponse({"took": 1, "errors": failed, "items": items})
 
-    def _apply(self, index: str, action: str, about: Json, document: Json | None) -> Json:
+    def _make_missing(self, name: str, needs_alias: bool, asked: list[tuple[str, Json, Json | None]]) -> None:
+        """As the real one, whose setting allows it by default: one line that requires the alias forbids it for all.
+
+        Removals can't require it; those with versions from outside make an index, and no others do.
+        """
+        if name in self.indices or name in self.aliases:
+            return
+        makes = [action != "delete" or "version" in about for action, about, _ in asked]
+        forbids = [needs_alias and action != "delete" for action, _, _ in asked]
+        if any(makes) and not any(forbids):
+            self.indices[name], self.documents[name] = {"mappings": {"dynamic": "true", "properties": {}}}, {}
+
+    def _apply(self, name: str, needs_alias: bool, action: str, about: Json, document: Json | None) -> Json:
+        index = self.aliases.get(name, name)
         key, result = about["_id"], {"_index": index, "_id": about["_id"]}
-        if index not in self.indices and action == "delete" and "version" in about:
-            # As the real one does for versions from outside, and for these alone of all removals.
-            self.indices[index], self.documents[index] = {"mappings": {"properties": {}}}, {}
-        if index not in self.indices:
-            return {**result, **_item_error("index_not_found_exception", f"no such index [{index}]", 404)}
+        if index not in self.indices or (needs_alias and name not in self.aliases):
+            return {**result, **_item_error("index_not_found_exception", f"no such index [{name}]", 404)}
         if key in self.refuses:
             status, kind = self.refuses[key]
             return {**result, **_item_error(kind, "the stand-in was told so", status)}
@@ -113,22 +165,33 @@ class OpenSearchStandIn:
             found = self.documents[index].pop(key, None)
             return {**result, "result": "deleted" if found else "not_found", "status": 200 if found else 404}
         assert document is not None
-        unknown = set(document) - set(self.indices[index]["mappings"]["properties"])
-        if unknown:
-            return {
-                **result,
-                **_item_error("strict_dynamic_mapping_exception", f"{unknown} not allowed", 400),
-            }
+        if action == "update":
+            return {**result, **self._update(index, key, document)}
+        return {**result, **self._index(index, about, document)}
+
+    def _update(self, index: str, key: str, document: Json) -> Json:
+        assert document == {"doc": {}}, "no other update is known"
+        if key not in self.documents[index]:
+            return _item_error("document_missing_exception", f"[{key}]: document missing", 404)
+        return {"result": "noop", "status": 200}
+
+    def _index(self, index: str, about: Json, document: Json) -> Json:
+        mappings = self.indices[index]["mappings"]
+        unknown = set(document) - set(mappings["properties"])
+        if unknown and mappings.get("dynamic") == "strict":
+            return _item_error("strict_dynamic_mapping_exception", f"{unknown} not allowed", 400)
         assert about["version_type"] == "external_gte"
+        key = about["_id"]
         self.versions[index, key] = about["version"]
         known = key in self.documents[index]
         self.documents[index][key] = document
-        return {**result, "_version": about["version"], "status": 200 if known else 201}
+        return {"_version": about["version"], "status": 200 if known else 201}
 
     async def _search(self, request: Request) -> Response:
         if instead := await self._instead(request, "search"):
             return instead
-        index, body = request.path_params["index"], json.loads(await _body(request))
+        name, body = request.path_params["index"], json.loads(await _body(request))
+        index = self.aliases.get(name, name)
         if index not in self.indices and request.query_params.get("ignore_unavailable") != "true":
             return JSONResponse(error("index_not_found_exception", f"no such index [{index}]", 404), 404)
         scored = [
@@ -137,6 +200,9 @@ class OpenSearchStandIn:
         best = sorted((-found, key) for found, key in scored if found is not None)
         hits = [{"_index": index, "_id": key, "_score": -minus} for minus, key in best[: body["size"]]]
         return JSONResponse({"took": 1, "timed_out": False, "hits": {"hits": hits}})
+
+
+def _nothing() -> None: ...
 
 
 def _item_error(kind: str, reason: str, status: int) -> Json:

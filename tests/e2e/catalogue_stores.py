@@ -23,9 +23,7 @@ from import_local.samples.catalogue.expected import Provider
 
 # Rows of each store in PostgreSQL, and of how many different products.
 HELD = """
-SELECT kind, count(*), count(DISTINCT product_id) FROM imports.product_embedding WHERE company_id = %(company)s
-GROUP BY kind
-UNION ALL SELECT 'product', count(*), count(DISTINCT "externalId") FROM "Product" WHERE "companyId" = %(company)s
+SELECT 'product', count(*), count(DISTINCT "externalId") FROM "Product" WHERE "companyId" = %(company)s
 UNION ALL SELECT 'photo', count(*), count(DISTINCT "productId") FROM "ProductImage" i
     JOIN "Product" p ON p.id = i."productId" WHERE p."companyId" = %(company)s
 UNION ALL SELECT 'decision', count(*), count(DISTINCT product_id) FROM imports.quality_decision
@@ -39,6 +37,8 @@ PRODUCT_IDS = 'SELECT id FROM "Product" WHERE "companyId" = %s'
 APPROVED_IDS = """
 SELECT product_id FROM imports.quality_decision WHERE company_id = %s AND decision = 'approved'
 """
+EMBEDDED = "SELECT product_id, kind FROM imports.product_embedding WHERE company_id = %s"
+WITH_WORDS = "SELECT product_id FROM imports.search_document WHERE company_id = %s AND words IS NOT NULL"
 MOST = 1_000
 """Entries that are read of a store; a sync of a test has fewer."""
 
@@ -67,6 +67,16 @@ async def differences(world: World, company: str, *, catalogue: str, kind: Provi
 async def ids_of(world: World, statement: str, company: str) -> list[str]:
     """Ids of products, sorted."""
     return sorted(row[0] for row in await world.sql(statement, company))
+
+
+async def in_pgvector(world: World, company: str) -> list[tuple[str, str]]:
+    """Product and kind of each vector of the company, sorted."""
+    return sorted((product_id, kind) for product_id, kind in await world.sql(EMBEDDED, company))
+
+
+async def in_full_text(world: World, company: str) -> list[str]:
+    """Ids of the company's products whose words are in PostgreSQL, sorted."""
+    return await ids_of(world, WITH_WORDS, company)
 
 
 def in_milvus(file: Path) -> list[tuple[str, str]]:

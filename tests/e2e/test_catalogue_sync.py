@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx2
+import pytest
 import pytest_asyncio
 from chromium import require_chromium
 from eventually import eventually
 from faults.world import FaultWorld
 
 from e2e.catalogue_stores import (
+    APPROVED_IDS,
+    PRODUCT_IDS,
     differences,
+    ids_of,
+    in_full_text,
     in_milvus,
+    in_opensearch,
+    in_pgvector,
     rows_held,
 )
-from e2e.world import NAMESPACE, Json, World, condition_of, job, provider, secret
+from e2e.world import KUBECTL_IMPORTS, NAMESPACE, Json, World, condition_of, job, provider, secret
 from import_core.adapters.kube.resources import IMPORT_JOB
+from import_core.adapters.search.opensearch import FIRST, connect
 from import_core.domain.steps import StepKind
 from import_local.demo.manifests import get_step_pools
+from import_local.samples.catalogue.expected import Provider
 from import_local.samples.settings import SHOPIFY_TOKEN, WHATSAPP_NUMBER
 
 PRODUCTS = 200
@@ -34,8 +45,11 @@ SELECT w.pod_name FROM imports.claim k JOIN imports.worker w USING (worker_id)
 JOIN imports.checkpoint c USING (job_id) JOIN "ProductImportJob" j ON j.id = k.job_id
 WHERE j."companyId" = %s AND j."parentId" IS NULL AND c.cursor IS NOT NULL
 """
+OPENSEARCH = os.environ.get("TEST_OPENSEARCH_URL", "")
 SEARCHER = "catalogue-searcher"
 AUDIENCE = "import-gateway"
+Words = Callable[[World, str], Awaitable[list[str]]]
+"""Reads the ids of a company's products in an index of words, sorted."""
 
 
 def seller_page(world: World, company: str) -> Json:
@@ -102,31 +116,50 @@ async def kill_the_reading_worker(world: World, company: str) -> None:
     await eventually(kill, seconds=90, what="a worker in the middle of the page")
 
 
-async def sync(world: World, company: str, pools: list[Json], markers: Path) -> dict[str, tuple[int, int]]:
-    """Take the seller's page through all steps while a worker of each kind dies; rows and products of each store."""
-    await world.apply(
-        *pools,
-        seller_page(world, company),
-        job(company, company=company, provider_name=company, enrich=ENRICH),
-    )
-    await kill_the_reading_worker(world, company)
-    status = await world.finished(company)
+async def live(world: World, name: str) -> None:
+    """Wait until an import has ended, and all steps of its products are done."""
+    status = await world.finished(name)
     assert status["phase"] == "Succeeded", status
     version = await world.until(
         IMPORT_JOB,
-        company,
+        name,
         lambda item: condition_of(item["status"], "Enriched").get("status") == "True",
         seconds=240,
     )
     assert version["status"]["steps"], version["status"]
+
+
+async def is_everywhere_once(
+    world: World, company: str, markers: Path, words: Words, *, catalogue: str, kind: Provider
+) -> None:
+    """Each product is in every store once, that of vectors aside; `words` reads the index of words."""
     assert deaths(markers) == set(StepKind)
     assert await world.sql(LEFT, company) == []
-    assert await differences(world, company, catalogue=CATALOGUE, kind="whatsapp") == []
+    assert await differences(world, company, catalogue=catalogue, kind=kind) == []
     stores = await rows_held(world, company)
     assert {stores[name] for name in ("product", "photo", "decision")} == {EVERYTHING}, stores
     assert stores["document"] == stores["approved"], stores
     assert stores["approved"][0] >= PRODUCTS * 0.9, stores
-    return stores
+    assert await words(world, company) == await ids_of(world, APPROVED_IDS, company)
+
+
+async def vectors_of(world: World, company: str) -> list[tuple[str, str]]:
+    """Product and kind of each vector that the company is to have, sorted."""
+    ids = await ids_of(world, PRODUCT_IDS, company)
+    return [(product_id, kind) for product_id in ids for kind in ("image", "text")]
+
+
+async def sync_page(world: World, company: str, markers: Path, words: Words, **settings: str) -> None:
+    """Take the seller's page through all steps while a worker of each kind dies, and look into the stores."""
+    await world.apply(
+        *mortal_pools(markers, **settings),
+        seller_page(world, company),
+        job(company, company=company, provider_name=company, enrich=ENRICH),
+    )
+    await kill_the_reading_worker(world, company)
+    await live(world, company)
+    await is_everywhere_once(world, company, markers, words, catalogue=CATALOGUE, kind="whatsapp")
+    assert await in_pgvector(world, company) == await vectors_of(world, company)
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="session")
@@ -190,8 +223,7 @@ async def test_a_sellers_catalogue_goes_live_and_each_product_is_everywhere_once
 ) -> None:
     require_chromium()
     company = "seller"
-    stores = await sync(world, company, mortal_pools(tmp_path), tmp_path)
-    assert (stores["text"], stores["image"]) == (EVERYTHING, EVERYTHING), "pgvector"
+    await sync_page(world, company, tmp_path, in_full_text)
 
     lanterns = await search(gateway, company, "lantern")
     assert all(item["similarity"] is not None for item in lanterns), lanterns
@@ -206,34 +238,46 @@ async def test_a_sellers_catalogue_goes_live_and_each_product_is_everywhere_once
     assert outcome.code == 0, outcome.err
 
 
+@pytest.mark.skipif(not OPENSEARCH, reason="TEST_OPENSEARCH_URL is not set")
+async def test_opensearch_has_each_product_of_a_page_once(world: World, tmp_path: Path) -> None:
+    require_chromium()
+    company, index = "opensearch-seller", f"test-{uuid.uuid4().hex}"
+    settings = {"SEARCH_INDEX": "opensearch", "OPENSEARCH_URL": OPENSEARCH, "OPENSEARCH_INDEX": index}
+
+    async def words(_world: World, of: str) -> list[str]:
+        return await in_opensearch(OPENSEARCH, index, of)
+
+    try:
+        await sync_page(world, company, tmp_path, words, **settings)
+        found = await world.run(KUBECTL_IMPORTS, "search", company, "lantern", environment=settings)
+        assert found.code == 0, found.err
+        assert "lantern" in found.out.lower()
+    finally:
+        client = connect(OPENSEARCH)
+        await client.indices.delete(index=index + FIRST, params={"ignore": 404})
+        await client.close()
+
+
 async def test_milvus_has_each_product_once(world: World, tmp_path: Path) -> None:
-    products, company, file = 40, "milvus-seller", tmp_path / "vectors.db"
-    markers = tmp_path / "markers"
+    """The same steps after an import that needs no browser: what is new here is the other index of vectors."""
+    company, file, markers = "milvus-seller", tmp_path / "vectors.db", tmp_path / "markers"
+    catalogue = f"tiny-{PRODUCTS}-1-milvus"
     await asyncio.to_thread(markers.mkdir)
-    pool = mortal_pools(markers, maximum=1, VECTOR_INDEX="milvus", MILVUS_ADDRESS=str(file))[0]
+    # A file is open in one process at a time.
+    pools = mortal_pools(markers, maximum=1, VECTOR_INDEX="milvus", MILVUS_ADDRESS=str(file))
     await world.apply(
-        pool,
+        *pools,
         secret("milvus-shop", accessToken=SHOPIFY_TOKEN),
         provider(
             "milvus-shop",
             company=company,
             kind="shopify",
-            url=f"{world.installation.shopify_url}/tiny-{products}-1-milvus",
+            url=f"{world.installation.shopify_url}/{catalogue}",
         ),
-        job("milvus-sync", company=company, provider_name="milvus-shop", enrich={"embedding": True}),
+        job("milvus-sync", company=company, provider_name="milvus-shop", enrich=ENRICH),
     )
-    await world.until(
-        IMPORT_JOB,
-        "milvus-sync",
-        lambda item: condition_of(item.get("status") or {}, "Enriched").get("status") == "True",
-        seconds=150,
-    )
-    assert deaths(markers) == {StepKind.EMBEDDING.value}
-    outcome = await world.kubectl(
-        "delete", "workerpool", StepKind.EMBEDDING.value, "-n", NAMESPACE, "--cascade=foreground"
-    )
-    assert outcome.code == 0, outcome.err
-    rows = await asyncio.to_thread(in_milvus, file)
-    ids = [row[0] for row in await world.sql('SELECT id FROM "Product" WHERE "companyId" = %s', company)]
-    assert len(ids) == products
-    assert rows == sorted((product_id, kind) for product_id in ids for kind in ("image", "text"))
+    await live(world, "milvus-sync")
+    await is_everywhere_once(world, company, markers, in_full_text, catalogue=catalogue, kind="shopify")
+    assert await in_pgvector(world, company) == []
+    await delete_pools(world, StepKind.EMBEDDING.value)
+    assert await asyncio.to_thread(in_milvus, file) == await vectors_of(world, company)

@@ -48,8 +48,8 @@ def configure_logs(*, level: str = "INFO", process: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # These log every request at INFO, with URLs that may carry tokens.
-    for noisy in ("httpx2", "httpcore2", "httpx", "httpcore", "uvicorn.access"):
+    # These log every request at INFO, with URLs that may carry tokens, and pyvips some twenty lines for each image.
+    for noisy in ("httpx2", "httpcore2", "httpx", "httpcore", "uvicorn.access", "pyvips"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.captureWarnings(True)
     sys.excepthook = _log_crash

@@ -25,10 +25,13 @@ class FaultAction(ControlModel):
     `status`: answered with that HTTP status (and Retry-After, if given). `slow`: answered as usual after
     `seconds`. `drop`: the connection is closed without an answer. `throttled`: the provider's own answer to
     a client that asks too often. Of a model's API only: `truncated` and `blocked` are answers that were cut off or
-    refused for what they are about, `garbled` ends within its JSON.
+    refused for what they are about, `malformed` has words in place of the JSON that was asked for, and the body of
+    `garbled` ends within its own.
     """
 
-    kind: Literal["status", "slow", "drop", "throttled", "truncated", "blocked", "garbled"] = "status"
+    kind: Literal["status", "slow", "drop", "throttled", "truncated", "blocked", "malformed", "garbled"] = (
+        "status"
+    )
     status: int = Field(default=500, ge=200, le=599)
     retry_after: float | None = Field(default=None, ge=0)
     seconds: float = Field(default=1.0, ge=0, le=3_600)

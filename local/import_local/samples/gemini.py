@@ -123,6 +123,8 @@ def odd(action: FaultAction) -> Response | None:
             return _answer('{"reasons": [{"code": "Mislead', finish="MAX_TOKENS", tokens=100)
         case "blocked":
             return _blocked("PROHIBITED_CONTENT")
+        case "malformed":
+            return _answer("{'decision': approved", tokens=100)
         case "garbled":
             return Response('{"candidates": [{"content": {"parts": [{"te', media_type="application/json")
         case _:

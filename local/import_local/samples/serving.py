@@ -109,7 +109,7 @@ async def _faulty(
         case "throttled":
             account.counters.throttled += 1
             return dialect.throttled(account, request)
-        case "truncated" | "blocked" | "garbled":
+        case "truncated" | "blocked" | "malformed" | "garbled":
             return dialect.odd(action)
         case _:
             response = dialect.failed(action.status)

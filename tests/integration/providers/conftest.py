@@ -2,20 +2,18 @@
 
 import asyncio
 import math
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 import pytest_asyncio
+from chromium import require_chromium
 
 from import_core.domain.errors import HandBackError
 from import_core.domain.limits import CostBucket, Grant
 from import_local.samples.app import RunningSamples, serve_samples
 from import_local.samples.settings import SampleSettings
-from import_worker.browsing.browser import EXECUTABLES, ChromiumBrowser
-
-NO_BROWSER = f"no browser on PATH: install one of {', '.join(EXECUTABLES)} to test reading pages"
+from import_worker.browsing.browser import ChromiumBrowser
 
 
 class CountingLimiter:
@@ -71,13 +69,10 @@ async def running_samples() -> AsyncIterator[RunningSamples]:
         yield running
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without a Chromium pages can't be read: those tests are skipped, and say so."""
-    if any(map(shutil.which, EXECUTABLES)):
-        return
-    for item in items:
-        if "whatsapp_scrape" in item.nodeid or "whatsapp-scrape" in item.nodeid:
-            item.add_marker(pytest.mark.skip(reason=NO_BROWSER))
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests that read pages need a Chromium."""
+    if "whatsapp_scrape" in item.nodeid or "whatsapp-scrape" in item.nodeid:
+        require_chromium()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -71,7 +71,14 @@ async def test_the_stand_in_would_obey_what_escaped(new_model: NewModel) -> None
     assert judge(await new_model().ask(escaped, ANSWER_SCHEMA)).decision.verdict is Verdict.APPROVED
 
 
-@pytest.mark.parametrize(("kind", "code"), [("truncated", "AnswerTruncated"), ("blocked", "ModelBlocked")])
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("truncated", "AnswerTruncated"),
+        ("blocked", "ModelBlocked"),
+        ("malformed", "AnswerUnreadable"),
+    ],
+)
 async def test_answers_that_are_none_raise_nothing(
     new_model: NewModel, account: Account, kind: str, code: str
 ) -> None:

@@ -20,6 +20,7 @@ from import_core.domain.errors import (
     QueueUnavailableError,
     StorageUnavailableError,
 )
+from import_core.domain.images import MAX_BYTES
 from import_core.domain.jobs import WaitingReason
 from import_core.domain.quality import DecidedBy, Verdict
 from import_core.domain.resources.import_provider import BreakerState
@@ -138,7 +139,11 @@ async def test_a_person_who_decides_while_the_batch_runs_is_heeded(world: Qualit
 
 @pytest.mark.parametrize(
     ("kind", "code", "asked_again"),
-    [("truncated", "AnswerTruncated", True), ("blocked", "ModelBlocked", False)],
+    [
+        ("truncated", "AnswerTruncated", True),
+        ("blocked", "ModelBlocked", False),
+        ("malformed", "AnswerUnreadable", True),
+    ],
 )
 async def test_no_answer_flags_the_product_alone(
     world: QualityWorld, kind: str, code: str, asked_again: bool
@@ -147,7 +152,7 @@ async def test_no_answer_flags_the_product_alone(
     batch = await world.open(GEMINI_CONCURRENCY=1).run(MANY[:2])
     assert verdicts(batch) == {"p0": "flagged", "p1": "approved"}
     assert codes(batch) == [code]
-    assert world.counted("model_calls", outcome=kind) == 1
+    assert world.counted("model_calls", outcome={"malformed": "unreadable"}.get(kind, kind)) == 1
     await world.open().run(MANY[:2])
     assert world.calls == 3 if asked_again else world.calls == 2
 
@@ -189,6 +194,15 @@ async def test_an_image_that_is_gone_or_broken_flags_the_product_without_a_call(
     # What the model is not shown is not read.
     shown = await world.open(GEMINI_IMAGES=1).run([product("a", images=(good, gone))])
     assert verdicts(shown) == {"a": "approved"}
+
+
+async def test_an_image_of_too_many_bytes_is_not_read(world: QualityWorld) -> None:
+    key = "images/acme/huge.jpg"
+    await world.store.put(key, b"\xff\xd8\xff".ljust(MAX_BYTES + 1), "image/jpeg")
+    huge = product("huge", images=(StepImage(key, "image/jpeg", 900, 900),))
+    batch = await world.open().run([huge])
+    assert (verdicts(batch), codes(batch)) == ({"huge": "flagged"}, ["ImageUnreadable"])
+    assert world.calls == 0
 
 
 async def test_throttling_stops_all_workers_for_as_long_as_asked_and_costs_no_try(
@@ -298,7 +312,7 @@ async def test_a_stopped_batch_leaves_nothing_running_and_no_decision(world: Qua
 async def test_without_redis_or_the_object_store_the_batch_waits(
     world: QualityWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refuse(_key: str) -> bytes | None:
+    async def refuse(_key: str, **_: object) -> bytes | None:
         raise StorageUnavailableError
 
     monkeypatch.setattr(world.store, "get", refuse)

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 import pytest
 import pytest_asyncio
-from opensearch_stand_in import OpenSearchStandIn, error
+from opensearch_stand_in import Json, OpenSearchStandIn, error
 from search_backends import by_meaning
 from search_catalogue import Catalogue, product
 
 from import_core.adapters.postgres import Database
 from import_core.adapters.search.merged import ProductSearch
 from import_core.adapters.search.opening import open_search_index
-from import_core.adapters.search.opensearch import OpenSearchIndex, _bulk_lines, connect
+from import_core.adapters.search.opensearch import FIRST, MAPPING, OpenSearchIndex, _bulk_lines, connect
 from import_core.adapters.search.settings import SearchSettings
 from import_core.domain.errors import InvalidInputError, ProductsRefusedError, SearchUnavailableError
 from import_core.domain.steps import StepProduct
@@ -57,8 +57,29 @@ async def place(request: pytest.FixtureRequest, stand_in: OpenSearchStandIn) -> 
         return
     yield Place(REAL, name, None)
     client = connect(REAL)
-    await client.indices.delete(index=name, params={"ignore": 404})
+    await client.indices.delete(index=name + FIRST, params={"ignore": 404})
     await client.close()
+
+
+async def delete_index(place: Place) -> None:
+    """What an administrator does by mistake."""
+    client = connect(place.url)
+    await client.indices.delete(index=place.index_name + FIRST)
+    await client.close()
+
+
+def types_of(mappings: Json) -> dict[str, str]:
+    """The type of each field, and whether others are taken."""
+    fields = {name: about["type"] for name, about in mappings.get("properties", {}).items()}
+    return {**fields, "others": mappings.get("dynamic", "true")}
+
+
+async def mapped(place: Place) -> dict[str, dict[str, str]]:
+    """Fields of each index that has the test's name."""
+    client = connect(place.url)
+    answer = await client.indices.get_mapping(index=f"{place.index_name}*")
+    await client.close()
+    return {name: types_of(about["mappings"]) for name, about in answer.items()}
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -272,21 +293,82 @@ async def test_a_document_that_is_refused_fails_alone(
     assert [row[0] for row in indexed] == ["a", "good"]
 
 
-async def test_an_index_that_was_deleted_is_made_again(
+async def test_an_index_that_is_deleted_under_a_worker_is_made_anew_with_its_fields(
+    found_there: Catalogue, place: Place
+) -> None:
+    await found_there.add(product("a", "Shirt"), product("lost", "Shirt"))
+    await delete_index(place)
+    await found_there.index_products(product("a", "Shirt"))
+    assert await found_there.found("shirt") == ["a"], "the fields are those that are searched"
+    assert await mapped(place) == {place.index_name + FIRST: types_of(MAPPING["mappings"])}
+
+
+async def test_a_removal_makes_no_index_where_it_was_deleted(found_there: Catalogue, place: Place) -> None:
+    await found_there.add(product("a", "Shirt"))
+    await delete_index(place)
+    await found_there.index.remove(await found_there.given(product("a", "Shirt")))
+    assert await mapped(place) == {}
+
+
+async def test_an_index_that_goes_in_the_middle_of_a_batch_has_all_of_it_again(
+    database: Database, stand_in: OpenSearchStandIn
+) -> None:
+    index = OpenSearchIndex(connect(stand_in.url), database, index="short")
+    made = Catalogue(database, index)
+    await made.prepare("acme")
+    products = [product(f"p{number:03}", "Shirt") for number in range(150)]
+    await made.insert(*products)
+    stand_in.after["bulk", 1] = lambda: stand_in.drop("short" + FIRST)
+    assert await made.index_products(*products) == []
+    assert len(await made.found("shirt", limit=300)) == 150
+    assert stand_in.requests["bulk"] == 4
+    await index.aclose()
+
+
+async def test_an_index_where_the_alias_belongs_is_told(
     failing: OpenSearchIndex, stand_in: OpenSearchStandIn
 ) -> None:
-    del stand_in.indices["failing"]
-    with pytest.raises(SearchUnavailableError, match="no index"):
+    stand_in.drop("failing" + FIRST)
+    stand_in.indices["failing"], stand_in.documents["failing"] = {"mappings": {"properties": {}}}, {}
+    with pytest.raises(SearchUnavailableError, match="with the alias failing: invalid_alias_name_exception"):
         await failing.put([asked("a")])
-    await failing.put([asked("a")])
-    assert "failing" in stand_in.indices
+    assert stand_in.documents["failing"] == {}
+
+
+async def test_an_index_without_its_alias_is_told(
+    failing: OpenSearchIndex, stand_in: OpenSearchStandIn
+) -> None:
+    stand_in.aliases.clear()
+    for _ in range(2):
+        with pytest.raises(SearchUnavailableError, match="no index with the alias failing"):
+            await failing.put([asked("a")])
+    assert set(stand_in.indices) == {"failing" + FIRST}
+
+
+async def test_an_index_of_other_fields_refuses_each_document_with_the_reason(
+    found_there: Catalogue, place: Place
+) -> None:
+    """Somebody has made an index of their own behind the alias."""
+    client = connect(place.url)
+    await client.indices.create(
+        index=place.index_name + FIRST,
+        body={
+            "mappings": {"dynamic": "strict", "properties": {"name": {"type": "text"}}},
+            "aliases": {place.index_name: {}},
+        },
+    )
+    await client.close()
+    await found_there.insert(product("a", "Shirt"))
+    (failed,) = await found_there.index_products(product("a", "Shirt"))
+    assert (failed.reason, failed.retryable) == ("SearchRefused", False)
+    assert "strict_dynamic_mapping_exception" in failed.message
 
 
 async def test_an_index_that_can_not_be_made_is_an_outage(
     database: Database, failing: OpenSearchIndex, stand_in: OpenSearchStandIn
 ) -> None:
     index = OpenSearchIndex(connect(stand_in.url), database, index="another")
-    stand_in.answers = [(400, error("validation_exception", "too many shards", 400))]
+    stand_in.answers = [(404, ""), (400, error("validation_exception", "too many shards", 400))]
     with pytest.raises(SearchUnavailableError, match="validation_exception"):
         await index.put([asked("a")])
     await index.aclose()

@@ -1,10 +1,10 @@
 """Checks of connections: what the operator asks for and learns."""
 
 import asyncio
-import shutil
 from contextlib import aclosing
 
 import pytest
+from chromium import require_chromium
 from prometheus_client import CollectorRegistry
 
 from import_core.adapters.postgres.connections import ConnectionStore
@@ -14,7 +14,7 @@ from import_core.observability.metrics import WorkerMetrics
 from import_local.samples.control import FaultOrder, set_faults
 from import_local.samples.faults import FaultSettings
 from import_worker.breakers import Breakers
-from import_worker.browsing.browser import EXECUTABLES, ChromiumBrowser
+from import_worker.browsing.browser import ChromiumBrowser
 from import_worker.checks import ProviderChecks
 from import_worker.connections import ConnectionOpener
 
@@ -61,8 +61,8 @@ SCRAPED = {
 }
 
 
-@pytest.mark.skipif(not any(map(shutil.which, EXECUTABLES)), reason="no Chromium on PATH: install one")
 async def test_a_page_that_is_read_needs_no_credentials(stage, check) -> None:
+    require_chromium()
     url = f"{stage.samples.whatsapp_url}/tiny-1-0/c/491700000001"
     name = stage.connect("whatsapp", "tiny-1-0", whatsapp=SCRAPED, baseUrl=url)
     del stage.directory.providers[name]["spec"]["credentialsSecretRef"]

@@ -43,6 +43,7 @@ try:
 except RuntimeError:
     log.exception("job.failed")
 logging.getLogger("library").warning("token {PLANTED[0]}")
+logging.getLogger("pyvips").info("VIPS: thumbnailing 47327 bytes of data")
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
@@ -54,3 +55,4 @@ logging.getLogger("library").warning("token {PLANTED[0]}")
     assert lines[0]["timestamp"].endswith("Z")
     assert "RuntimeError" in lines[1]["exception"]
     assert not any(secret in done.stdout for secret in PLANTED)
+    assert "VIPS" not in done.stdout, "each image would be some twenty lines"

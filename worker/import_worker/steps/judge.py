@@ -15,10 +15,12 @@ from import_core.adapters.redis.decision_cache import DecisionCache
 from import_core.adapters.s3.store import ObjectStore
 from import_core.domain.errors import (
     BreakerOpenError,
+    ObjectTooLargeError,
     PermanentError,
     ProviderThrottledError,
     ProviderUnavailableError,
 )
+from import_core.domain.images import MAX_BYTES
 from import_core.domain.judging import (
     ANSWER_SCHEMA,
     CallEnd,
@@ -128,13 +130,20 @@ class ModelJudge:
         images: list[bytes] = []
         for number, image in enumerate(shown_images(product, self._images), 1):
             async with self._decoding:
-                content = await self._store.get(image.key)
-                small = await asyncio.to_thread(make_inline, content) if content is not None else None
+                small = await self._read_small(image.key)
             if small is None:
                 log.warning("quality.image_unreadable", productId=product.product_id, key=image.key)
                 return unreadable_image(number)
             images.append(small)
         return images
+
+    async def _read_small(self, key: str) -> bytes | None:
+        """An image as the model is shown it; None where it is gone, too large to be one of ours, or no image."""
+        try:
+            content = await self._store.get(key, at_most=MAX_BYTES)
+        except ObjectTooLargeError:
+            return None
+        return await asyncio.to_thread(make_inline, content) if content is not None else None
 
     async def _ask(self, question: Question) -> Reply:
         clock = asyncio.get_running_loop().time

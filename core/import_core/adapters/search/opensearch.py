@@ -1,11 +1,15 @@
-"""OpenSearch, and what speaks its protocol, as the search index: a document for each product, versioned as its row."""
+"""OpenSearch, and what speaks its protocol, as the search index: a document for each product, versioned as its row.
+
+Everything goes through an alias, and every write requires it: to an index that was deleted under a running worker
+OpenSearch would else write again and make one without our fields, whatever `action.auto_create_index` is set to allow.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from import_core.adapters.packages import optional
@@ -23,6 +27,12 @@ CALL_SECONDS = 5.0
 BULK_SECONDS = 30.0
 BULK = 100
 """Documents of one request: 100 with the longest descriptions have some 2 MB."""
+NEEDS_ALIAS: Sequence[Mapping[str, Any]] = ({"update": {"_id": "-"}}, {"doc": {}})
+"""Lines before removals, which can't require the alias themselves, and with a version would make a missing index.
+
+No index is made for a request of which one line requires the alias. The update changes nothing, whether there is such a
+document or not.
+"""
 
 MAPPING: dict[str, Any] = {
     "settings": {
@@ -46,6 +56,8 @@ MAPPING: dict[str, Any] = {
         },
     },
 }
+FIRST = "-000001"
+"""What the alias's own name is followed by in the name of the index that is made for it."""
 FIELDS = ["title^10", "labels^6", "tags^3", "description"]
 """What counts how much, as the weights of PostgreSQL's full text."""
 
@@ -66,11 +78,15 @@ def connect(url: str) -> AsyncOpenSearch:
     return client
 
 
+class _NoIndexError(SearchUnavailableError):
+    """There is no index behind the alias."""
+
+
 class OpenSearchIndex:
     """A SearchIndex in OpenSearch. Methods raise SearchUnavailableError, and `put` also ProductsRefusedError.
 
-    A document's version is its product's, so that a late write or removal of an older state is refused by OpenSearch
-    itself, whoever sends it.
+    `index` is the alias's name. A document's version is its product's, so that a late write or removal of an older
+    state is refused by OpenSearch itself, whoever sends it.
     """
 
     def __init__(
@@ -83,17 +99,29 @@ class OpenSearchIndex:
         self._making = asyncio.Lock()
 
     async def put(self, products: Sequence[StepProduct]) -> None:
-        """Insert or exchange documents, and wait until they can be found; products that have changed are left out."""
+        """Insert or exchange documents, and wait until they can be found; products that have changed are left out.
+
+        An index that is gone is made, and all of them are written again.
+        """
         await self._make_index()
         standing = await still_so(self._database, products)
         current = [product for product in products if product.product_id in standing]
-        refused: dict[str, str] = {}
-        for start in range(0, len(current), BULK):
-            batch = current[start : start + BULK]
-            lines = await asyncio.to_thread(_bulk_lines, batch)
-            refused |= await self._bulk(lines)
+        try:
+            refused = await self._index_all(current)
+        except _NoIndexError:
+            self._made = False
+            await self._make_index()
+            refused = await self._index_all(current)
         if refused:
             raise ProductsRefusedError(refused)
+
+    async def _index_all(self, products: Sequence[StepProduct]) -> dict[str, str]:
+        """Write all documents; returns why which of them were refused."""
+        refused: dict[str, str] = {}
+        for start in range(0, len(products), BULK):
+            lines = await asyncio.to_thread(_bulk_lines, products[start : start + BULK])
+            refused |= await self._bulk(lines)
+        return refused
 
     async def write(self, connection: Connection, products: Sequence[StepProduct]) -> None:
         """Note that the products are indexed, by which they become visible."""
@@ -101,11 +129,9 @@ class OpenSearchIndex:
 
     async def remove(self, products: Sequence[StepProduct]) -> None:
         """Forget products; unknown ones are ignored, and those that were put in a later version."""
-        if products:
-            # A removal with a version makes an index that is missing, and one without our fields.
-            await self._make_index()
-        for start in range(0, len(products), BULK):
-            await self._delete({one.product_id: one.version for one in products[start : start + BULK]})
+        with suppress(_NoIndexError):  # nothing is known there
+            for start in range(0, len(products), BULK):
+                await self._delete({one.product_id: one.version for one in products[start : start + BULK]})
 
     async def forget(self, connection: Connection, product_ids: Sequence[str]) -> None:
         """Note that the products are not indexed any more."""
@@ -113,8 +139,8 @@ class OpenSearchIndex:
 
     async def _delete(self, versions: Mapping[str, int]) -> None:
         """Delete documents of these versions and older ones, by product."""
-        actions = [_action(one, version) for one, version in versions.items()]
-        await self._bulk("".join(json.dumps({"delete": action}) + "\n" for action in actions))
+        actions = [{"delete": _action(one, version)} for one, version in versions.items()]
+        await self._bulk("".join(json.dumps(line) + "\n" for line in (*NEEDS_ALIAS, *actions)))
 
     async def matching(self, company_id: str, query: str, *, limit: int) -> list[TextHit]:
         """The company's products that match the words of a person's query, best first."""
@@ -139,17 +165,20 @@ class OpenSearchIndex:
         await self._client.close()
 
     async def _make_index(self) -> None:
-        """Make the index where it is missing; several processes may do it at once."""
+        """Make the index where the alias has none; several processes may do it at once."""
         async with self._making:
             if self._made:
                 return
+            name, kind = self._index + FIRST, None
             async with _translated():
-                answer = await self._client.indices.create(
-                    index=self._index, body=MAPPING, params={"ignore": 400}
-                )
-            kind = (answer.get("error") or {}).get("type")
+                if not await self._client.indices.exists_alias(name=self._index):
+                    body = {**MAPPING, "aliases": {self._index: {}}}
+                    answer = await self._client.indices.create(index=name, body=body, params={"ignore": 400})
+                    kind = (answer.get("error") or {}).get("type")
             if kind not in {None, "resource_already_exists_exception"}:
-                raise SearchUnavailableError(f"OpenSearch does not make the index {self._index}: {kind}")
+                raise SearchUnavailableError(
+                    f"OpenSearch does not make the index {name} with the alias {self._index}: {kind}"
+                )
             self._made = True
 
     async def _bulk(self, lines: str) -> dict[str, str]:
@@ -159,7 +188,11 @@ class OpenSearchIndex:
                 body=lines,
                 index=self._index,
                 # A search that follows the step must find it: its answer is kept for an hour.
-                params={"refresh": "wait_for", "request_timeout": BULK_SECONDS},
+                params={
+                    "refresh": "wait_for",
+                    "require_alias": "true",
+                    "request_timeout": BULK_SECONDS,
+                },
             )
         refused: dict[str, str] = {}
         if not answer.get("errors"):
@@ -174,8 +207,7 @@ class OpenSearchIndex:
             if status >= 400 and status not in {404, 409}:
                 refused[str(result["_id"])] = f"{kind}: {reason}"[:500]
             if status == 404 and kind == "index_not_found_exception":
-                self._made = False
-                raise SearchUnavailableError(f"OpenSearch has no index {self._index}")
+                raise _NoIndexError(f"OpenSearch has no index with the alias {self._index}")
         return refused
 
 

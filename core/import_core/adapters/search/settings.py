@@ -27,7 +27,7 @@ class SearchSettings(BaseSettings):
         default="imports-products",
         validation_alias="OPENSEARCH_INDEX",
         pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$",
-        description="Name of the index in OpenSearch; it is made where it is missing",
+        description="Name of the alias in OpenSearch; where it is missing, it is made with the index NAME-000001",
     )
 
     @model_validator(mode="after")

@@ -3,19 +3,20 @@
 import shutil
 from collections.abc import AsyncIterator
 
-import pytest
 import pytest_asyncio
-from page_world import ARGUMENTS, BROWSERS, PageWorld
+from chromium import require_chromium
+from page_world import ARGUMENTS, PageWorld
 from playwright.async_api import Browser, async_playwright
 from stand_in import StandIn
+
+from import_worker.browsing.browser import EXECUTABLES
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """The system's Chromium, headless; without one these tests are skipped."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"no browser on PATH: install one of {', '.join(BROWSERS)} to test the live page")
+    """The system's Chromium, headless."""
+    require_chromium()
+    path = next(filter(None, map(shutil.which, EXECUTABLES)))
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         yield browser

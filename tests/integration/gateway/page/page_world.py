@@ -9,7 +9,6 @@ from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 from scenes import start_scene
 from stand_in import TOKEN, StandIn
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from dead_letter_stand_in import dead_letter
-from page_world import ARGUMENTS, BROWSERS, PageWorld
+from page_world import ARGUMENTS, PageWorld
 from playwright.async_api import Browser, async_playwright
 from scenes import job, queue, when, worker
 from stand_in import StandIn
+
+from import_worker.browsing.browser import EXECUTABLES
 
 Json = dict[str, Any]
 FOLDER = Path(__file__).parents[4] / "docs" / "pictures"
@@ -225,9 +227,9 @@ async def take_letters(browser: Browser, name: str, options: Mapping[str, Any]) 
 
 async def main() -> None:
     """Make all of them."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    path = next(filter(None, map(shutil.which, EXECUTABLES)), None)
     if path is None:
-        sys.exit(f"no browser on PATH: install one of {', '.join(BROWSERS)}")
+        sys.exit(f"no browser on PATH: install one of {', '.join(EXECUTABLES)}")
     desktop = {"viewport": {"width": 1280, "height": 1000}}
     phone = {"viewport": {"width": 360, "height": 800}, "device_scale_factor": 1.5, "is_mobile": True}
     async with async_playwright() as playwright:
