@@ -48,7 +48,7 @@ class MappedItem:
     """
 
     product: MappedProduct
-    encoded: str
+    encoded: bytes
     content_hash: str
     images: tuple[SourceImage, ...]
     listed: dict[str, int]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
 
+import msgspec
 from psycopg.types.json import Jsonb
 
 from import_core.adapters.postgres.claims import PAGE_TRANSACTION_SECONDS, lock_claim
@@ -18,7 +17,7 @@ from import_core.adapters.postgres.rows import cursor_to_json, progress_to_json
 from import_core.adapters.postgres.steps import record_steps
 from import_core.domain.item_errors import GONE_FROM_SOURCE, MOST_DOCUMENTS, NO_EXTERNAL_ID, EarlierFailure
 from import_core.domain.jobs import Checkpoint, Claim
-from import_core.domain.products import MappedProduct, encode_product, to_json_value
+from import_core.domain.products import MappedProduct, encode_product
 from import_core.domain.steps import BATCH_SIZES, StepKind, asked_steps
 
 # What is known of a page's products before it is imported: unchanged ones are not written, and images
@@ -39,11 +38,11 @@ INSERT INTO "Product" AS p
     (id, "companyId", "externalId", "importSource", title, description, handle, sku, barcode, price,
      "compareAtPrice", currency, vendor, "productType", status, tags, "inventoryQuantity", variants, "contentHash",
      connection, "createdAt", "updatedAt")
-SELECT r.id, %(company)s, r.external_id, %(source)s, r.title, r.description, r.handle, r.sku, r.barcode, r.price,
-       r.compare_at_price, r.currency, r.vendor, r.product_type, r.status, r.tags, r.inventory_quantity,
-       r.variants, r.content_hash, %(connection)s, now(), now()
+SELECT gen_random_uuid(), %(company)s, r.external_id, %(source)s, r.title, r.description, r.handle, r.sku,
+       r.barcode, r.price, r.compare_at_price, r.currency, r.vendor, r.product_type, r.status, r.tags,
+       r.inventory_quantity, r.variants, r.content_hash, %(connection)s, now(), now()
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (
-    id text, external_id text, title text, description text, handle text, sku text, barcode text, price numeric,
+    external_id text, title text, description text, handle text, sku text, barcode text, price numeric,
     compare_at_price numeric, currency text, vendor text, product_type text, status text, tags text[],
     inventory_quantity bigint, variants jsonb, content_hash text)
 ORDER BY r.external_id
@@ -60,10 +59,10 @@ UPSERT_IMAGES = """
 INSERT INTO "ProductImage" AS i
     (id, "productId", position, "sourceUrl", "altText", etag, "lastModified", key, sha256, "contentType", width,
      height, bytes, thumbnails, "createdAt", "updatedAt")
-SELECT r.id, p.id, r.position, r.source_url, r.alt_text, r.etag, r.last_modified, r.key, r.sha256, r.content_type,
-       r.width, r.height, r.bytes, r.thumbnails, now(), now()
+SELECT gen_random_uuid(), p.id, r.position, r.source_url, r.alt_text, r.etag, r.last_modified, r.key, r.sha256,
+       r.content_type, r.width, r.height, r.bytes, r.thumbnails, now(), now()
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (
-    id text, external_id text, position integer, source_url text, alt_text text, etag text, last_modified text,
+    external_id text, position integer, source_url text, alt_text text, etag text, last_modified text,
     key text, sha256 text, content_type text, width integer, height integer, bytes bigint, thumbnails jsonb)
 JOIN "Product" p ON p."companyId" = %(company)s AND p."importSource" = %(source)s AND p."externalId" = r.external_id
 ORDER BY p.id, r.source_url
@@ -162,7 +161,7 @@ class ProductWrite:
 
     product: MappedProduct
     content_hash: str
-    encoded: str | None = None
+    encoded: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,10 +268,11 @@ class CatalogueStore:
         async with self._database.connection() as connection:
             cursor = await connection.execute(KNOWN_PRODUCTS, (company_id, import_source, list(external_ids)))
             products = await cursor.fetchall()
-            cursor = await connection.execute(KNOWN_IMAGES, ([row[1] for row in products],))
             images: dict[str, dict[str, KnownImage]] = {}
-            for product_id, *values in await cursor.fetchall():
-                images.setdefault(product_id, {})[values[0]] = KnownImage(*values)
+            if products:
+                cursor = await connection.execute(KNOWN_IMAGES, ([row[1] for row in products],))
+                for product_id, *values in await cursor.fetchall():
+                    images.setdefault(product_id, {})[values[0]] = KnownImage(*values)
         return {
             external: KnownProduct(row_id, digest, images.get(row_id, {}))
             for external, row_id, digest in products
@@ -301,7 +301,9 @@ class CatalogueStore:
         DatabaseUnavailableError, also when the transaction took more than 15 s.
         """
         rows = await asyncio.to_thread(_encode, page)
-        async with self._database.transaction(timeout_seconds=PAGE_TRANSACTION_SECONDS) as connection:
+        async with self._database.transaction(
+            timeout_seconds=PAGE_TRANSACTION_SECONDS, pipelined=True
+        ) as connection:
             await lock_claim(connection, claim)
             scope = {"company": claim.job.company_id, "source": page.import_source}
             if rows.products:
@@ -361,22 +363,24 @@ class _EncodedPage:
 def _encode(page: PageWrite) -> _EncodedPage:
     """Encode all rows, in a thread and before the transaction: long texts take long, and block nobody."""
     return _EncodedPage(
-        products=f"[{','.join(map(_product_row, page.products))}]" if page.products else None,
-        images=_json([{"id": str(uuid4()), **to_json_value(write)} for write in page.images]),
-        errors=_json([to_json_value(error) for error in page.errors]),
-        touched_images=_json([to_json_value(touch) for touch in page.touched_images]),
+        products=f"[{b','.join(map(_product_row, page.products)).decode()}]" if page.products else None,
+        images=_json(page.images),
+        errors=_json(page.errors),
+        touched_images=_json(page.touched_images),
         removed_images=_json(
             [{"product_id": product, "source_url": url} for product, url in page.removed_images]
         ),
-        restated=_json([to_json_value(item) for item in page.restated]),
+        restated=_json(page.restated),
     )
 
 
-def _json(rows: list[dict[str, Any]]) -> str | None:
-    return json.dumps(rows) if rows else None
+_encode_json = msgspec.json.Encoder().encode
 
 
-def _product_row(write: ProductWrite) -> str:
+def _json(rows: Sequence[object]) -> str | None:
+    return _encode_json(rows).decode() if rows else None
+
+
+def _product_row(write: ProductWrite) -> bytes:
     encoded = write.encoded if write.encoded is not None else encode_product(write.product)
-    own = json.dumps({"id": str(uuid4()), "content_hash": write.content_hash})
-    return f"{own[:-1]},{encoded[1:]}"
+    return b'{"content_hash":%b,%b' % (_encode_json(write.content_hash), encoded[1:])
