@@ -85,6 +85,7 @@ async def import_feed(clock: Clock, url: str, path: Path, company: str) -> str:
         live=(live := LiveProgress()),
         on_commit=lambda: None,
         connection="bench",
+        fingerprint="bench",
         max_products=10_000_000,
     )
     clock.start()
@@ -99,7 +100,7 @@ async def copy_feed(clock: Clock, url: str, path: Path, company: str) -> None:
     mapping, rows = compile_mapping("shopify"), []
     async for page in FeedProvider(path).pages(None):
         for item in (await map_page(page, mapping, ImageOptions(enabled=False))).items:
-            values = [_column(name, getattr(item.product, name)) for name in FIELDS]
+            values = [_column(name, getattr(item.write.product, name)) for name in FIELDS]
             rows.append((str(uuid4()), company, "shopify", item.content_hash, *values))
     async with await psycopg.AsyncConnection.connect(url) as connection:
         clock.start()

@@ -129,6 +129,30 @@ def content_hash(
     return hashlib.sha256(content).hexdigest()
 
 
+class KnownSource(NamedTuple):
+    """What a product's row says of its source; `source_hash` is what `source_hash` gave when the row was written."""
+
+    content_hash: str
+    source_hash: str
+
+
+def source_digest(source: SourceProduct, fingerprint: str) -> str | None:
+    """Identity of all that a product's row is made of: what its source says, and by what that becomes a row.
+
+    None where it has none: a document with what is no JSON, such as half a surrogate pair.
+    """
+    try:
+        content = msgspec.msgpack.encode((fingerprint, source.external_id, source.document, source.images))
+    except (ValueError, OverflowError, RecursionError):
+        return None
+    return hashlib.sha256(content).hexdigest()
+
+
+def source_hash(digest: str, content_hash: str) -> str:
+    """The digest, bound to the row as it was written: whoever writes other content, or empties its hash, ends it."""
+    return f"{content_hash[:16]}{digest}"
+
+
 def distinct_images(images: Sequence[SourceImage], limit: int) -> tuple[SourceImage, ...]:
     """The first `limit` images with different URLs, in order: the URL is an image's identity in a product."""
     seen: dict[str, SourceImage] = {}

@@ -49,6 +49,11 @@ def clean(value: str) -> str:
     return _UNSTORABLE.sub(lambda match: "" if match[0] == "\x00" else "\ufffd", value)
 
 
+def is_clean(value: str) -> bool:
+    """Whether `clean` leaves a text as it is, so that PostgreSQL takes it."""
+    return _UNSTORABLE.search(value) is None
+
+
 def text(field: str, value: object, limit: int = MAX_TEXT_LENGTH) -> str | None:
     """Text, or None where it is absent or blank; raises MappingError for another type or too long a text."""
     if value is None:

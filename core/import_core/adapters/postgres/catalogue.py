@@ -17,7 +17,7 @@ from import_core.adapters.postgres.rows import cursor_to_json, progress_to_json
 from import_core.adapters.postgres.steps import record_steps
 from import_core.domain.item_errors import GONE_FROM_SOURCE, MOST_DOCUMENTS, NO_EXTERNAL_ID, EarlierFailure
 from import_core.domain.jobs import Checkpoint, Claim
-from import_core.domain.products import MappedProduct, encode_product
+from import_core.domain.products import KnownSource, MappedProduct, encode_product
 from import_core.domain.steps import BATCH_SIZES, StepKind, asked_steps
 
 # What is known of a page's products before it is imported: unchanged ones are not written, and images
@@ -25,6 +25,12 @@ from import_core.domain.steps import BATCH_SIZES, StepKind, asked_steps
 KNOWN_PRODUCTS = """
 SELECT "externalId", id, "contentHash" FROM "Product"
 WHERE "companyId" = %s AND "importSource" = %s AND "externalId" = ANY(%s)
+"""
+# A hint of which of a page's products are as they were: those need not be mapped.
+SOURCE_HASHES = """
+SELECT "externalId", "contentHash", "sourceHash" FROM "Product"
+WHERE "companyId" = %s AND "importSource" = %s AND "externalId" = ANY(%s)
+  AND "contentHash" IS NOT NULL AND "sourceHash" IS NOT NULL
 """
 KNOWN_IMAGES = """
 SELECT "productId", "sourceUrl", position, "altText", etag, "lastModified", key, sha256, thumbnails
@@ -37,21 +43,21 @@ UPSERT_PRODUCTS = """
 INSERT INTO "Product" AS p
     (id, "companyId", "externalId", "importSource", title, description, handle, sku, barcode, price,
      "compareAtPrice", currency, vendor, "productType", status, tags, "inventoryQuantity", variants, "contentHash",
-     connection, "createdAt", "updatedAt")
+     "sourceHash", connection, "createdAt", "updatedAt")
 SELECT gen_random_uuid(), %(company)s, r.external_id, %(source)s, r.title, r.description, r.handle, r.sku,
        r.barcode, r.price, r.compare_at_price, r.currency, r.vendor, r.product_type, r.status, r.tags,
-       r.inventory_quantity, r.variants, r.content_hash, %(connection)s, now(), now()
+       r.inventory_quantity, r.variants, r.content_hash, r.source_hash, %(connection)s, now(), now()
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (
     external_id text, title text, description text, handle text, sku text, barcode text, price numeric,
     compare_at_price numeric, currency text, vendor text, product_type text, status text, tags text[],
-    inventory_quantity bigint, variants jsonb, content_hash text)
+    inventory_quantity bigint, variants jsonb, content_hash text, source_hash text)
 ORDER BY r.external_id
 ON CONFLICT ("companyId", "externalId", "importSource") DO UPDATE SET
     title = excluded.title, description = excluded.description, handle = excluded.handle, sku = excluded.sku,
     barcode = excluded.barcode, price = excluded.price, "compareAtPrice" = excluded."compareAtPrice",
     currency = excluded.currency, vendor = excluded.vendor, "productType" = excluded."productType",
     status = excluded.status, tags = excluded.tags, "inventoryQuantity" = excluded."inventoryQuantity",
-    variants = excluded.variants, "contentHash" = excluded."contentHash",
+    variants = excluded.variants, "contentHash" = excluded."contentHash", "sourceHash" = excluded."sourceHash",
     connection = coalesce(excluded.connection, p.connection), "updatedAt" = now()
 WHERE p."contentHash" IS DISTINCT FROM excluded."contentHash"
 """
@@ -157,11 +163,15 @@ class KnownProduct:
 
 @dataclass(frozen=True, slots=True)
 class ProductWrite:
-    """A product that is new or has changed; `encoded` is its JSON text, where that is there already."""
+    """A product that is new or has changed; `encoded` is its JSON text, where that is there already.
+
+    `source_hash` is kept with it, by which the next import knows that its source is as it was.
+    """
 
     product: MappedProduct
     content_hash: str
     encoded: bytes | None = None
+    source_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +288,14 @@ class CatalogueStore:
             for external, row_id, digest in products
         }
 
+    async def known_sources(
+        self, company_id: str, import_source: str, external_ids: Sequence[str]
+    ) -> dict[str, KnownSource]:
+        """What rows of these products say of their sources, by external id; others are left out."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(SOURCE_HASHES, (company_id, import_source, list(external_ids)))
+            return {external_id: KnownSource(*hashes) for external_id, *hashes in await cursor.fetchall()}
+
     async def failed_products(self, job_id: str, *, after: str, limit: int) -> list[EarlierFailure]:
         """Products of a job with item errors, in the order of their external ids, behind `after`."""
         async with self._database.connection() as connection:
@@ -383,4 +401,5 @@ def _json(rows: Sequence[object]) -> str | None:
 
 def _product_row(write: ProductWrite) -> bytes:
     encoded = write.encoded if write.encoded is not None else encode_product(write.product)
-    return b'{"content_hash":%b,%b' % (_encode_json(write.content_hash), encoded[1:])
+    own = _encode_json({"content_hash": write.content_hash, "source_hash": write.source_hash})
+    return b"%b,%b" % (own[:-1], encoded[1:])
