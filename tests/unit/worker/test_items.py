@@ -181,7 +181,7 @@ class Catalogue:
     async def items_left(self, _job_id: str) -> ItemsLeft:
         return NOTHING_LEFT
 
-    async def known(self, *_: object) -> dict[str, KnownProduct]:
+    async def known(self, *_: object, **__: object) -> dict[str, KnownProduct]:
         return {}
 
     async def commit_page(self, _claim: Claim, page: PageWrite) -> None:

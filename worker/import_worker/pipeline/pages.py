@@ -172,7 +172,10 @@ class CatalogueImport:
         with self.live.phases.enter(Phase.IMAGES):
             return await through_outages(
                 lambda: self.catalogue.known(
-                    self.claim.job.company_id, self.import_source, [item.external_id for item in mapped.items]
+                    self.claim.job.company_id,
+                    self.import_source,
+                    [item.external_id for item in mapped.items],
+                    with_images=self.options.enabled,
                 ),
                 what="known products",
             )

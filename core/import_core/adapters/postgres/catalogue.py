@@ -272,14 +272,14 @@ class CatalogueStore:
         self._batch_sizes = batch_sizes
 
     async def known(
-        self, company_id: str, import_source: str, external_ids: Sequence[str]
+        self, company_id: str, import_source: str, external_ids: Sequence[str], *, with_images: bool = True
     ) -> dict[str, KnownProduct]:
-        """Rows of these products with their images, by external id; new ones are left out."""
+        """Rows of these products, by external id, with their images where they are asked for; new ones are left out."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(KNOWN_PRODUCTS, (company_id, import_source, list(external_ids)))
             products = await cursor.fetchall()
             images: dict[str, dict[str, KnownImage]] = {}
-            if products:
+            if products and with_images:
                 cursor = await connection.execute(KNOWN_IMAGES, ([row[1] for row in products],))
                 for product_id, *values in await cursor.fetchall():
                     images.setdefault(product_id, {})[values[0]] = KnownImage(*values)
