@@ -125,7 +125,7 @@ class Database:
         """
         async with (
             self.connection() as connection,
-            connection.pipeline() if pipelined and self._pooler is None else nullcontext(),
+            _pipeline(connection) if pipelined and self._pooler is None else nullcontext(),
             connection.transaction(),
         ):
             if timeout_seconds is not None and not (self._pooler and self._pooler.limits_transactions):
@@ -150,6 +150,18 @@ class Database:
                 application_name=f"{self.application}-{purpose}",
                 **KEEPALIVE,  # type: ignore[arg-type]
             )
+
+
+@asynccontextmanager
+async def _pipeline(connection: Connection) -> AsyncIterator[None]:
+    """A pipeline that ends with the first of its errors; the driver's own may end with what that made of the next."""
+    try:
+        async with connection.pipeline():
+            yield
+    except psycopg.errors.PipelineAborted as error:
+        if isinstance(error.__context__, psycopg.Error):
+            raise error.__context__ from None
+        raise
 
 
 async def check_unless_fresh(connection: Connection) -> None:
