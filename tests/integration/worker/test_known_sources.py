@@ -41,7 +41,7 @@ async def test_only_what_changed_at_the_source_is_mapped(stage, mapped, kind) ->
     assert all(content and source for content, source in before)
     assert await run(stage, mapped, "second", provider) == (0, 20, 0)
     assert await stage.rows(HASHES) == before
-    account = stage.samples.account("graph" if kind == "whatsapp" else kind, "tiny-20-1")
+    account = stage.samples.account(kind, "tiny-20-1")
     change_product(account, 3, ProductOrder(title="Another name"))
     assert await run(stage, mapped, "third", provider) == (1, 19, 1)
     assert await run(stage, mapped, "fourth", provider) == (0, 20, 0)
