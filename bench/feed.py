@@ -7,7 +7,6 @@ FEED_ROUNDS set the size.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
+import msgspec
 import psycopg
 import structlog
 
@@ -28,7 +28,6 @@ from bench.table import median_of, print_table, ratios_of
 from import_core.adapters.postgres import Database, migrate
 from import_core.adapters.postgres.catalogue import CatalogueStore
 from import_core.domain.mapping import compile_mapping
-from import_core.domain.products import to_json_value
 from import_core.observability.metrics import WorkerMetrics
 from import_local.parts.postgres import SUPERUSER, PostgresServer
 from import_worker.pipeline.pages import CatalogueImport, ImageStage, LiveProgress
@@ -86,6 +85,7 @@ async def import_feed(clock: Clock, url: str, path: Path, company: str) -> str:
         live=(live := LiveProgress()),
         on_commit=lambda: None,
         connection="bench",
+        fingerprint="bench",
         max_products=10_000_000,
     )
     clock.start()
@@ -100,7 +100,7 @@ async def copy_feed(clock: Clock, url: str, path: Path, company: str) -> None:
     mapping, rows = compile_mapping("shopify"), []
     async for page in FeedProvider(path).pages(None):
         for item in (await map_page(page, mapping, ImageOptions(enabled=False))).items:
-            values = [_column(name, getattr(item.product, name)) for name in FIELDS]
+            values = [_column(name, getattr(item.write.product, name)) for name in FIELDS]
             rows.append((str(uuid4()), company, "shopify", item.content_hash, *values))
     async with await psycopg.AsyncConnection.connect(url) as connection:
         clock.start()
@@ -115,7 +115,7 @@ async def copy_feed(clock: Clock, url: str, path: Path, company: str) -> None:
 
 def _column(name: str, value: Any) -> Any:
     if name == "variants":
-        return json.dumps(to_json_value(value))
+        return msgspec.json.encode(value).decode()
     return list(value) if name == "tags" else value
 
 
@@ -137,7 +137,7 @@ class Server:
     async def run(self, name: str, work: Work, *arguments: Any) -> Taken:
         """Run one side in a process of its own."""
         with self.counted() as counted:
-            figures = await in_process(name, work, self.url, *arguments)
+            figures = await in_process(name, work, self.url, *arguments, on_uvloop=True)
         return Taken(figures, counted.cpu_seconds)
 
     @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from import_core.domain.products import Page
+from import_worker.providers.json_text import read_json
 from import_worker.providers.shopify.client import GraphQLClient
 from import_worker.providers.shopify.paging import Paging
 from import_worker.providers.shopify.settings import ShopifyCursor, ShopifySettings
@@ -68,9 +69,9 @@ def _variant(number: int, place: int, version: int) -> dict[str, Any]:
     }
 
 
-def read_answers(path: Path) -> Iterator[str]:
+def read_answers(path: Path) -> Iterator[bytes]:
     """The pages as the shop sent them."""
-    with path.open() as file:
+    with path.open("rb") as file:
         yield from file
 
 
@@ -84,7 +85,7 @@ class FileClient:
         self, query: str, variables: object = None, *, cost_key: object = None
     ) -> dict[str, Any]:
         del query, variables, cost_key
-        data: dict[str, Any] = json.loads(next(self._answers))["data"]
+        data: dict[str, Any] = read_json(next(self._answers))["data"]
         return data
 
 

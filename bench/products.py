@@ -7,11 +7,12 @@ one piece. Run with `python -m bench products`.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from uuid import uuid4
+
+import msgspec
 
 from bench.places import state_folder
 from bench.table import median_of, print_table
@@ -20,7 +21,7 @@ from import_core.adapters.postgres.catalogue import CatalogueStore, PageWrite, P
 from import_core.adapters.postgres.claims import ClaimStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.domain.jobs import Checkpoint, Claim, JobRequest, Message, Progress
-from import_core.domain.products import MappedProduct, MappedVariant, content_hash, to_json_value
+from import_core.domain.products import MappedProduct, MappedVariant, content_hash
 from import_local.parts.postgres import PostgresServer
 
 PRODUCTS = 5_000
@@ -121,7 +122,7 @@ def _row(company: str, product: MappedProduct) -> tuple[object, ...]:
         product.product_type,
         product.status,
         list(product.tags),
-        json.dumps(to_json_value(product.variants)),
+        msgspec.json.encode(product.variants).decode(),
         content_hash(product, ()),
     )
 

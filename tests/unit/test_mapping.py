@@ -367,6 +367,18 @@ def test_content_hash_does_not_see_how_a_price_is_written() -> None:
     assert content_hash(shopify({"title": "Other"}), images) != content_hash(shopify(), images)
 
 
+def test_hashes_are_what_they_were_when_the_rows_in_the_tables_were_written() -> None:
+    first = SHOPIFY["variants"][0]
+    weighed = first | {"inventoryItem": {"measurement": {"weight": {"unit": "OUNCES", "value": 8.5}}}}
+    options = [{"name": "b", "value": "1"}, {"name": "a", "value": "2"}]
+    odd = shopify({
+        "title": 'Ünïcode 😀 "q" \\ / \x07\x7f\u2028',
+        "variants": [first | {"price": "1200.00"}, weighed | {"price": "0.000001", "selectedOptions": options}],
+    })  # fmt: skip
+    images = [SourceImage("https://cdn.example/é.jpg", "a"), SourceImage("https://cdn.example/2.jpg")]
+    assert content_hash(odd, images) == "d8f8d6eefbef4d384b4e8123bf538a4d7f8c85ff1c9ce03f67dead9ffab40589"
+
+
 WHATSAPP = {
     "id": "24051",
     "retailer_id": "SKU-1",

@@ -126,9 +126,8 @@ def test_mapping_is_total_deterministic_and_storable(
     stored.encode()
     images = [SourceImage("https://cdn.example/1.jpg")]
     assert content_hash(again, images) == content_hash(product, images)
-    assert encode_product(product) == json.dumps(
-        to_json_value(product), ensure_ascii=False, sort_keys=True, separators=(",", ":")
-    )
+    text = json.dumps(to_json_value(product), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    assert encode_product(product) == text.encode()
 
 
 @settings(max_examples=200, deadline=None)

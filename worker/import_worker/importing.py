@@ -99,6 +99,7 @@ class CatalogueImporter:
                 live=run.live,
                 on_commit=on_commit,
                 connection=found.metadata.name,
+                fingerprint=reimport.fingerprint,
                 removals=self._removal_stage(run, spec, owner, reimport, on_commit) if whole else None,
                 reimport=reimport,
                 max_products=self._max_products,

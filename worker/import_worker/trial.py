@@ -142,8 +142,9 @@ def _document(
         "total": page.total,
         "more": page.cursor is not None,
         "products": [
-            {**_camel(to_json_value(item.product)), "images": [image.url for image in item.images]}
+            {**_camel(to_json_value(item.write.product)), "images": [image.url for image in item.images]}
             for item in mapped.items
+            if item.write is not None
         ],
         "failures": [
             {

@@ -30,6 +30,10 @@ class InvalidResourceError(InvalidInputError):
 class MappingError(InvalidInputError):
     """A provider's product does not fit the field mapping."""
 
+    def within(self, path: str) -> MappingError:
+        """The same problem, its field named from the object at `path` on."""
+        return MappingError(f"{path}.{self.field}", self.reason)
+
 
 class JobError(ImportOperatorError):
     """A job's try ended without success."""

@@ -10,15 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any, Final
 
 from import_core.domain import values
 from import_core.domain.errors import InvalidMappingError, MappingError
-from import_core.domain.expressions import Expression, ExpressionError, compile_expression, evaluate
+from import_core.domain.expressions import (
+    Expression,
+    ExpressionError,
+    PathExpression,
+    compile_expression,
+    evaluate,
+)
 from import_core.domain.products import MappedProduct, MappedVariant
 from import_core.domain.resources.import_provider import ProviderType
-from import_core.domain.values import PriceUnit, Record
+from import_core.domain.values import PriceUnit
 
 MAX_VARIANTS = 2048
 """Variants of one product; Shopify's own limit."""
@@ -34,24 +41,12 @@ _GRAMS: Final[Mapping[str, Decimal]] = MappingProxyType(
     }
 )
 
-TARGET_FIELDS: Final = (
-    "title",
-    "description",
-    "handle",
-    "sku",
-    "barcode",
-    "price",
-    "compareAtPrice",
-    "currency",
-    "vendor",
-    "productType",
-    "status",
-    "tags",
-    "inventoryQuantity",
-)
-"""Product fields that a job's fieldMapping may name. The id and the variants always come from the provider."""
+_WEIGHT: Final = ("inventoryItem", "measurement", "weight")
 
-VariantReader = Callable[[Record], MappedVariant]
+Document = Mapping[str, Any]
+VariantReader = Callable[[Document], MappedVariant]
+FieldReader = Callable[[Document], Any]
+"""Reads one field out of a product; raises MappingError naming it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,81 +54,95 @@ class ProviderMapping:
     """What a provider type's products look like.
 
     `defaults` are product fields by JMESPath; a quantity without an expression is the sum of the variants'.
+    `read_variant` is None where products have no variants.
     """
 
     defaults: Mapping[str, str]
     price_unit: PriceUnit
-    read_variant: VariantReader
+    read_variant: VariantReader | None
 
 
-def _shopify_variant(record: Record) -> MappedVariant:
-    barcodes = record.get("barcodes")
-    options = record.get("selectedOptions")
+def _shopify_variant(variant: Document) -> MappedVariant:
+    get = variant.get
     return MappedVariant(
-        external_id=values.identifier(record.field("id"), record.get("id")),
-        title=record.text("title"),
-        sku=record.text("sku"),
-        price=record.amount("price", PriceUnit.DECIMAL),
-        compare_at_price=record.amount("compareAtPrice", PriceUnit.DECIMAL),
+        external_id=values.identifier("id", get("id")),
+        title=values.text("title", get("title")),
+        sku=values.text("sku", get("sku")),
+        price=values.amount("price", get("price"), PriceUnit.DECIMAL),
+        compare_at_price=values.amount("compareAtPrice", get("compareAtPrice"), PriceUnit.DECIMAL),
         # From 2026-10 on `barcodes` replaces `barcode`.
-        barcode=record.text("barcode") or next(iter(values.tags(record.field("barcodes"), barcodes)), None),
-        inventory_quantity=record.quantity("inventoryQuantity"),
-        options=_options(record.field("selectedOptions"), options),
-        weight_grams=_weight_grams(record),
+        barcode=values.text("barcode", get("barcode"))
+        or next(iter(values.tags("barcodes", get("barcodes"))), None),
+        inventory_quantity=values.quantity("inventoryQuantity", get("inventoryQuantity")),
+        options=_options("selectedOptions", get("selectedOptions")),
+        weight_grams=_weight_grams(variant),
     )
 
 
-def _options(path: str, value: object) -> dict[str, str]:
+def _options(field: str, value: object) -> dict[str, str]:
     if value is None:
         return {}
     if not isinstance(value, list):
-        raise MappingError(path, f"must be a list, not {values.kind_of(value)}")
+        raise MappingError(field, f"must be a list, not {values.kind_of(value)}")
     if len(value) > values.MAX_TAGS:
-        raise MappingError(path, f"has more than {values.MAX_TAGS} entries")
+        raise MappingError(field, f"has more than {values.MAX_TAGS} entries")
     options = {}
     for index, item in enumerate(value):
         if not isinstance(item, dict):
-            raise MappingError(f"{path}[{index}]", f"must be an object, not {values.kind_of(item)}")
-        name = values.required_text(f"{path}[{index}].name", item.get("name"))
-        options[name] = values.text(f"{path}[{index}].value", item.get("value")) or ""
+            raise MappingError(f"{field}[{index}]", f"must be an object, not {values.kind_of(item)}")
+        try:
+            name = values.required_text("name", item.get("name"))
+            options[name] = values.text("value", item.get("value")) or ""
+        except MappingError as error:
+            raise error.within(f"{field}[{index}]") from error
     return options
 
 
-def _weight_grams(record: Record) -> Decimal | None:
-    weight = record.values
-    path = record.path
-    for name in ("inventoryItem", "measurement", "weight"):
-        path = f"{path}.{name}"
-        below = weight.get(name)
-        if below is None:
+def _weight_grams(variant: Document) -> Decimal | None:
+    weight: Any = variant
+    for depth, name in enumerate(_WEIGHT):
+        weight = weight.get(name)
+        if weight is None:
             return None
-        if not isinstance(below, dict):
-            raise MappingError(path, f"must be an object, not {values.kind_of(below)}")
-        weight = below
+        if not isinstance(weight, dict):
+            field = ".".join(_WEIGHT[: depth + 1])
+            raise MappingError(field, f"must be an object, not {values.kind_of(weight)}")
+    try:
+        return _grams_of(weight)
+    except MappingError as error:
+        raise error.within(".".join(_WEIGHT)) from error
+
+
+def _grams_of(weight: Document) -> Decimal | None:
     value = weight.get("value")
     if value is None:
         return None
-    unit = values.text(f"{path}.unit", weight.get("unit"))
+    unit = values.text("unit", weight.get("unit"))
     if unit is None or unit not in _GRAMS:
-        raise MappingError(f"{path}.unit", f"must be one of {', '.join(_GRAMS)}")
-    return round(values.number(f"{path}.value", value) * _GRAMS[unit], 3)
+        raise MappingError("unit", f"must be one of {', '.join(_GRAMS)}")
+    if type(value) not in {int, float}:
+        raise MappingError("value", f"must be a number, not {values.kind_of(value)}")
+    return _in_grams(value, unit)
 
 
-def _roastify_variant(record: Record) -> MappedVariant:
-    stock = record.quantity("stockQty")
-    size = record.text("size")
+@lru_cache(maxsize=1024)
+def _in_grams(value: float, unit: str) -> Decimal:
+    """Kept, as variants of a product mostly weigh the same."""
+    return values.plain(round(values.number("value", value) * _GRAMS[unit], 3))
+
+
+def _roastify_variant(variant: Document) -> MappedVariant:
+    get = variant.get
+    stock = values.quantity("stockQty", get("stockQty"))
+    size = values.text("size", get("size"))
     return MappedVariant(
-        external_id=values.identifier(record.field("id"), record.get("id")),
-        title=record.text("title"),
-        sku=record.text("sku"),
-        price=record.amount("retailPrice", PriceUnit.CENTS),
+        external_id=values.identifier("id", get("id")),
+        title=values.text("title", get("title")),
+        sku=values.text("sku", get("sku")),
+        price=values.amount("retailPrice", get("retailPrice"), PriceUnit.CENTS),
         inventory_quantity=None if stock == ROASTIFY_UNLIMITED_STOCK else stock,
         options={} if size is None else {"size": size},
     )
-
-
-def _no_variant(record: Record) -> MappedVariant:
-    raise MappingError(record.path, "a WhatsApp catalogue has no variants")
 
 
 PROVIDER_MAPPINGS: Final[Mapping[ProviderType, ProviderMapping]] = MappingProxyType(
@@ -183,7 +192,7 @@ PROVIDER_MAPPINGS: Final[Mapping[ProviderType, ProviderMapping]] = MappingProxyT
                 "inventoryQuantity": "inventory",
             },
             price_unit=PriceUnit.FORMATTED,
-            read_variant=_no_variant,
+            read_variant=None,
         ),
     }
 )
@@ -201,68 +210,98 @@ class FieldProblem:
 
 
 @dataclass(frozen=True, slots=True)
+class _Field:
+    """A product field: its name in MappedProduct, and how its value is checked."""
+
+    name: str
+    read: Callable[..., Any]
+    is_amount: bool = False
+
+
+_FIELDS: Final[Mapping[str, _Field]] = MappingProxyType(
+    {
+        "title": _Field("title", partial(values.required_text, limit=values.MAX_TITLE_LENGTH)),
+        "description": _Field("description", partial(values.text, limit=values.MAX_DESCRIPTION_LENGTH)),
+        "handle": _Field("handle", values.text),
+        "sku": _Field("sku", values.text),
+        "barcode": _Field("barcode", values.text),
+        "price": _Field("price", values.amount, is_amount=True),
+        "compareAtPrice": _Field("compare_at_price", values.amount, is_amount=True),
+        "currency": _Field("currency", values.currency),
+        "vendor": _Field("vendor", values.text),
+        "productType": _Field("product_type", values.text),
+        "status": _Field("status", values.text),
+        "tags": _Field("tags", values.tags),
+        "inventoryQuantity": _Field("inventory_quantity", values.quantity),
+    }
+)
+TARGET_FIELDS: Final = tuple(_FIELDS)
+"""Product fields that a job's fieldMapping may name. The id and the variants always come from the provider."""
+
+
+def _field_reader(field: str, expression: Expression, unit: PriceUnit) -> FieldReader:
+    """Made once for a mapping, so that nothing is looked up for each product."""
+    read = partial(_FIELDS[field].read, unit=unit) if _FIELDS[field].is_amount else _FIELDS[field].read
+    if isinstance(expression, PathExpression):
+        first, *rest = expression.steps
+        if isinstance(first, str) and not rest:
+            return lambda document: read(field, document.get(first))
+        search = expression.search
+        return lambda document: read(field, search(document))
+
+    def evaluated(document: Document) -> Any:
+        try:
+            value = evaluate(expression, document)
+        except ExpressionError as error:
+            raise MappingError(field, str(error)) from error
+        return read(field, value)
+
+    return evaluated
+
+
 class CompiledMapping:
     """A mapping ready for use on many products; made by `compile_mapping`."""
 
-    provider: ProviderMapping
-    expressions: Mapping[str, Expression]
+    def __init__(self, provider: ProviderMapping, expressions: Mapping[str, Expression]) -> None:
+        self.provider = provider
+        self._readers = [
+            (_FIELDS[field].name, _field_reader(field, expression, provider.price_unit))
+            for field, expression in expressions.items()
+        ]
+        self._sums_quantities = "inventoryQuantity" not in expressions
 
-    def apply(self, document: Mapping[str, Any]) -> MappedProduct:
+    def apply(self, document: Document) -> MappedProduct:
         """Map one product of the provider; raises MappingError naming the field, and nothing else.
 
         A missing value stays absent, but for the id and the title; a value of a wrong type or above its
         bounds is an error, never cut or guessed.
         """
         external_id = values.identifier("id", document.get("id"))
-        variants = self._variants(document)
-        unit = self.provider.price_unit
-        quantity = values.quantity("inventoryQuantity", self._value("inventoryQuantity", document))
-        if "inventoryQuantity" not in self.expressions:
-            quantity = _total_quantity(variants)
-        return MappedProduct(
-            external_id=external_id,
-            title=values.required_text("title", self._value("title", document), values.MAX_TITLE_LENGTH),
-            description=values.text(
-                "description", self._value("description", document), values.MAX_DESCRIPTION_LENGTH
-            ),
-            handle=self._text("handle", document),
-            sku=self._text("sku", document),
-            barcode=self._text("barcode", document),
-            price=values.amount("price", self._value("price", document), unit),
-            compare_at_price=values.amount("compareAtPrice", self._value("compareAtPrice", document), unit),
-            currency=values.currency("currency", self._value("currency", document)),
-            vendor=self._text("vendor", document),
-            product_type=self._text("productType", document),
-            status=self._text("status", document),
-            tags=values.tags("tags", self._value("tags", document)),
-            inventory_quantity=quantity,
-            variants=variants,
-        )
+        variants = self._variants(document.get("variants"))
+        fields = {name: read(document) for name, read in self._readers}
+        if self._sums_quantities:
+            fields["inventory_quantity"] = _total_quantity(variants)
+        return MappedProduct(external_id, variants=variants, **fields)
 
-    def _value(self, field: str, document: Mapping[str, Any]) -> Any:
-        expression = self.expressions.get(field)
-        if expression is None:
-            return None
-        try:
-            return evaluate(expression, document)
-        except ExpressionError as error:
-            raise MappingError(field, str(error)) from error
-
-    def _text(self, field: str, document: Mapping[str, Any]) -> str | None:
-        return values.text(field, self._value(field, document))
-
-    def _variants(self, document: Mapping[str, Any]) -> tuple[MappedVariant, ...]:
-        variants = document.get("variants")
-        if variants is None:
+    def _variants(self, variants: Any) -> tuple[MappedVariant, ...]:
+        if variants is None or variants == []:
             return ()
         if not isinstance(variants, list):
             raise MappingError("variants", f"must be a list, not {values.kind_of(variants)}")
         if len(variants) > MAX_VARIANTS:
             raise MappingError("variants", f"has more than {MAX_VARIANTS} entries")
-        return tuple(
-            self.provider.read_variant(Record.read(f"variants[{index}]", variant))
-            for index, variant in enumerate(variants)
-        )
+        read = self.provider.read_variant
+        if read is None:
+            raise MappingError("variants[0]", "a WhatsApp catalogue has no variants")
+        found = []
+        for index, variant in enumerate(variants):
+            if not isinstance(variant, dict):
+                raise MappingError(f"variants[{index}]", f"must be an object, not {values.kind_of(variant)}")
+            try:
+                found.append(read(variant))
+            except MappingError as error:
+                raise error.within(f"variants[{index}]") from error
+        return tuple(found)
 
 
 def _total_quantity(variants: tuple[MappedVariant, ...]) -> int | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
+
+import msgspec
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,8 @@ class Page:
     restarted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class MappedVariant:
-    """One variant in the platform's terms; prices in the currency's main unit."""
+class MappedVariant(msgspec.Struct, frozen=True):
+    """One variant in the platform's terms; prices in the currency's main unit, decimals as `values.plain` has them."""
 
     external_id: str
     title: str | None = None
@@ -77,13 +76,15 @@ class MappedVariant:
     compare_at_price: Decimal | None = None
     barcode: str | None = None
     inventory_quantity: int | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = {}
     weight_grams: Decimal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MappedProduct:
-    """One product in the platform's terms; prices in the currency's main unit."""
+class MappedProduct(msgspec.Struct, frozen=True):
+    """One product in the platform's terms; prices in the currency's main unit, decimals as `values.plain` has them.
+
+    A class of msgspec, which makes and encodes one in a tenth of the time that a dataclass takes.
+    """
 
     external_id: str
     title: str
@@ -102,79 +103,54 @@ class MappedProduct:
     variants: tuple[MappedVariant, ...] = ()
 
 
-def to_json_value(value: object) -> Any:
-    """Turn a dataclass of this module into plain JSON values; decimals become strings in plain notation."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json_value(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): to_json_value(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json_value(item) for item in value]
-    return _plain(value) if isinstance(value, Decimal) else value
+def to_json_value(product: MappedProduct) -> Any:
+    """A product as plain JSON values; decimals become strings."""
+    return msgspec.json.decode(msgspec.json.encode(product))
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+_encode = msgspec.json.Encoder(order="sorted").encode
+"""With names sorted and nothing escaped that need not be: hashes in the tables are of this very text."""
 
 
-def encode_product(product: MappedProduct) -> str:
-    """The JSON text of `to_json_value(product)` with its names sorted.
-
-    Written out for this one class: a product is encoded for its hash and its row, which was half of what an import
-    computed.
-    """
-    return _encode(
-        {
-            "barcode": product.barcode,
-            "compare_at_price": _plain(product.compare_at_price),
-            "currency": product.currency,
-            "description": product.description,
-            "external_id": product.external_id,
-            "handle": product.handle,
-            "inventory_quantity": product.inventory_quantity,
-            "price": _plain(product.price),
-            "product_type": product.product_type,
-            "sku": product.sku,
-            "status": product.status,
-            "tags": product.tags,
-            "title": product.title,
-            "variants": [_variant_document(variant) for variant in product.variants],
-            "vendor": product.vendor,
-        }
-    )
+def encode_product(product: MappedProduct) -> bytes:
+    """A product's JSON text (UTF-8), which its hash and its row are made of."""
+    return _encode(product)
 
 
-def _variant_document(variant: MappedVariant) -> dict[str, Any]:
-    options = variant.options
-    return {
-        "barcode": variant.barcode,
-        "compare_at_price": _plain(variant.compare_at_price),
-        "external_id": variant.external_id,
-        "inventory_quantity": variant.inventory_quantity,
-        "options": dict(sorted(options.items())) if len(options) > 1 else options,
-        "price": _plain(variant.price),
-        "sku": variant.sku,
-        "title": variant.title,
-        "weight_grams": _plain(variant.weight_grams),
-    }
-
-
-def _plain(value: Decimal | None) -> str | None:
-    if value is None:
-        return None
-    normal = value.normalize()
-    text = str(normal)
-    # A fifth of the time of a format, which only a number with an exponent needs.
-    return format(normal, "f") if "E" in text else text
-
-
-def content_hash(product: MappedProduct, images: Sequence[SourceImage], *, encoded: str | None = None) -> str:
+def content_hash(
+    product: MappedProduct, images: Sequence[SourceImage], *, encoded: bytes | None = None
+) -> str:
     """Identity of a product's content: equal hashes mean that nothing has to be written (hex SHA-256).
 
     `encoded` is what `encode_product` made of the product, where that is there already.
     """
-    shown = _encode([[image.url, image.alt_text] for image in images])
-    content = f'{{"images":{shown},"product":{encode_product(product) if encoded is None else encoded}}}'
-    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+    shown = _encode([(image.url, image.alt_text) for image in images])
+    content = b'{"images":%b,"product":%b}' % (shown, encode_product(product) if encoded is None else encoded)
+    return hashlib.sha256(content).hexdigest()
+
+
+class KnownSource(NamedTuple):
+    """What a product's row says of its source; `source_hash` is what `source_hash` gave when the row was written."""
+
+    content_hash: str
+    source_hash: str
+
+
+def source_digest(source: SourceProduct, fingerprint: str) -> str | None:
+    """Identity of all that a product's row is made of: what its source says, and by what that becomes a row.
+
+    None where it has none: a document with what is no JSON, such as half a surrogate pair.
+    """
+    try:
+        content = msgspec.msgpack.encode((fingerprint, source.external_id, source.document, source.images))
+    except (ValueError, OverflowError, RecursionError):
+        return None
+    return hashlib.sha256(content).hexdigest()
+
+
+def source_hash(digest: str, content_hash: str) -> str:
+    """The digest, bound to the row as it was written: whoever writes other content, or empties its hash, ends it."""
+    return f"{content_hash[:16]}{digest}"
 
 
 def distinct_images(images: Sequence[SourceImage], limit: int) -> tuple[SourceImage, ...]:

@@ -17,7 +17,7 @@ from typing import Any
 from import_core.domain.jobs import Progress
 
 FINGERPRINT_VERSION = 1
-"""Raised when the same settings give other rows than before, so that everything is read anew once."""
+"""Raised when the same settings give other rows than before, so that everything is read and mapped anew once."""
 
 # What fails for these reasons fails again until the source changes it, which changes its time too. Everything
 # else may pass, so the mark must not get past it.

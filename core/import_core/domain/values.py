@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from functools import lru_cache
 
 from import_core.domain.errors import InvalidInputError, MappingError
 from import_core.domain.prices import parse_price
@@ -20,7 +19,9 @@ MAX_AMOUNT = Decimal(10) ** 12
 MAX_QUANTITY = 10**12
 
 MAX_DECIMAL_PLACES = 6
+_ZERO, _ONE = Decimal(0), Decimal(1)
 
+_MAX_AMOUNT_LENGTH = 20
 _AMOUNT = re.compile(rf"[0-9]{{1,13}}(\.[0-9]{{1,{MAX_DECIMAL_PLACES}}})?")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 # PostgreSQL's text holds neither NUL nor halves of a surrogate pair.
@@ -46,6 +47,11 @@ def clean(value: str) -> str:
     if _UNSTORABLE.search(value) is None:
         return value
     return _UNSTORABLE.sub(lambda match: "" if match[0] == "\x00" else "\ufffd", value)
+
+
+def is_clean(value: str) -> bool:
+    """Whether `clean` leaves a text as it is, so that PostgreSQL takes it."""
+    return _UNSTORABLE.search(value) is None
 
 
 def text(field: str, value: object, limit: int = MAX_TEXT_LENGTH) -> str | None:
@@ -77,29 +83,51 @@ def identifier(field: str, value: object) -> str:
 
 def amount(field: str, value: object, unit: PriceUnit) -> Decimal | None:
     """A price in the currency's main unit; raises MappingError unless it is 0 to MAX_AMOUNT in that unit."""
-    if isinstance(value, str):
-        value = value.strip()
-    if value is None or value == "":
+    if value is None:
         return None
+    if isinstance(value, str):
+        return _amount_of_text(field, value.strip(), unit)
     if unit is PriceUnit.CENTS:
-        cents = quantity(field, value)
-        result = Decimal(cents or 0).scaleb(-2)
-    elif not isinstance(value, str):
+        result = Decimal(quantity(field, value) or 0).scaleb(-2)
+    else:
         result = number(field, value)
         if result != round(result, MAX_DECIMAL_PLACES):
             raise MappingError(field, f"must have at most {MAX_DECIMAL_PLACES} decimal places")
-    elif unit is PriceUnit.FORMATTED:
+    return _within_bounds(field, plain(result))
+
+
+def _amount_of_text(field: str, value: str, unit: PriceUnit) -> Decimal | None:
+    if not value:
+        return None
+    if unit is PriceUnit.CENTS:
+        raise MappingError(field, f"must be a number, not {kind_of(value)}")
+    if unit is PriceUnit.FORMATTED:
         formatted = _formatted(field, value)
-        if formatted is None:
-            return None
-        result = formatted
-    else:
-        if not _AMOUNT.fullmatch(value):
-            raise MappingError(field, 'must be an amount such as "12.50", with at most 6 decimal places')
-        result = Decimal(value)
-    if not 0 <= result <= MAX_AMOUNT:
+        return None if formatted is None else _within_bounds(field, formatted)
+    result = _decimal(value) if len(value) <= _MAX_AMOUNT_LENGTH else None
+    if result is None:
+        raise MappingError(field, 'must be an amount such as "12.50", with at most 6 decimal places')
+    return _within_bounds(field, result)
+
+
+def _within_bounds(field: str, amount: Decimal) -> Decimal:
+    if not 0 <= amount <= MAX_AMOUNT:
         raise MappingError(field, f"must be from 0 to {MAX_AMOUNT}")
-    return result
+    return amount
+
+
+@lru_cache(maxsize=4096)
+def _decimal(value: str) -> Decimal | None:
+    """The number of a short text; None where it is none. Kept, as variants of a product mostly cost the same."""
+    return plain(Decimal(value)) if _AMOUNT.fullmatch(value) else None
+
+
+def plain(value: Decimal) -> Decimal:
+    """The same number written in the one way that rows and hashes have: 12.5, never 12.50 or 1.25E+1."""
+    if not value:
+        return _ZERO
+    normal = value.normalize()
+    return normal.quantize(_ONE) if normal == normal.to_integral_value() else normal
 
 
 def _formatted(field: str, value: str) -> Decimal | None:
@@ -107,7 +135,7 @@ def _formatted(field: str, value: str) -> Decimal | None:
         price = parse_price(value)
     except InvalidInputError as error:
         raise MappingError(field, error.reason) from error
-    return price.amount if price else None
+    return plain(price.amount) if price else None
 
 
 def number(field: str, value: object) -> Decimal:
@@ -148,46 +176,15 @@ def tags(field: str, value: object) -> tuple[str, ...]:
         raise MappingError(field, f"must be a list of texts, not {kind_of(value)}")
     if len(value) > MAX_TAGS:
         raise MappingError(field, f"has more than {MAX_TAGS} entries")
-    found = [text(f"{field}[{index}]", item) for index, item in enumerate(value)]
-    return tuple(item for item in found if item is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A JSON object at a path, for reading nested values with errors that name the whole path."""
-
-    path: str
-    values: Mapping[str, Any]
-
-    @classmethod
-    def read(cls, path: str, value: object) -> Record:
-        """Raises MappingError if the value is no object."""
-        if not isinstance(value, dict | Mapping):
-            raise MappingError(path, f"must be an object, not {kind_of(value)}")
-        return cls(path, value)
-
-    def field(self, name: str) -> str:
-        """The path of one of its fields."""
-        return f"{self.path}.{name}"
-
-    def get(self, name: str) -> Any:
-        """A field's value; None where it is absent."""
-        return self.values.get(name)
-
-    def text(self, name: str) -> str | None:
-        """A field as text."""
-        value = self.values.get(name)
-        return None if value is None else text(f"{self.path}.{name}", value)
-
-    def quantity(self, name: str) -> int | None:
-        """A field as a whole number."""
-        value = self.values.get(name)
-        return None if value is None else quantity(f"{self.path}.{name}", value)
-
-    def amount(self, name: str, unit: PriceUnit) -> Decimal | None:
-        """A field as a price."""
-        value = self.values.get(name)
-        return None if value is None else amount(f"{self.path}.{name}", value, unit)
+    found = []
+    for index, item in enumerate(value):
+        try:
+            tag = text(field, item)
+        except MappingError as error:
+            raise MappingError(f"{field}[{index}]", error.reason) from error
+        if tag is not None:
+            found.append(tag)
+    return tuple(found)
 
 
 def kind_of(value: object) -> str:

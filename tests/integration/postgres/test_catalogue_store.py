@@ -3,6 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
+import psycopg
 import pytest
 
 from import_core.adapters.postgres import Database
@@ -137,6 +138,19 @@ async def test_writing_again_writes_nothing_and_a_change_keeps_the_row(
     (after,) = await rows(database, versions)
     assert (after[0], after[2], after[3:]) == (before[0][0], "1", before[0][3:])
     assert after[1] != before[0][1]
+
+
+async def test_a_page_that_can_not_be_stored_says_why_and_writes_nothing(
+    database: Database, claimed: Any
+) -> None:
+    """Its statements are sent together: the first that fails is told, not that those behind it had to be left."""
+    store, claim = CatalogueStore(database), await claimed()
+    odd = ProductWrite(MappedProduct("2", "Two"), "hash", b'{"external_id":"2","title":"\\u0000"}')
+    with pytest.raises(psycopg.errors.UntranslatableCharacter):
+        await store.commit_page(claim, page(products=[write(FULL), odd], external_ids=["2"]))
+    assert await rows(database, 'SELECT 1 FROM "Product" UNION ALL SELECT 1 FROM imports.checkpoint') == []
+    await store.commit_page(claim, page(products=[write(FULL)]))
+    assert len(await rows(database, 'SELECT 1 FROM "Product"')) == 1
 
 
 async def test_companies_and_sources_do_not_share_products(database: Database, claimed: Any) -> None:

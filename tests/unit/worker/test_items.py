@@ -75,9 +75,7 @@ async def retried(
     page = Page(products, None, failures=failures)
     mapped = await map_page(page, compile_mapping("shopify"), ImageOptions())
     known = KnownProduct("row", None)
-    imported = [
-        ImportedItem(item, known, (results or {}).get(item.product.external_id, [])) for item in mapped.items
-    ]
+    imported = [ImportedItem(item, known, (results or {}).get(item.external_id, [])) for item in mapped.items]
     base = plan_page(
         import_source="shopify",
         page=Page((), cursor=None),
@@ -183,7 +181,7 @@ class Catalogue:
     async def items_left(self, _job_id: str) -> ItemsLeft:
         return NOTHING_LEFT
 
-    async def known(self, *_: object) -> dict[str, KnownProduct]:
+    async def known(self, *_: object, **__: object) -> dict[str, KnownProduct]:
         return {}
 
     async def commit_page(self, _claim: Claim, page: PageWrite) -> None:
@@ -235,6 +233,7 @@ def retry(catalogue: Catalogue, source: Source, run: str = "run-1") -> ItemsImpo
         live=LiveProgress(),
         on_commit=lambda: None,
         connection="shop",
+        fingerprint="fingerprint",
     )
 
 

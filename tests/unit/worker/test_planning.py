@@ -192,7 +192,7 @@ async def test_the_last_page_settles_the_total() -> None:
 
 async def test_a_product_listed_twice_is_written_once_as_last_seen() -> None:
     page = await mapped(source(1, title="old"), source(2), source(1, title="new"))
-    assert [item.product.title for item in page.items] == ["new", "Product 2"]
+    assert [item.write.product.title for item in page.items if item.write] == ["new", "Product 2"]
     assert page.external_ids == ["1", "2"]
 
 
@@ -214,7 +214,8 @@ async def test_unfit_addresses_and_texts_never_reach_the_database() -> None:
     )
     page = await mapped(product)
     (item,) = page.items
-    assert item.product.title == "ab\ufffd"
+    assert item.write is not None
+    assert item.write.product.title == "ab\ufffd"
     assert [image.url for image in item.images] == ["https://x/a"]
     assert len(item.images[0].alt_text or "") == 2000
     assert [(e.stage, e.reason) for e in page.errors] == [("download", "InvalidUrl")]

@@ -21,7 +21,7 @@ from import_worker.outages import through_outages
 from import_worker.pipeline.pages import CatalogueImport, check_some_succeeded, summary
 from import_worker.pipeline.phases import Phase, fetched
 from import_worker.pipeline.planning import ImportedItem
-from import_worker.pipeline.products import MappedPage, map_page
+from import_worker.pipeline.products import MappedPage
 
 PRODUCTS_PER_READ = 200
 """Failed products whose external ids are in memory at a time."""
@@ -66,8 +66,8 @@ class ItemsImport(CatalogueImport):
             async for page in fetched(pages, self.live.phases):
                 answered.update(ids_of(page))
                 with self.live.phases.enter(Phase.MAP):
-                    mapped = await map_page(page, self.mapping, self.options)
-                imported = await self._prepare(mapped)
+                    mapped = await self._map(page, {})
+                imported = await self._prepare(mapped, await self._known(mapped))
                 base = self._plan(Page((), cursor=checkpoint.cursor), mapped, imported, checkpoint)
                 reached = replace(checkpoint, items=reached_place(place, list(earlier), answered))
                 write = as_retry(base, mapped, imported, earlier, reached)
@@ -123,7 +123,7 @@ def as_retry(
     }
     progress = before.progress
     for entry in imported:
-        failure = earlier.get(entry.item.product.external_id)
+        failure = earlier.get(entry.item.external_id)
         if failure is not None:
             progress = recounted(
                 progress,

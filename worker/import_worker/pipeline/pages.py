@@ -15,12 +15,17 @@ import structlog
 
 from import_core.adapters.postgres.catalogue import CatalogueStore, KnownProduct, PageWrite
 from import_core.adapters.tasks import end_tasks
-from import_core.domain.errors import CatalogueTooLargeError, EveryProductFailedError
+from import_core.domain.errors import (
+    CatalogueTooLargeError,
+    DatabaseUnavailableError,
+    EveryProductFailedError,
+)
 from import_core.domain.images import ImageResult, KnownImage
 from import_core.domain.jobs import Checkpoint, Claim, Progress
 from import_core.domain.mapping import CompiledMapping
-from import_core.domain.products import Page, SourceImage
+from import_core.domain.products import KnownSource, Page, SourceImage
 from import_core.domain.reimport import describe_listing
+from import_core.domain.values import is_clean
 from import_core.fail_points import fail_point
 from import_core.observability.metrics import WorkerMetrics
 from import_worker.outages import through_outages
@@ -30,6 +35,7 @@ from import_worker.pipeline.planning import (
     count_images,
     counted_before,
     ended_progress,
+    is_outdated,
     plan_page,
 )
 from import_worker.pipeline.products import ImageOptions, MappedItem, MappedPage, map_page
@@ -72,7 +78,8 @@ class LiveProgress:
 class CatalogueImport:
     """All that one job's import needs.
 
-    `connection` is the ImportProvider's name; `removals` is None where products that are gone are kept;
+    `connection` is the ImportProvider's name; `fingerprint` is the identity of all that decides how this source's
+    products become rows; `removals` is None where products that are gone are kept;
     `reimport` says whether only what changed is listed, None: all is, and no mark moves.
     """
 
@@ -87,6 +94,7 @@ class CatalogueImport:
     live: LiveProgress
     on_commit: Callable[[], None]
     connection: str
+    fingerprint: str
     reimport: Reimport | None = None
     removals: RemovalStage | None = None
     max_products: int = 20_000
@@ -110,12 +118,23 @@ class CatalogueImport:
         try:
             async for page in pages:
                 began = clock()
-                mapped = await map_page(page, self.mapping, self.options)
+                mapped = await self._map(page, await self._known_sources(page))
                 self.live.phases.add(Phase.MAP, clock() - began)
                 yield page, mapped
         finally:
             if isinstance(pages, AsyncGenerator):
                 await pages.aclose()
+
+    async def _map(self, page: Page, known: Mapping[str, KnownSource]) -> MappedPage:
+        return await map_page(page, self.mapping, self.options, fingerprint=self.fingerprint, known=known)
+
+    async def _known_sources(self, page: Page) -> Mapping[str, KnownSource]:
+        """Of which of a page's products the source was known; in any doubt of none, and they are mapped."""
+        ids = [product.external_id for product in page.products if is_clean(product.external_id)]
+        try:
+            return await self.catalogue.known_sources(self.claim.job.company_id, self.import_source, ids)
+        except DatabaseUnavailableError:
+            return {}
 
     async def _import_page(self, page: Page, mapped: MappedPage, before: Checkpoint) -> Checkpoint:
         before = counted_before(page, before)
@@ -123,7 +142,12 @@ class CatalogueImport:
         self.live.current = before.progress
         if page.total is not None:
             self.live.current = replace(before.progress, products_total=page.total)
-        imported = await self._prepare(mapped)
+        known = await self._known(mapped)
+        if is_outdated(mapped, known):
+            # The page before has written a product that this one shows again, or another job has.
+            mapped = await self._map(page, {})
+            known = await self._known(mapped)
+        imported = await self._prepare(mapped, known)
         write = self._plan(page, mapped, imported, before)
         await self._commit(write)
         self._count(before.progress, write.checkpoint.progress)
@@ -143,17 +167,22 @@ class CatalogueImport:
             records_seen=self.removals is not None,
         )
 
-    async def _prepare(self, mapped: MappedPage) -> list[ImportedItem]:
-        """Store the images of a page's products; nothing names them yet."""
+    async def _known(self, mapped: MappedPage) -> Mapping[str, KnownProduct]:
+        """The rows of a page's products as they stand after the page before."""
         with self.live.phases.enter(Phase.IMAGES):
-            known = await through_outages(
+            return await through_outages(
                 lambda: self.catalogue.known(
                     self.claim.job.company_id,
                     self.import_source,
-                    [item.product.external_id for item in mapped.items],
+                    [item.external_id for item in mapped.items],
+                    with_images=self.options.enabled,
                 ),
                 what="known products",
             )
+
+    async def _prepare(self, mapped: MappedPage, known: Mapping[str, KnownProduct]) -> list[ImportedItem]:
+        """Store the images of a page's products; nothing names them yet."""
+        with self.live.phases.enter(Phase.IMAGES):
             imported = await self._import_images(mapped, known)
         fail_point("page.images-stored")
         return imported
@@ -163,13 +192,13 @@ class CatalogueImport:
     ) -> list[ImportedItem]:
         """Import the images of all products of a page; the order of the page is kept."""
         if not any(item.images for item in mapped.items):
-            return [ImportedItem(item, known.get(item.product.external_id), ()) for item in mapped.items]
+            return [ImportedItem(item, known.get(item.external_id), ()) for item in mapped.items]
         found: list[ImportedItem | None] = [None] * len(mapped.items)
         work = iter(enumerate(mapped.items))
 
         async def take() -> None:
             for index, item in work:
-                row = known.get(item.product.external_id)
+                row = known.get(item.external_id)
                 results = await self._import_product_images(item, row)
                 self._show_images(results)
                 found[index] = ImportedItem(item, row, results)
@@ -194,7 +223,7 @@ class CatalogueImport:
             return ()
         return await self.images.import_images(
             self.claim.job.company_id,
-            item.product.external_id,
+            item.external_id,
             item.images,
             row.images if row else {},
             self.options.sizes,

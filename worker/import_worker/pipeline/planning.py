@@ -11,7 +11,6 @@ from import_core.adapters.postgres.catalogue import (
     ItemErrorWrite,
     KnownProduct,
     PageWrite,
-    ProductWrite,
 )
 from import_core.domain.images import FailedImage, ImageResult, StoredImage, UnchangedImage
 from import_core.domain.item_errors import NO_EXTERNAL_ID, kept_document
@@ -32,6 +31,15 @@ class ImportedItem:
     def is_changed(self) -> bool:
         """Whether the product's row has to be written."""
         return self.known is None or self.known.content_hash != self.item.content_hash
+
+
+def is_outdated(mapped: MappedPage, known: Mapping[str, KnownProduct]) -> bool:
+    """Whether a product that was not mapped, as its source is the row's, has another row by now, or none."""
+    for item in mapped.items:
+        row = known.get(item.external_id)
+        if item.write is None and (row is None or row.content_hash != item.content_hash):
+            return True
+    return False
 
 
 def count_images(before: Progress, results: Sequence[ImageResult]) -> Progress:
@@ -102,9 +110,7 @@ def plan_page(
     return PageWrite(
         import_source=import_source,
         external_ids=mapped.external_ids,
-        products=[
-            ProductWrite(entry.item.product, entry.item.content_hash, entry.item.encoded) for entry in changed
-        ],
+        products=[entry.item.write for entry in changed if entry.item.write is not None],
         images=[write for entry in imported for write in _stored(entry)],
         errors=[*mapped.errors, *(error for entry in imported for error in _failed(entry))],
         checkpoint=Checkpoint(cursor=page.cursor, progress=progress, pages=before.pages + 1),
@@ -126,7 +132,7 @@ def _identified(mapped: MappedPage) -> int:
 def _stored(entry: ImportedItem) -> list[ImageWrite]:
     return [
         ImageWrite(
-            external_id=entry.item.product.external_id,
+            external_id=entry.item.external_id,
             position=entry.item.listed[result.source_url],
             source_url=result.source_url,
             alt_text=result.alt_text,
@@ -149,7 +155,7 @@ def _failed(entry: ImportedItem) -> list[ItemErrorWrite]:
     images = {image.url: image for image in entry.item.images}
     return [
         ItemErrorWrite(
-            entry.item.product.external_id,
+            entry.item.external_id,
             result.stage,
             result.reason,
             result.message,

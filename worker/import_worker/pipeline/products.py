@@ -6,15 +6,17 @@ Runs in a thread: a page of large products takes longer than the event loop may 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from import_core.adapters.postgres.catalogue import ItemErrorWrite
+from import_core.adapters.postgres.catalogue import ItemErrorWrite, ProductWrite
 from import_core.domain.errors import MappingError
 from import_core.domain.failures import describe
 from import_core.domain.item_errors import kept_document
 from import_core.domain.mapping import CompiledMapping
 from import_core.domain.products import (
-    MappedProduct,
+    KnownSource,
     Page,
     SourceImage,
     SourceProduct,
@@ -22,6 +24,8 @@ from import_core.domain.products import (
     distinct_images,
     encode_product,
     image_document,
+    source_digest,
+    source_hash,
 )
 from import_core.domain.values import MAX_TEXT_LENGTH, clean
 
@@ -41,15 +45,15 @@ class ImageOptions:
 
 @dataclass(frozen=True, slots=True)
 class MappedItem:
-    """A product ready to be written.
+    """A product ready to be written; `write` is None for one whose source is as it was when its row was written.
 
-    `encoded` is the product's JSON text, which the hash and the row are made of; `images` are those to import;
-    `listed` are all that the source lists, by URL with their places.
+    `content_hash` is the row's then. `images` are those to import; `listed` are all that the source lists, by URL with
+    their places.
     """
 
-    product: MappedProduct
-    encoded: str
+    external_id: str
     content_hash: str
+    write: ProductWrite | None
     images: tuple[SourceImage, ...]
     listed: dict[str, int]
 
@@ -65,15 +69,32 @@ class MappedPage:
     @property
     def external_ids(self) -> list[str]:
         """All products of the page."""
-        return [*(item.product.external_id for item in self.items), *self.failed]
+        return [*(item.external_id for item in self.items), *self.failed]
 
 
-async def map_page(page: Page, mapping: CompiledMapping, images: ImageOptions) -> MappedPage:
-    """Map all products of a page, without blocking the event loop."""
-    return await asyncio.to_thread(_map_page, page, mapping, images)
+async def map_page(
+    page: Page,
+    mapping: CompiledMapping,
+    images: ImageOptions,
+    *,
+    fingerprint: str = "",
+    known: Mapping[str, KnownSource] = MappingProxyType({}),
+) -> MappedPage:
+    """Map all products of a page, without blocking the event loop.
+
+    `fingerprint` is the identity of all that decides how products become rows. Those of `known`, by external id, are
+    not mapped where both are as they were.
+    """
+    return await asyncio.to_thread(_map_page, page, mapping, images, fingerprint, known)
 
 
-def _map_page(page: Page, mapping: CompiledMapping, images: ImageOptions) -> MappedPage:
+def _map_page(
+    page: Page,
+    mapping: CompiledMapping,
+    images: ImageOptions,
+    fingerprint: str,
+    known: Mapping[str, KnownSource],
+) -> MappedPage:
     items: dict[str, MappedItem] = {}
     failed: dict[str, ItemErrorWrite] = {}
     url_errors: list[ItemErrorWrite] = []
@@ -85,7 +106,7 @@ def _map_page(page: Page, mapping: CompiledMapping, images: ImageOptions) -> Map
         )
     for source in page.products:
         try:
-            item, errors = _map_product(source, mapping, images)
+            item, errors = _map_product(source, mapping, images, fingerprint, known)
         except MappingError as error:
             shown = _shown(source.external_id)
             failed[shown] = ItemErrorWrite(
@@ -93,17 +114,48 @@ def _map_page(page: Page, mapping: CompiledMapping, images: ImageOptions) -> Map
             )
             continue
         # A provider may repeat a product while the catalogue changes under the reader: the last word counts.
-        if item.product.external_id not in items:
+        if item.external_id not in items:
             url_errors += errors
-        items[item.product.external_id] = item
+        items[item.external_id] = item
     failed = {external_id: error for external_id, error in failed.items() if external_id not in items}
     return MappedPage(tuple(items.values()), tuple(failed), (*failed.values(), *url_errors))
 
 
 def _map_product(
-    source: SourceProduct, mapping: CompiledMapping, options: ImageOptions
+    source: SourceProduct,
+    mapping: CompiledMapping,
+    options: ImageOptions,
+    fingerprint: str,
+    known: Mapping[str, KnownSource],
 ) -> tuple[MappedItem, list[ItemErrorWrite]]:
+    digest = source_digest(source, fingerprint)
+    before = known.get(source.external_id)
+    if before and digest and before.source_hash == source_hash(digest, before.content_hash):
+        listed, errors = _images_of(source, source.external_id, options)
+        return _item(source.external_id, before.content_hash, None, listed, options), errors
     product = mapping.apply(source.document)
+    listed, errors = _images_of(source, product.external_id, options)
+    encoded = encode_product(product)
+    content = content_hash(product, listed[: options.per_product], encoded=encoded)
+    write = ProductWrite(product, content, encoded, digest and source_hash(digest, content))
+    return _item(product.external_id, content, write, listed, options), errors
+
+
+def _item(
+    external_id: str,
+    content: str,
+    write: ProductWrite | None,
+    listed: tuple[SourceImage, ...],
+    options: ImageOptions,
+) -> MappedItem:
+    places = {image.url: place for place, image in enumerate(listed)}
+    return MappedItem(external_id, content, write, listed[: options.per_product], places)
+
+
+def _images_of(
+    source: SourceProduct, external_id: str, options: ImageOptions
+) -> tuple[tuple[SourceImage, ...], list[ItemErrorWrite]]:
+    """All images of a product that can be had, each once, and why others can't."""
     errors = []
     usable = []
     for image in source.images if options.enabled else ():
@@ -111,18 +163,11 @@ def _map_product(
         if len(url.encode()) > MAX_URL_BYTES:
             message = f"the address is longer than {MAX_URL_BYTES} bytes: {url[:100]}…"
             document = kept_document(image_document(image))
-            errors.append(
-                ItemErrorWrite(product.external_id, "download", "InvalidUrl", message, document=document)
-            )
+            errors.append(ItemErrorWrite(external_id, "download", "InvalidUrl", message, document=document))
             continue
         alt_text = None if image.alt_text is None else clean(image.alt_text)[:MAX_ALT_TEXT_LENGTH]
         usable.append(SourceImage(url, alt_text))
-    listed = distinct_images(usable, len(usable))
-    images = listed[: options.per_product]
-    places = {image.url: place for place, image in enumerate(listed)}
-    encoded = encode_product(product)
-    digest = content_hash(product, images, encoded=encoded)
-    return MappedItem(product, encoded, digest, images, places), errors
+    return distinct_images(usable, len(usable)), errors
 
 
 def _shown(external_id: str) -> str:

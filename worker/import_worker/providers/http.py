@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -33,6 +32,7 @@ from import_core.domain.limits import (
 from import_worker.network import CheckedTransport
 from import_worker.providers.attempts import Failure, OversizedAnswerError, Turn
 from import_worker.providers.base import Connection, Permit, RateLimiter
+from import_worker.providers.json_text import read_json
 from import_worker.providers.outcomes import CallOutcome, outcome_of
 
 USER_AGENT = "import-operator (+https://imports.avnz.io)"
@@ -383,6 +383,6 @@ async def parse_json(body: bytes) -> Any:
 
 def _parse(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        return read_json(body)
     except (ValueError, RecursionError):
         return None

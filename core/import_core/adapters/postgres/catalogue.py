@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
 
+import msgspec
 from psycopg.types.json import Jsonb
 
 from import_core.adapters.postgres.claims import PAGE_TRANSACTION_SECONDS, lock_claim
@@ -18,7 +17,7 @@ from import_core.adapters.postgres.rows import cursor_to_json, progress_to_json
 from import_core.adapters.postgres.steps import record_steps
 from import_core.domain.item_errors import GONE_FROM_SOURCE, MOST_DOCUMENTS, NO_EXTERNAL_ID, EarlierFailure
 from import_core.domain.jobs import Checkpoint, Claim
-from import_core.domain.products import MappedProduct, encode_product, to_json_value
+from import_core.domain.products import KnownSource, MappedProduct, encode_product
 from import_core.domain.steps import BATCH_SIZES, StepKind, asked_steps
 
 # What is known of a page's products before it is imported: unchanged ones are not written, and images
@@ -26,6 +25,12 @@ from import_core.domain.steps import BATCH_SIZES, StepKind, asked_steps
 KNOWN_PRODUCTS = """
 SELECT "externalId", id, "contentHash" FROM "Product"
 WHERE "companyId" = %s AND "importSource" = %s AND "externalId" = ANY(%s)
+"""
+# A hint of which of a page's products are as they were: those need not be mapped.
+SOURCE_HASHES = """
+SELECT "externalId", "contentHash", "sourceHash" FROM "Product"
+WHERE "companyId" = %s AND "importSource" = %s AND "externalId" = ANY(%s)
+  AND "contentHash" IS NOT NULL AND "sourceHash" IS NOT NULL
 """
 KNOWN_IMAGES = """
 SELECT "productId", "sourceUrl", position, "altText", etag, "lastModified", key, sha256, thumbnails
@@ -38,21 +43,21 @@ UPSERT_PRODUCTS = """
 INSERT INTO "Product" AS p
     (id, "companyId", "externalId", "importSource", title, description, handle, sku, barcode, price,
      "compareAtPrice", currency, vendor, "productType", status, tags, "inventoryQuantity", variants, "contentHash",
-     connection, "createdAt", "updatedAt")
-SELECT r.id, %(company)s, r.external_id, %(source)s, r.title, r.description, r.handle, r.sku, r.barcode, r.price,
-       r.compare_at_price, r.currency, r.vendor, r.product_type, r.status, r.tags, r.inventory_quantity,
-       r.variants, r.content_hash, %(connection)s, now(), now()
+     "sourceHash", connection, "createdAt", "updatedAt")
+SELECT gen_random_uuid(), %(company)s, r.external_id, %(source)s, r.title, r.description, r.handle, r.sku,
+       r.barcode, r.price, r.compare_at_price, r.currency, r.vendor, r.product_type, r.status, r.tags,
+       r.inventory_quantity, r.variants, r.content_hash, r.source_hash, %(connection)s, now(), now()
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (
-    id text, external_id text, title text, description text, handle text, sku text, barcode text, price numeric,
+    external_id text, title text, description text, handle text, sku text, barcode text, price numeric,
     compare_at_price numeric, currency text, vendor text, product_type text, status text, tags text[],
-    inventory_quantity bigint, variants jsonb, content_hash text)
+    inventory_quantity bigint, variants jsonb, content_hash text, source_hash text)
 ORDER BY r.external_id
 ON CONFLICT ("companyId", "externalId", "importSource") DO UPDATE SET
     title = excluded.title, description = excluded.description, handle = excluded.handle, sku = excluded.sku,
     barcode = excluded.barcode, price = excluded.price, "compareAtPrice" = excluded."compareAtPrice",
     currency = excluded.currency, vendor = excluded.vendor, "productType" = excluded."productType",
     status = excluded.status, tags = excluded.tags, "inventoryQuantity" = excluded."inventoryQuantity",
-    variants = excluded.variants, "contentHash" = excluded."contentHash",
+    variants = excluded.variants, "contentHash" = excluded."contentHash", "sourceHash" = excluded."sourceHash",
     connection = coalesce(excluded.connection, p.connection), "updatedAt" = now()
 WHERE p."contentHash" IS DISTINCT FROM excluded."contentHash"
 """
@@ -60,10 +65,10 @@ UPSERT_IMAGES = """
 INSERT INTO "ProductImage" AS i
     (id, "productId", position, "sourceUrl", "altText", etag, "lastModified", key, sha256, "contentType", width,
      height, bytes, thumbnails, "createdAt", "updatedAt")
-SELECT r.id, p.id, r.position, r.source_url, r.alt_text, r.etag, r.last_modified, r.key, r.sha256, r.content_type,
-       r.width, r.height, r.bytes, r.thumbnails, now(), now()
+SELECT gen_random_uuid(), p.id, r.position, r.source_url, r.alt_text, r.etag, r.last_modified, r.key, r.sha256,
+       r.content_type, r.width, r.height, r.bytes, r.thumbnails, now(), now()
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (
-    id text, external_id text, position integer, source_url text, alt_text text, etag text, last_modified text,
+    external_id text, position integer, source_url text, alt_text text, etag text, last_modified text,
     key text, sha256 text, content_type text, width integer, height integer, bytes bigint, thumbnails jsonb)
 JOIN "Product" p ON p."companyId" = %(company)s AND p."importSource" = %(source)s AND p."externalId" = r.external_id
 ORDER BY p.id, r.source_url
@@ -158,11 +163,15 @@ class KnownProduct:
 
 @dataclass(frozen=True, slots=True)
 class ProductWrite:
-    """A product that is new or has changed; `encoded` is its JSON text, where that is there already."""
+    """A product that is new or has changed; `encoded` is its JSON text, where that is there already.
+
+    `source_hash` is kept with it, by which the next import knows that its source is as it was.
+    """
 
     product: MappedProduct
     content_hash: str
-    encoded: str | None = None
+    encoded: bytes | None = None
+    source_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,20 +272,29 @@ class CatalogueStore:
         self._batch_sizes = batch_sizes
 
     async def known(
-        self, company_id: str, import_source: str, external_ids: Sequence[str]
+        self, company_id: str, import_source: str, external_ids: Sequence[str], *, with_images: bool = True
     ) -> dict[str, KnownProduct]:
-        """Rows of these products with their images, by external id; new ones are left out."""
+        """Rows of these products, by external id, with their images where they are asked for; new ones are left out."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(KNOWN_PRODUCTS, (company_id, import_source, list(external_ids)))
             products = await cursor.fetchall()
-            cursor = await connection.execute(KNOWN_IMAGES, ([row[1] for row in products],))
             images: dict[str, dict[str, KnownImage]] = {}
-            for product_id, *values in await cursor.fetchall():
-                images.setdefault(product_id, {})[values[0]] = KnownImage(*values)
+            if products and with_images:
+                cursor = await connection.execute(KNOWN_IMAGES, ([row[1] for row in products],))
+                for product_id, *values in await cursor.fetchall():
+                    images.setdefault(product_id, {})[values[0]] = KnownImage(*values)
         return {
             external: KnownProduct(row_id, digest, images.get(row_id, {}))
             for external, row_id, digest in products
         }
+
+    async def known_sources(
+        self, company_id: str, import_source: str, external_ids: Sequence[str]
+    ) -> dict[str, KnownSource]:
+        """What rows of these products say of their sources, by external id; others are left out."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(SOURCE_HASHES, (company_id, import_source, list(external_ids)))
+            return {external_id: KnownSource(*hashes) for external_id, *hashes in await cursor.fetchall()}
 
     async def failed_products(self, job_id: str, *, after: str, limit: int) -> list[EarlierFailure]:
         """Products of a job with item errors, in the order of their external ids, behind `after`."""
@@ -301,7 +319,9 @@ class CatalogueStore:
         DatabaseUnavailableError, also when the transaction took more than 15 s.
         """
         rows = await asyncio.to_thread(_encode, page)
-        async with self._database.transaction(timeout_seconds=PAGE_TRANSACTION_SECONDS) as connection:
+        async with self._database.transaction(
+            timeout_seconds=PAGE_TRANSACTION_SECONDS, pipelined=True
+        ) as connection:
             await lock_claim(connection, claim)
             scope = {"company": claim.job.company_id, "source": page.import_source}
             if rows.products:
@@ -361,22 +381,25 @@ class _EncodedPage:
 def _encode(page: PageWrite) -> _EncodedPage:
     """Encode all rows, in a thread and before the transaction: long texts take long, and block nobody."""
     return _EncodedPage(
-        products=f"[{','.join(map(_product_row, page.products))}]" if page.products else None,
-        images=_json([{"id": str(uuid4()), **to_json_value(write)} for write in page.images]),
-        errors=_json([to_json_value(error) for error in page.errors]),
-        touched_images=_json([to_json_value(touch) for touch in page.touched_images]),
+        products=f"[{b','.join(map(_product_row, page.products)).decode()}]" if page.products else None,
+        images=_json(page.images),
+        errors=_json(page.errors),
+        touched_images=_json(page.touched_images),
         removed_images=_json(
             [{"product_id": product, "source_url": url} for product, url in page.removed_images]
         ),
-        restated=_json([to_json_value(item) for item in page.restated]),
+        restated=_json(page.restated),
     )
 
 
-def _json(rows: list[dict[str, Any]]) -> str | None:
-    return json.dumps(rows) if rows else None
+_encode_json = msgspec.json.Encoder().encode
 
 
-def _product_row(write: ProductWrite) -> str:
+def _json(rows: Sequence[object]) -> str | None:
+    return _encode_json(rows).decode() if rows else None
+
+
+def _product_row(write: ProductWrite) -> bytes:
     encoded = write.encoded if write.encoded is not None else encode_product(write.product)
-    own = json.dumps({"id": str(uuid4()), "content_hash": write.content_hash})
-    return f"{own[:-1]},{encoded[1:]}"
+    own = _encode_json({"content_hash": write.content_hash, "source_hash": write.source_hash})
+    return b"%b,%b" % (own[:-1], encoded[1:])

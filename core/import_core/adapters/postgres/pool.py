@@ -11,7 +11,7 @@ import asyncio
 import select
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 import psycopg
 from psycopg import AsyncConnection, sql
@@ -112,13 +112,22 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def transaction(self, *, timeout_seconds: float | None = None) -> AsyncIterator[Connection]:
+    async def transaction(
+        self, *, timeout_seconds: float | None = None, pipelined: bool = False
+    ) -> AsyncIterator[Connection]:
         """Borrow a connection inside a transaction that the server ends after `timeout_seconds`.
 
         A pooler that limits all transactions by itself is left to it: RDS Proxy would keep a
         connection that sets anything for one client alone.
+
+        `pipelined`: statements are sent without waiting for the answers of those before, so one may fail as late as at
+        a later one's fetch or at the end. Through a pooler they are waited for: not all poolers pass this on.
         """
-        async with self.connection() as connection, connection.transaction():
+        async with (
+            self.connection() as connection,
+            _pipeline(connection) if pipelined and self._pooler is None else nullcontext(),
+            connection.transaction(),
+        ):
             if timeout_seconds is not None and not (self._pooler and self._pooler.limits_transactions):
                 await connection.execute(
                     sql.SQL("SET LOCAL transaction_timeout = {}").format(int(timeout_seconds * 1000))
@@ -141,6 +150,18 @@ class Database:
                 application_name=f"{self.application}-{purpose}",
                 **KEEPALIVE,  # type: ignore[arg-type]
             )
+
+
+@asynccontextmanager
+async def _pipeline(connection: Connection) -> AsyncIterator[None]:
+    """A pipeline that ends with the first of its errors; the driver's own may end with what that made of the next."""
+    try:
+        async with connection.pipeline():
+            yield
+    except psycopg.errors.PipelineAborted as error:
+        if isinstance(error.__context__, psycopg.Error):
+            raise error.__context__ from None
+        raise
 
 
 async def check_unless_fresh(connection: Connection) -> None:

@@ -25,14 +25,14 @@ def check_length(name: str, length: int) -> None:
 class Connection:
     """One page of a GraphQL connection; `next_cursor` is None on its last page."""
 
-    nodes: tuple[dict[str, Any], ...]
+    nodes: list[dict[str, Any]]
     next_cursor: str | None
 
 
 def read_connection(value: Any) -> Connection:
     """Read {edges [{node}], pageInfo}; raises ValueError when it has another form."""
     try:
-        nodes = tuple(edge["node"] for edge in value["edges"] if isinstance(edge["node"], dict))
+        nodes = [edge["node"] for edge in value["edges"] if isinstance(edge["node"], dict)]
         info = value["pageInfo"]
         next_cursor = info["endCursor"] if info["hasNextPage"] else None
     except (KeyError, TypeError) as error:
@@ -46,8 +46,8 @@ def source_product(
     node: Mapping[str, Any], variants: Iterable[dict[str, Any]], media: Iterable[Mapping[str, Any]]
 ) -> SourceProduct:
     """Build one product from its own fields, all its variants and all its media."""
-    document = {key: value for key, value in node.items() if key not in {"variants", "media"}}
-    document["variants"] = list(variants)
+    document = {**node, "variants": list(variants)}
+    document.pop("media", None)
     return SourceProduct(str(node["id"]), document, images_of(media))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,12 +11,13 @@ from typing import Any
 from import_core.domain.errors import ItemError
 from import_core.domain.item_errors import NO_EXTERNAL_ID
 from import_core.domain.products import ProductFailure, SourceProduct
+from import_worker.providers.json_text import read_json
 from import_worker.providers.shopify.documents import check_length, source_product
 
 CACHE_KIBIBYTES = 8 * 1024
 _SCHEMA = """
-CREATE TABLE product (position INTEGER PRIMARY KEY, id BLOB UNIQUE, document TEXT NOT NULL);
-CREATE TABLE child (position INTEGER PRIMARY KEY, parent BLOB NOT NULL, document TEXT NOT NULL);
+CREATE TABLE product (position INTEGER PRIMARY KEY, id BLOB UNIQUE, document BLOB NOT NULL);
+CREATE TABLE child (position INTEGER PRIMARY KEY, parent BLOB NOT NULL, document BLOB NOT NULL);
 """
 
 
@@ -34,19 +34,17 @@ class Spool:
 
     def add(self, lines: Sequence[bytes]) -> None:
         """Store lines in order; raises ValueError for one that is no JSON object."""
-        products: list[tuple[bytes | None, str]] = []
-        children: list[tuple[bytes, str]] = []
+        products: list[tuple[bytes | None, bytes]] = []
+        children: list[tuple[bytes, bytes]] = []
         for line in lines:
-            document = json.loads(line)
+            document = read_json(line)
             if not isinstance(document, dict):
                 raise ValueError("a line is no JSON object")  # noqa: TRY004 - the data is wrong, not the call
-            parent = document.pop("__parentId", None)
-            # Escaped: JSON may hold half a surrogate pair, which is no text for SQLite.
-            text = json.dumps(document, separators=(",", ":"))
+            parent = document.get("__parentId")
             if parent is not None:
-                children.append((_key(parent), text))
+                children.append((_key(parent), line))
             else:
-                products.append((_key(document["id"]) if _has_id(document) else None, text))
+                products.append((_key(document["id"]) if _has_id(document) else None, line))
         with self._lock, _transaction(self._database) as database:
             database.executemany("INSERT OR IGNORE INTO product (id, document) VALUES (?, ?)", products)
             database.executemany("INSERT INTO child (parent, document) VALUES (?, ?)", children)
@@ -77,8 +75,8 @@ class Spool:
             rows = self._database.execute(
                 "SELECT id, document FROM product ORDER BY position LIMIT ? OFFSET ?", (size, index)
             ).fetchall()
-            for number, (key, text) in enumerate(rows, index + 1):
-                document = json.loads(text)
+            for number, (key, line) in enumerate(rows, index + 1):
+                document = _read(line)
                 item = _nameless(number, document) if key is None else self._product(key, document)
                 items.append(item)
                 if isinstance(item, SourceProduct):
@@ -97,7 +95,7 @@ class Spool:
         for (child,) in self._database.execute(
             "SELECT document FROM child WHERE parent = ? ORDER BY position", (key,)
         ):
-            document = json.loads(child)
+            document = _read(child)
             # Children don't say which connection they are of; their ids do. A video has no field of ours.
             name = "variants" if "/ProductVariant/" in str(document.get("id")) else "media"
             parts[name].append(document)
@@ -106,6 +104,13 @@ class Spool:
             except ItemError as error:
                 return ProductFailure(str(product["id"]), error.reason, error.message, product)
         return source_product(product, parts["variants"], parts["media"])
+
+
+def _read(line: bytes) -> dict[str, Any]:
+    """A stored line's object, without the name of its parent, which is the bulk result's own."""
+    document: dict[str, Any] = read_json(line)
+    document.pop("__parentId", None)
+    return document
 
 
 def _has_id(product: dict[str, Any]) -> bool:
