@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -50,7 +51,7 @@ class QueueConsumer:
         self._handle = handle
         self._metrics = metrics
         self._stopping = asyncio.Event()
-        self._worker = Worker(
+        self._worker = _FetchingWorker(
             queue,
             self._process,
             {
@@ -88,9 +89,10 @@ class QueueConsumer:
                 async with asyncio.timeout(growing_delay(attempt, first=0.25, longest=LONGEST_WAIT_SECONDS)):
                     await self._stopping.wait()
             attempt += 1
-        # The package's loop may end before the handlers that it started.
-        if self._worker.processing:
+        # The package's loop may end before the handlers that it started, and before those of what it has fetched.
+        while self._worker.processing:
             await asyncio.wait(self._worker.processing)
+            self._start_fetched()
 
     async def pause(self) -> None:
         """Take no more messages; returns once no handler is left. Cancelled, it stays paused.
@@ -177,6 +179,34 @@ class QueueConsumer:
         """Errors of locks and acknowledgements change nothing: only the claim in PostgreSQL decides."""
         self._metrics.queue_errors.inc()
         log.warning("queue.error", detail=str(error)[:500], error=type(error).__name__)
+
+
+class _FetchingWorker(Worker):  # type: ignore[misc]
+    """Fetches the next message with the acknowledgement of the last one, in one round trip.
+
+    The package's Lua script does both; of its workers, the Python one alone asks for one after the other.
+    """
+
+    async def processJob(self, job: Job, token: str) -> Job | None:  # noqa: N802 - the package's name
+        """Handle a message and acknowledge it; returns the next one, which the package's loop goes on with."""
+        self.lockManager.track_job(job.id, token, int(time.time() * 1000))
+        try:
+            await self.processor(job, token)
+            if self.forceClosing:
+                return None
+            fetch = not self.closing and not self.paused
+            answer = await self.backend.moveToCompleted(job, None, True, token, fetch_next=fetch)
+            self.emit("completed", job, None)
+            if not fetch:
+                return None
+            data, job_id, limited_until, delayed_until = answer["result"]
+            return await self.nextJobFromJobData(data, job_id, limited_until or 0, delayed_until or 0, token)
+        except (RedisError, OSError, TypeError) as error:
+            # A lock that is gone is a TypeError of the package's.
+            self.emit("error", error, job)
+            return None
+        finally:
+            self.lockManager.untrack_job(job.id)
 
 
 class _Gate(asyncio.Event):

@@ -105,3 +105,57 @@ async def test_a_pause_that_is_taken_back_lets_the_rest_be_taken(redis_url: str)
     assert handled == ["short", "long"]
     await consumer.close()
     await client.aclose()
+
+
+async def test_a_stop_leaves_no_message_that_was_fetched_lying(redis_url: str) -> None:
+    client = connect(redis_url, client_name="tests")
+    queue = JobQueue(client)
+    handled: Counter[str] = Counter()
+    source = random.Random(11)
+
+    async def handle(message: Message) -> None:
+        await asyncio.sleep(0)
+        handled[message.job_id] += 1
+
+    await queue.add([Message(f"job-{number}", 1) for number in range(2 * MESSAGES)])
+    for _ in range(PAUSES):
+        consumer = QueueConsumer(
+            redis_url, queue=DEFAULT_QUEUE, concurrency=3, handle=handle, metrics=WorkerMetrics()
+        )
+        consuming = asyncio.create_task(consumer.run())
+        await asyncio.sleep(source.uniform(0, 0.03))
+        consumer.stop()
+        await asyncio.wait_for(consuming, 10)
+        assert (await queue.counts())["active"] == 0, "a message was fetched and not handled"
+        await consumer.close()
+    assert len(handled) + (await queue.counts())["waiting"] == 2 * MESSAGES
+    assert set(handled.values()) == {1}
+    await client.aclose()
+
+
+async def test_an_acknowledgement_fetches_the_next_message(redis_url: str) -> None:
+    client = connect(redis_url, client_name="tests")
+    queue = JobQueue(client)
+    await queue.add([Message(f"job-{number}", 1) for number in range(MESSAGES)])
+    done = asyncio.Event()
+    left = MESSAGES
+
+    async def handle(_: Message) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            done.set()
+
+    consumer = QueueConsumer(
+        redis_url, queue=DEFAULT_QUEUE, concurrency=3, handle=handle, metrics=WorkerMetrics()
+    )
+    await client.config_resetstat()
+    consuming = asyncio.create_task(consumer.run())
+    await asyncio.wait_for(done.wait(), 30)
+    consumer.stop()
+    await asyncio.wait_for(consuming, 10)
+    scripts = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    # Beside one for each message: the first fetches, looks that found nothing, and the check for stalled messages.
+    assert scripts < 1.25 * MESSAGES
+    await consumer.close()
+    await client.aclose()

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from import_core.adapters.postgres.leftovers import forget_seen
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.rows import (
-    JOB_COLUMNS,
+    CLAIMED_COLUMNS,
     cursor_from_json,
     job_from_row,
     progress_from_json,
@@ -53,15 +53,15 @@ WITH taken AS (
         queue = excluded.queue, dispatch = excluded.dispatch, suspected = false,
         claimed_at = clock_timestamp(), expires_at = excluded.expires_at, live_progress = NULL,
         template_hash = excluded.template_hash
-    RETURNING c.job_id, c.worker_id, c.live_progress, c.queue
+    RETURNING c.job_id, c.worker_id, c.live_progress
 ), started AS (
     INSERT INTO imports.job_start (queue, company_id)
-    SELECT c.queue, t."companyId" FROM claimed c JOIN taken t ON t.id = c.job_id
+    SELECT coalesce(queue, 'product-imports'), "companyId" FROM taken
 ), first_job AS (
     UPDATE imports.worker SET first_job_at = clock_timestamp()
     WHERE worker_id = %(worker)s AND first_job_at IS NULL AND EXISTS (SELECT FROM taken)
 )
-SELECT {JOB_COLUMNS}, c.version, c.cursor, c.pages,
+SELECT {CLAIMED_COLUMNS}, c.version, c.cursor, c.pages,
     (SELECT t.tier::text FROM "Company" t WHERE t.id = j."companyId"),
     CASE WHEN j."startedAt" = now()
         THEN extract(epoch FROM now() - coalesce(j."queuedAt", j."createdAt"))::float8 END

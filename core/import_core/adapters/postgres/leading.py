@@ -63,6 +63,6 @@ class LeaderLock:
     async def _ask(self, statement: str, parameters: tuple[int, int] | None = None) -> bool:
         if self._connection is None:
             return False
-        async with translated():
+        with translated():
             row = await (await self._connection.execute(statement, parameters)).fetchone()
         return bool(row and row[0])

@@ -30,7 +30,7 @@ class LifeSign:
         # A cancelled query would first try to cancel itself at the server, which may be out of reach.
         hang_up = asyncio.get_running_loop().call_later(self._answer_seconds, _hang_up, self._connection)
         try:
-            async with translated():
+            with translated():
                 row = await (await self._connection.execute("SELECT pg_is_in_recovery()")).fetchone()
         except BaseException:
             await self.close()

@@ -61,17 +61,21 @@ async def listen(database: Database, channels: Sequence[str]) -> AsyncIterator[N
     connection = await database.dedicated()
     try:
         # A standby, as the address may name for a moment in a failover, refuses to listen.
-        async with translated(), asyncio.timeout(LISTEN_CHECK_SECONDS):
-            for channel in channels:
-                await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+        with translated():
+            async with asyncio.timeout(LISTEN_CHECK_SECONDS):
+                for channel in channels:
+                    await connection.execute(
+                        psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel))
+                    )
         yield Notification(None, "")
         while True:
-            async with translated():
+            with translated():
                 async for notification in connection.notifies(timeout=LISTEN_CHECK_SECONDS):
                     yield Notification(notification.channel, notification.payload)
             # A silent connection is asked for a sign of life; a dead one raises here.
-            async with translated(), asyncio.timeout(LISTEN_CHECK_SECONDS):
-                await connection.execute("SELECT 1")
+            with translated():
+                async with asyncio.timeout(LISTEN_CHECK_SECONDS):
+                    await connection.execute("SELECT 1")
     finally:
         await connection.close()
 

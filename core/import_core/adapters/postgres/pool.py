@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import select
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 
 import psycopg
 from psycopg import AsyncConnection, sql
@@ -104,12 +104,14 @@ class Database:
         Raises DatabaseUnavailableError for everything that passes by itself, and SchemaMismatchError where a table
         or a column is missing.
         """
-        async with (
-            translated(),
-            asyncio.timeout(BORROW_TIMEOUT_SECONDS),
-            self._pool.connection() as connection,
-        ):
-            yield connection
+        # The pool's own context manager would commit or roll back as well, which autocommit leaves nothing for.
+        with translated():
+            async with asyncio.timeout(BORROW_TIMEOUT_SECONDS):
+                connection = await self._pool.getconn()
+                try:
+                    yield connection
+                finally:
+                    await self._pool.putconn(connection)
 
     @asynccontextmanager
     async def transaction(
@@ -141,7 +143,7 @@ class Database:
 
         Raises DatabaseUnavailableError.
         """
-        async with translated():
+        with translated():
             return await AsyncConnection.connect(
                 self._direct_url,
                 autocommit=True,
@@ -197,8 +199,8 @@ _MISSING = (
 )
 
 
-@asynccontextmanager
-async def translated() -> AsyncIterator[None]:
+@contextmanager
+def translated() -> Iterator[None]:
     """Turn errors of the driver that pass by themselves, or with a migration, into ours."""
     try:
         yield

@@ -18,14 +18,16 @@ from import_core.domain.jobs import (
 )
 
 # Joined with the checkpoint and the claim: both are keyed by the job's id.
-JOB_COLUMNS = """
+_STORED = """
     j.id, j."companyId", j.provider, j.status, j.namespace, coalesce(j."queuedAt", j."createdAt"), j.queue,
     j."objectName", j."objectUid", j.spec, j.attempt, j.deaths, j.dispatch, j."dispatchedAt", j."notBefore",
     j."startedAt", j."completedAt", j.suspended, j."waitingReason", j."failureReason",
     j."errorMessage", j.generation, c.progress, k.live_progress, k.worker_id, j."confirmedRemovals",
+    j."itemsOnly", j."itemsRetryToken", j."correlationId"
+"""
+_HOLDS = """
     coalesce((SELECT s.paused OR s.emergency_phase = 'Paused' FROM imports.queue_state s
               WHERE s.queue = coalesce(j.queue, 'product-imports')), false),
-    j."itemsOnly", j."itemsRetryToken",
     j.status = 'PENDING' AND EXISTS (SELECT FROM imports.pause p
         WHERE (p.scope = 'company' AND p.name = j."companyId")
            OR (p.scope = 'provider' AND p.name = j.provider
@@ -40,9 +42,11 @@ JOB_COLUMNS = """
               NOT IN ('PRO', 'ENTERPRISE')) END,
     j.status = 'PENDING' AND EXISTS (SELECT FROM imports.breaker b
         WHERE b.state <> 'Closed' AND b.name = j.provider
-          AND (b.namespace = j.namespace OR coalesce(j.namespace, '') = '')),
-    j."correlationId"
+          AND (b.namespace = j.namespace OR coalesce(j.namespace, '') = ''))
 """
+JOB_COLUMNS = f"{_STORED}, {_HOLDS}"
+# Of a job that is being claimed, which nothing holds up: asking would cost a quarter of the statement.
+CLAIMED_COLUMNS = f"{_STORED}, false, false, NULL::timestamptz, false"
 JOB_TABLES = """
     "ProductImportJob" j
     LEFT JOIN imports.checkpoint c ON c.job_id = j.id
@@ -88,7 +92,10 @@ def cursor_from_json(
 
 
 def job_from_row(row: Sequence[Any]) -> JobRow:
-    """Turn a row of JOB_COLUMNS into a JobRow; columns that the platform left empty get their defaults."""
+    """Turn a row of JOB_COLUMNS or CLAIMED_COLUMNS into a JobRow.
+
+    Columns that the platform left empty get their defaults.
+    """
     namespace, object_name, object_uid = row[4], row[7], row[8]
     origin = ObjectReference(namespace, object_name, object_uid) if object_uid and object_name else None
     return JobRow(
@@ -116,11 +123,11 @@ def job_from_row(row: Sequence[Any]) -> JobRow:
         progress=current_progress(row[22], row[23]),
         claimed_by=row[24],
         confirmed_removals=row[25],
-        queue_paused=row[26],
-        items_only=bool(row[27]),
-        items_run=row[28],
-        connection_paused=bool(row[29]),
-        delayed_until=row[30],
-        breaker_open=bool(row[31]),
-        asked_correlation_id=row[32],
+        items_only=bool(row[26]),
+        items_run=row[27],
+        asked_correlation_id=row[28],
+        queue_paused=row[29],
+        connection_paused=bool(row[30]),
+        delayed_until=row[31],
+        breaker_open=bool(row[32]),
     )
