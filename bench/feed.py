@@ -100,6 +100,7 @@ async def copy_feed(clock: Clock, url: str, path: Path, company: str) -> None:
     mapping, rows = compile_mapping("shopify"), []
     async for page in FeedProvider(path).pages(None):
         for item in (await map_page(page, mapping, ImageOptions(enabled=False))).items:
+            assert item.write is not None  # nothing is known as it was at its source
             values = [_column(name, getattr(item.write.product, name)) for name in FIELDS]
             rows.append((str(uuid4()), company, "shopify", item.content_hash, *values))
     async with await psycopg.AsyncConnection.connect(url) as connection:
