@@ -78,7 +78,11 @@ STATEMENTS: dict[str, tuple[str, Mapping[str, Any] | Sequence[Any]]] = {
         {"namespace": "imports", "after": "", "before": LATE, "limit": origins.PAGE},
     ),
     "reconcile: finished rows of objects with open steps": (
-        step_control.PARENTS_OF_OBJECTS,
+        origins.PARENTS_OF_OBJECTS,
+        {"namespace": "imports", "after": "", "before": LATE, "limit": origins.PAGE},
+    ),
+    "reconcile: finished rows of objects with open steps in batches of others": (
+        origins.GUESTS_OF_OBJECTS,
         {"namespace": "imports", "after": "", "before": LATE, "limit": origins.PAGE},
     ),
     "steps: cancelled parents": (step_control.CANCELLED_PARENTS, {"after": "", "limit": 500}),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from bullmq import Queue
@@ -26,15 +26,17 @@ from faults.expected import BLAMED_SHARE, FINAL_STATES, Expectation, JobRecord
 from faults.load import Load
 from faults.page_rules import check_items, check_page_counts, check_page_numbers, check_pages
 from faults.statuses import History, StatusRecorder, backward_steps, backward_steps_of_two_runs
+from faults.step_checker import Steps, check_steps
 from faults.world import FaultWorld
 from import_core.adapters.redis.queue import QUEUE_PREFIX
 from import_core.domain.failures import DEATHS_UNTIL_SUSPECTED
 from import_core.domain.jobs import DEFAULT_QUEUE
+from import_core.domain.steps import StepKind
 
 LONGEST_REPORT = 40
 """Findings that are written out; more are counted."""
 
-QUEUE = f"{QUEUE_PREFIX}:{DEFAULT_QUEUE}"
+QUEUES = (DEFAULT_QUEUE, *(kind.value for kind in StepKind))
 JOBS = """
 SELECT j.id, j."objectName", j."companyId", j.status, coalesce(j.attempt, 0), coalesce(j.deaths, 0),
        coalesce(j.dispatch, 0), j."completedAt", j."failureReason", j."errorMessage", c.progress, c.pages
@@ -69,7 +71,8 @@ class Checked:
 
     findings: tuple[str, ...]
     audit: Audit
-    jobs: tuple[JobRecord, ...] = field(default=())
+    jobs: tuple[JobRecord, ...]
+    steps: Steps
 
     def assert_clean(self) -> None:
         """Raise AssertionError with all findings, unless there is none."""
@@ -90,9 +93,10 @@ async def check(
         audit = await read_audit(
             connection, [job.id for job in jobs], [company.id for company in load.companies]
         )
-    complete = {company.id for company in load.companies} & {
-        job.company for job in jobs if job.status == "COMPLETED"
-    }
+    completed = [job for job in jobs if job.status == "COMPLETED"]
+    complete = {company.id for company in load.companies} & {job.company for job in completed}
+    steps = await check_steps(world, load, recorder, expected, completed=completed)
+    batches = [batch.job for batch in steps.batches]
     findings = [
         *check_jobs(jobs, load, expected),
         *check_blamed(jobs, audit),
@@ -106,9 +110,13 @@ async def check(
         *check_items(audit, {job.id: job.company for job in jobs}),
         *await check_catalogues(world, load, complete),
         *await check_orphans(world, jobs),
-        *await check_queue(world, {job.id: job.name for job in jobs}),
+        *await check_queue(world, {job.id: job.name for job in (*jobs, *batches)}),
+        *steps.findings,
+        *check_tries(batches, steps.audit, expected),
+        *check_claims(steps.audit),
+        *check_states(steps.audit),
     ]
-    return Checked(tuple(findings), audit, tuple(jobs))
+    return Checked(tuple(findings), audit, tuple(jobs), steps)
 
 
 def check_jobs(jobs: Iterable[JobRecord], load: Load, expected: Expectation) -> Iterator[str]:
@@ -281,39 +289,49 @@ async def check_queue(world: FaultWorld, names: Mapping[str, str]) -> list[str]:
     findings = []
     active = set(await active_messages(world, names))
     async with world.redis() as client:
-        for part in ("wait", "paused"):
-            findings += [
-                f"message {message!r} of {names[_job_of(message)]} is left in {part}"
-                for message in await client.lrange(f"{QUEUE}:{part}", 0, -1)
-                if _job_of(message) in names
-            ]
-        for part in ("completed", "failed", "delayed", "prioritized"):
-            number = await client.zcard(f"{QUEUE}:{part}")
-            if number:
-                findings.append(f"Redis keeps {number} messages in {part}")
-        async for key in client.scan_iter(f"{QUEUE}:*-*", count=1000):
-            message = str(key).removeprefix(f"{QUEUE}:").removesuffix(":lock")
-            if _job_of(message) in names and message not in active:
-                findings.append(f"key {key!r} is left in Redis")
+        for queue in QUEUES:
+            keys = f"{QUEUE_PREFIX}:{queue}"
+            for part in ("wait", "paused"):
+                findings += [
+                    f"message {message!r} of {names[_job_of(message)]} is left in {part} of {queue}"
+                    for message in await client.lrange(f"{keys}:{part}", 0, -1)
+                    if _job_of(message) in names
+                ]
+            for part in ("completed", "failed", "delayed", "prioritized"):
+                number = await client.zcard(f"{keys}:{part}")
+                if number:
+                    findings.append(f"Redis keeps {number} messages in {part} of {queue}")
+            async for key in client.scan_iter(f"{keys}:*-*", count=1000):
+                message = str(key).removeprefix(f"{keys}:").removesuffix(":lock")
+                if _job_of(message) in names and (queue, message) not in active:
+                    findings.append(f"key {key!r} is left in Redis")
     return findings
 
 
-async def active_messages(world: FaultWorld, names: Mapping[str, str]) -> list[str]:
-    """Messages of these jobs that were taken and not acknowledged."""
+async def active_messages(world: FaultWorld, names: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Queues and messages of these jobs that were taken and not acknowledged."""
     async with world.redis() as client:
-        messages = [str(message) for message in await client.lrange(f"{QUEUE}:active", 0, -1)]
-    return [message for message in messages if _job_of(message) in names]
+        return [
+            (queue, str(message))
+            for queue in QUEUES
+            for message in await client.lrange(f"{QUEUE_PREFIX}:{queue}:active", 0, -1)
+            if _job_of(message) in names
+        ]
 
 
-async def expire_locks(world: FaultWorld, messages: Iterable[str]) -> None:
+async def expire_locks(world: FaultWorld, messages: Iterable[tuple[str, str]]) -> None:
     """Let five minutes pass for BullMQ's locks on these messages, and the two checks that find them stalled."""
+    of_queues: dict[str, list[str]] = {}
+    for queue, message in messages:
+        of_queues.setdefault(queue, []).append(message)
     async with world.redis() as client:
-        for message in messages:
-            await client.delete(f"{QUEUE}:{message}:lock")
-        backend = Queue(DEFAULT_QUEUE, {"connection": client, "prefix": QUEUE_PREFIX}).backend
-        for _ in range(2):
-            await client.delete(f"{QUEUE}:stalled-check")
-            await backend.moveStalledJobsToWait(1, 1)
+        for queue, found in of_queues.items():
+            keys = f"{QUEUE_PREFIX}:{queue}"
+            await client.delete(*(f"{keys}:{message}:lock" for message in found))
+            backend = Queue(queue, {"connection": client, "prefix": QUEUE_PREFIX}).backend
+            for _ in range(2):
+                await client.delete(f"{keys}:stalled-check")
+                await backend.moveStalledJobsToWait(1, 1)
 
 
 def _job_of(message: object) -> str:

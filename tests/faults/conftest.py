@@ -7,22 +7,25 @@ import json
 import os
 import random
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from e2e.world import Json
 from lightkube.config.kubeconfig import KubeConfig
 from rich.console import Console
 
 from faults.audit import install_audit
 from faults.load import LIMITER_CLOCK_SCALE
+from faults.points import Point
 from faults.report import REPORT as REPORT_FILE
 from faults.report import FaultReport
 from faults.world import FaultWorld
 from import_core.adapters.kube.client import KubeClient
+from import_core.domain.steps import StepKind
 from import_local.control import delete_data
-from import_local.demo.manifests import get_worker_pool
+from import_local.demo.manifests import get_step_pools, get_worker_pool
 from import_local.folders import ensure_folder
 from import_local.installation import Installation
 from import_local.part_set import Options
@@ -82,14 +85,53 @@ async def fault_world(installation: Installation) -> AsyncIterator[FaultWorld]:
             "minSuccessPercent": 0,
             "steps": [{"percent": 100}],
         }
-        pool["spec"]["template"]["spec"]["containers"][0]["env"] = [
-            {"name": "LIMITER_CLOCK_SCALE", "value": str(LIMITER_CLOCK_SCALE)}
-        ]
+        set_environment(pool, {"LIMITER_CLOCK_SCALE": str(LIMITER_CLOCK_SCALE)})
         await world.apply(pool)
         async with world.database() as connection:
             await install_audit(connection)
         await world.ready_workers(WORKERS)
         yield world
+
+
+def set_environment(pool: Json, variables: Mapping[str, str]) -> None:
+    """Add variables to those of a pool's workers."""
+    (container,) = pool["spec"]["template"]["spec"]["containers"]
+    container["env"] = [{"name": name, "value": value} for name, value in variables.items()]
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def step_pools(
+    fault_world: FaultWorld, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[StepKind, Point]:
+    """A worker for each step after imports, from the first scenario on that needs them; none of them is to die."""
+    folder = tmp_path_factory.mktemp("steps")
+    points = {kind: Point("step.taken", folder / kind.value) for kind in StepKind}
+    for pool in get_step_pools(image="import-worker:dev", maximum=1, cooldown_seconds=1):
+        point = points[StepKind(pool["spec"]["queue"])]
+        point.disarm()
+        pool["spec"]["scaling"]["minReplicas"] = 1
+        # Sample images are small on purpose.
+        variables = {"LIMITER_CLOCK_SCALE": str(LIMITER_CLOCK_SCALE), "QUALITY_MIN_IMAGE": "16"}
+        set_environment(pool, variables | point.environment)
+        await fault_world.apply(pool)
+    return points
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def step_points(
+    world: FaultWorld, step_pools: Mapping[StepKind, Point]
+) -> AsyncIterator[Mapping[StepKind, Point]]:
+    """The point at which each step's worker dies once it is armed; the workers are ready."""
+    for kind in StepKind:
+        await world.ready_workers(1, pool=kind.value)
+    yield step_pools
+    for point in step_pools.values():
+        point.disarm()
+
+
+@pytest.fixture
+def step_workers(step_points: Mapping[StepKind, Point]) -> None:
+    """Workers for the steps after imports."""
 
 
 @pytest_asyncio.fixture(loop_scope="session")

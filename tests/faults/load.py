@@ -16,6 +16,7 @@ from e2e.world import NAMESPACE, job, provider, secret
 from faults.world import FaultWorld
 from import_core.adapters.kube.resources import IMPORT_JOB, IMPORT_PROVIDER, SECRET, Kind
 from import_core.domain.errors import KubernetesUnavailableError, ObjectConflictError
+from import_core.domain.steps import STEPS_IN_ORDER, StepKind
 from import_local.samples.catalogue.expected import ExpectedProduct, Provider
 from import_local.samples.settings import ROASTIFY_KEY, SHOPIFY_TOKEN
 from import_worker.providers.roastify import RoastifySettings
@@ -30,6 +31,16 @@ LARGE_SPEED = 2.0
 LIMITER_CLOCK_SCALE = 20
 """A provider's window of a minute passes in 3 s: after a loss of Redis all connections wait for one."""
 CREATIONS_AT_ONCE = 8
+STEP_CHOICES: Sequence[tuple[StepKind, ...]] = (
+    STEPS_IN_ORDER,
+    (StepKind.EMBEDDING,),
+    (StepKind.QUALITY_CONTROL, StepKind.INDEX),
+)
+ENRICH_FIELDS = {
+    StepKind.EMBEDDING: "embedding",
+    StepKind.QUALITY_CONTROL: "qualityControl",
+    StepKind.INDEX: "index",
+}
 LABEL = "faults-scenario"
 APPLY_SECONDS = 120.0
 
@@ -45,6 +56,8 @@ class Company:
     shop: str
     products: int
     images: int
+    steps: tuple[StepKind, ...] = ()
+    """After its imports; each of them asks for the same."""
 
     @property
     def pages(self) -> int:
@@ -74,6 +87,11 @@ class Load:
         """Names of the jobs, and whose they are."""
         return {f"{self.scenario}-{number:04d}": company for number, company in enumerate(self.owners)}
 
+    @property
+    def has_steps(self) -> bool:
+        """Whether any import asks for steps."""
+        return any(company.steps for company in self.companies)
+
     @cached_property
     def wanted(self) -> dict[str, dict[str, ExpectedProduct]]:
         """What each company's catalogue holds, by company and external id."""
@@ -91,10 +109,12 @@ def plan_load(
     companies: int = COMPANIES,
     latency_seconds: float = 0.3,
     large: bool = True,
+    enriched_every: int = 0,
 ) -> Load:
     """Choose catalogues of 1–3 products with 0–2 small images each; a third of the companies use Roastify.
 
-    If `large`, a fifth of the companies have catalogues of several pages, of Roastify and without images.
+    If `large`, a fifth of the companies have catalogues of several pages, of Roastify and without images. Of
+    every so many companies (0: of none) one that is not large has imports that ask for steps: STEP_CHOICES in turn.
     `scenario` is lower-case letters and digits: it starts the names of all objects, companies and shops.
     """
     source = world.random_for(f"{scenario}/load")
@@ -105,7 +125,10 @@ def plan_load(
         if large and is_large(number):
             products, images = LARGE_PRODUCTS, 0
         shop = f"tiny-{products}-{images}-{scenario}{world.seed % 1_000_000}c{number}"
-        chosen.append(Company(f"{scenario}-c{number}", kind, shop, products, images))
+        steps: tuple[StepKind, ...] = ()
+        if enriched_every and number % enriched_every == 0 and products != LARGE_PRODUCTS:
+            steps = STEP_CHOICES[number // enriched_every % len(STEP_CHOICES)]
+        chosen.append(Company(f"{scenario}-c{number}", kind, shop, products, images, steps))
     owners = choose_owners(chosen, jobs, source)
     return Load(scenario, tuple(chosen), owners, latency_seconds, world.sample_root, {LABEL: scenario})
 
@@ -165,7 +188,8 @@ def _provider(world: FaultWorld, load: Load, company: Company) -> Json:
 
 
 def _job(load: Load, name: str, company: Company) -> Json:
-    return _labelled(job(name, company=company.id, provider_name=company.id), load)
+    enrich = {"enrich": {ENRICH_FIELDS[kind]: True for kind in company.steps}} if company.steps else {}
+    return _labelled(job(name, company=company.id, provider_name=company.id, **enrich), load)
 
 
 def _labelled(body: Json, load: Load) -> Json:

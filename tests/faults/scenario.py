@@ -20,6 +20,8 @@ from faults.load import JOBS, Load, connect_companies, forget, plan_load, slow_d
 from faults.recovery import Recovery
 from faults.report import FaultReport
 from faults.statuses import StatusRecorder
+from faults.step_checker import steps_left
+from faults.step_rules import check_enriched
 from faults.world import Fault, FaultWorld
 from import_core.adapters.tasks import end_tasks
 from import_core.domain.reopening import RETRY_ITEMS_ANNOTATION
@@ -42,7 +44,12 @@ SUBMITTING_SECONDS, QUICK_SECONDS = 4.0, 0.05
 NETWORK_REASONS = frozenset({("download", "Unreachable"), ("download", "Timeout"), ("download", "TooSlow")})
 """Stages and reasons of items that fail because nobody can be reached."""
 
-NAMES = 'SELECT id, "objectName" FROM "ProductImportJob" WHERE "objectName" = ANY(%s)'
+NAMES = """
+WITH import AS (SELECT id, "objectName" AS name FROM "ProductImportJob" WHERE "objectName" = ANY(%s))
+SELECT id, name FROM import
+UNION ALL
+SELECT b.id, concat(i.name, ' ', b.queue) FROM "ProductImportJob" b JOIN import i ON i.id = b."parentId"
+"""
 
 ITEM_ERRORS = """
 SELECT j."objectName", e.stage, e.reason FROM imports.item_error e JOIN "ProductImportJob" j ON j.id = e.job_id
@@ -160,6 +167,7 @@ class Scenario:
         if await _within(seconds, rows_ended):
             self.note("all rows have ended")
             await self.recorder.until_final(expected, seconds=OBJECTS_SECONDS)
+            await self._settle_steps(seconds)
             names = await self.names()
 
             async def queue_is_empty() -> bool:
@@ -168,8 +176,26 @@ class Scenario:
             await _within(QUEUE_SECONDS, queue_is_empty)
         self.note("settled")
 
+    async def _settle_steps(self, seconds: float) -> None:
+        """Wait until all steps have ended and the objects of the imports say so."""
+        if not self.load.has_steps:
+            return
+
+        async def steps_ended() -> bool:
+            return await steps_left(self.world, self.load) == 0
+
+        if not await _within(seconds, steps_ended):
+            return
+        self.note("all steps have ended")
+        asking = {name for name, company in self.load.jobs.items() if company.steps}
+
+        async def objects_say_so() -> bool:
+            return not list(check_enriched(asking, self.recorder.histories.values()))
+
+        await _within(OBJECTS_SECONDS, objects_say_so)
+
     async def names(self) -> dict[str, str]:
-        """The jobs' names by the ids of their rows."""
+        """The jobs' names by the ids of their rows, those of their steps' batches included."""
         rows = await self.world.rows(NAMES, list(self.load.jobs))
         return {str(row[0]): str(row[1]) for row in rows}
 
@@ -245,11 +271,13 @@ async def scenario(
     companies: int = 100,
     latency_seconds: float = 0.3,
     under_way: int = UNDER_WAY,
+    enriched_every: int = 0,
 ) -> AsyncIterator[Scenario]:
     """Run a scenario inside the block: its companies are connected, and its objects go at the end.
 
     `name` is lower-case letters and digits, and unlike any other scenario's of the session. `under_way`: see
-    Scenario; with 0 all catalogues are of one page.
+    Scenario; with 0 all catalogues are of one page. `enriched_every`: of so many companies one has imports
+    that ask for steps; the test needs the fixture step_workers then.
     """
     load = plan_load(
         world,
@@ -258,6 +286,7 @@ async def scenario(
         companies=companies,
         latency_seconds=latency_seconds,
         large=under_way > 0,
+        enriched_every=enriched_every,
     )
     started = time.monotonic()
     await slow_down(load, load.latency_seconds)

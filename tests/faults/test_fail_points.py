@@ -7,10 +7,8 @@ seconds, which is worse than either alone. Each point has a test of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from signal import SIGTERM
 
 import pytest
@@ -22,10 +20,11 @@ from faults.conftest import WORKERS
 from faults.expected import FINAL_STATES, Expectation
 from faults.load import JOBS, submit
 from faults.planting import Planting, planting
+from faults.points import Point
 from faults.recovery import Recovery, after_giving_back, after_kills
 from faults.report import FaultReport
 from faults.scenario import UNDER_WAY, Scenario, first_after, scenario
-from faults.world import Fault, FaultWorld, PodProcess
+from faults.world import Fault, FaultWorld
 from import_core.fail_points import OPERATOR_POINTS, WORKER_POINTS
 
 pytestmark = pytest.mark.long
@@ -34,7 +33,6 @@ LATE = 15
 """Jobs that are submitted while the points are armed: so the operator has something to record."""
 SLOW_SECONDS = 1.5
 """What a call of a provider takes until the deaths, so that enough is under way."""
-DEATH_SECONDS = 60.0
 OPERATOR_BACK_SECONDS = 15.0
 PAIRS = list(zip(OPERATOR_POINTS, WORKER_POINTS, strict=True))
 """Points that share a load. Claims end, and the operator with them, because the worker dies at its point."""
@@ -54,39 +52,6 @@ class Outcome:
         """Jobs that had been submitted and had not ended when the process died."""
         ended = {s.job_id for s in self.checked.audit.states if s.after in FINAL_STATES and s.at <= fault.at}
         return len(self.running.load.jobs) - len(ended)
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A fail point of some processes. It is armed while its marker is not there."""
-
-    name: str
-    marker: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a process must be started with."""
-        return {"IMPORT_FAIL_POINT": self.name, "IMPORT_FAIL_POINT_MARKER": str(self.marker)}
-
-    def disarm(self) -> None:
-        """Let processes pass."""
-        self.marker.touch()
-
-    def arm(self) -> None:
-        """Let the next process that comes along die."""
-        self.marker.unlink()
-
-    async def death(self, world: FaultWorld, before: Sequence[PodProcess]) -> Fault:
-        """Wait until one of the processes has died here."""
-
-        async def look() -> PodProcess | None:
-            if not self.marker.exists():
-                return None
-            return next((process for process in before if not process.is_alive), None)
-
-        dead = await world.eventually(look, f"a process dies at {self.name}", seconds=DEATH_SECONDS)
-        at = datetime.fromtimestamp(self.marker.stat().st_mtime, UTC)
-        return Fault(f"killed at {self.name}", at, dead.pod)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -76,10 +76,11 @@ async def test_a_worker_killed_every_second_for_a_minute(
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("step_workers")
 async def test_the_leading_operator_and_its_successor_are_killed(
     world: FaultWorld, fault_report: FaultReport
 ) -> None:
-    async with scenario(world, fault_report, "operators", latency_seconds=1.0) as running:
+    async with scenario(world, fault_report, "operators", latency_seconds=1.0, enriched_every=5) as running:
         takeovers = []
         async with running.submitting():
             for _ in range(2):

@@ -21,10 +21,10 @@ from faults.load import submit
 from faults.report import REPORT as REPORT_FILE
 from faults.report import FaultReport
 from faults.scenario import Scenario, scenario
-from faults.world import WORKERS, FaultWorld
+from faults.world import FaultWorld
 from import_core.adapters.kube.resources import DEPLOYMENT
 from import_core.adapters.tasks import end_tasks
-from import_local.demo.manifests import POOL
+from import_local.demo.manifests import POOL, WORKERS
 
 SCALE_IN_SECONDS = float(os.environ.get("SCALE_IN_SECONDS") or 600)
 SECONDS_A_SCALE_IN = 20.0

@@ -20,6 +20,8 @@ from redis.asyncio import Redis
 
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.kube.resources import LEASE
+from import_core.domain.steps import StepKind
+from import_local.demo.manifests import POOL, WORKERS
 from import_local.faults.installed import Faults
 from import_local.installation import Installation
 from import_local.kubelet.processes import ProcessId, is_alive, send_signal, wait_for_end
@@ -27,7 +29,6 @@ from import_local.kubelet.records import PodRecord
 
 LEASE_NAME = "import-operator"
 OPERATOR = "import-operator"
-WORKERS = "product-imports-workers"
 POLL_SECONDS = 0.25
 SQL_SECONDS = 30.0
 HELD = """
@@ -121,8 +122,16 @@ class FaultWorld(World):
         return random.Random(f"{self.seed}/{scenario}")
 
     def workers(self) -> list[PodProcess]:
-        """Worker processes that run now, in the order of their pods' names."""
+        """Worker processes of imports that run now, in the order of their pods' names."""
         return self._processes(f"{WORKERS}-", "worker")
+
+    def step_workers(self, *kinds: StepKind) -> list[PodProcess]:
+        """Worker processes of these steps after imports (all) that run now."""
+        return [
+            worker
+            for kind in kinds or StepKind
+            for worker in self._processes(f"{kind.value}-workers-", "worker")
+        ]
 
     async def ready(self) -> list[PodProcess]:
         """Worker processes that have started in full: each has entered itself in PostgreSQL."""
@@ -209,24 +218,24 @@ class FaultWorld(World):
             assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
             await asyncio.sleep(POLL_SECONDS)
 
-    async def worker_deployments(self) -> list[Json]:
-        """The workers' Deployments: two while a template is rolled out."""
+    async def worker_deployments(self, pool: str = POOL) -> list[Json]:
+        """The Deployments of a pool, the one of imports if not said otherwise: two while a template is rolled out."""
         outcome = await self.kubectl(
-            "get", "deployments", "-n", NAMESPACE, "-l", "imports.avnz.io/pool", "-o", "json"
+            "get", "deployments", "-n", NAMESPACE, "-l", f"imports.avnz.io/pool={pool}", "-o", "json"
         )
         return list(json.loads(outcome.out)["items"]) if outcome.code == 0 else []
 
-    async def ready_workers(self, number: int, *, seconds: float = 120) -> None:
-        """Wait until so many workers are ready in the eyes of the API server."""
+    async def ready_workers(self, number: int, *, pool: str = POOL, seconds: float = 120) -> None:
+        """Wait until so many workers of a pool are ready in the eyes of the API server."""
 
         async def look() -> bool:
-            deployments = await self.worker_deployments()
+            deployments = await self.worker_deployments(pool)
             if len(deployments) != 1:
                 return False
             status = deployments[0].get("status") or {}
             return status.get("readyReplicas") == number and status.get("updatedReplicas") == number
 
-        await self.eventually(look, f"{number} workers are ready", seconds=seconds)
+        await self.eventually(look, f"{number} workers of {pool} are ready", seconds=seconds)
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[psycopg.AsyncConnection[tuple[Any, ...]]]:

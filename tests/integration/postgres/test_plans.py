@@ -18,6 +18,7 @@ from import_core.adapters.postgres import (
     evidence,
     held,
     jobs,
+    origins,
     paces,
     reopening,
     repairs,
@@ -212,9 +213,15 @@ CASES = {
         step_control.CANCELLED_PARENTS, {"after": "", "limit": 50}, 3 * len(PARENTS), before=STEP_JOBS
     ),
     "parents of objects": Case(
-        step_control.PARENTS_OF_OBJECTS,
+        origins.PARENTS_OF_OBJECTS,
         {"namespace": "imports", "after": "", "before": NOW, "limit": 5000},
         3 * len(PARENTS),
+        before=STEP_JOBS,
+    ),
+    "guests of objects": Case(
+        origins.GUESTS_OF_OBJECTS,
+        {"namespace": "imports", "after": "", "before": NOW, "limit": 5000},
+        4000 + 3 * len(PARENTS),
         before=STEP_JOBS,
     ),
     "step jobs to sweep": Case(

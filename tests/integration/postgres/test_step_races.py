@@ -1,4 +1,4 @@
-"""Pages, ends of batches and a person's retries at the same time: nobody waits for ever, and nothing is lost."""
+"""Pages, ends of batches, a person's retries and suspensions at the same time: nobody waits for ever, none is lost."""
 
 import asyncio
 import contextlib
@@ -14,10 +14,11 @@ from import_core.adapters.postgres.claims import ClaimStore
 from import_core.adapters.postgres.dead_letters import DeadFilter, DeadLetterStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.pool import Connection
+from import_core.adapters.postgres.step_control import StepControl
 from import_core.adapters.postgres.steps import StepStore
 from import_core.adapters.postgres.webhooks import WebhookStore
 from import_core.domain.errors import ClaimLostError
-from import_core.domain.jobs import Checkpoint, Claim, Message, Progress
+from import_core.domain.jobs import Checkpoint, Claim, JobState, Message, Progress
 from import_core.domain.notifications import Endpoint
 from import_core.domain.products import MappedProduct, content_hash
 from import_core.domain.steps import STEPS_IN_ORDER, StepDone, StepFailed, StepKind, StepOutcome, end_batch
@@ -28,7 +29,7 @@ HAND_OVER = """
 UPDATE "ProductImportJob" SET dispatch = dispatch + 1, "dispatchedAt" = now(), "notBefore" = NULL
 WHERE id = (
     SELECT id FROM "ProductImportJob"
-    WHERE "parentId" IS NOT NULL AND status = 'PENDING' AND "dispatchedAt" IS NULL
+    WHERE "parentId" IS NOT NULL AND status = 'PENDING' AND "dispatchedAt" IS NULL AND suspended IS NOT TRUE
     ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING id, dispatch, queue
 """
@@ -63,7 +64,7 @@ async def take_one(database: Database, chance: random.Random, *, failing: float)
     ((job_id, dispatch, queue),) = rows
     claim = await ClaimStore(database).claim(Message(job_id, dispatch), worker_id="worker")
     if claim is None:
-        return True  # cancelled since
+        return True  # cancelled or suspended since
     store, kind = StepStore(database, sizes=SIZES), StepKind(queue)
     batch = await store.read(job_id, kind)
     outcomes: list[StepOutcome] = []
@@ -80,7 +81,7 @@ async def take_one(database: Database, chance: random.Random, *, failing: float)
         await connection.execute("""UPDATE "Product" SET vendor = %s WHERE id = ANY(%s)""", (queue, done))
 
     await asyncio.sleep(chance.random() * 0.01)
-    # Its import may have been cancelled meanwhile.
+    # Its import may have been cancelled or suspended meanwhile.
     with contextlib.suppress(ClaimLostError):
         await store.end(claim, batch, end_batch(batch.rows, outcomes, spread=0.5), write=write)
     return True
@@ -101,6 +102,10 @@ async def test_every_product_is_done_in_its_last_state(database: Database, claim
     endpoint = Endpoint("acme-shopify", "u", "acme", "https://a.example", "hooks", ["catalogue.live"])
     await WebhookStore(database, namespace="imports").put(endpoint)
     imports = [await claimed(f"job-{number}", spec=spec) for number in range(2)]
+    # One that has ended is suspended and goes on again, while the others ask for its products.
+    held = await claimed("job-held", spec=spec)
+    await commit(database, held, chance, "held")
+    await ClaimStore(database).finish(held, JobState.COMPLETED, reason=None, message=None)
     ended = asyncio.Event()
 
     async def importer(claim: Claim, name: str) -> None:
@@ -118,12 +123,20 @@ async def test_every_product_is_done_in_its_last_state(database: Database, claim
             await retry_all(database)
             await asyncio.sleep(0.02)
 
+    async def holder() -> None:
+        control, suspended = StepControl(database), False
+        while suspended or not all(task.done() for task in importers):
+            suspended = not suspended
+            await control.hold({"job-held": suspended})
+            await asyncio.sleep(0.01)
+
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         for _ in range(4):
             group.create_task(taker())
         group.create_task(person())
         importers = [group.create_task(importer(claim, claim.job.id)) for claim in imports]
-        await asyncio.wait(importers)
+        holding = group.create_task(holder())
+        await asyncio.wait([*importers, holding])
         # An import that is cancelled in the middle takes only its own steps with it.
         await JobStore(database).cancel(["job-0"], message="cancelled")
         ended.set()

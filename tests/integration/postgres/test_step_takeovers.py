@@ -1,23 +1,28 @@
 """Two imports that ask for steps of the same products: each gets its own, and is told of it, whoever's batch it was."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
 import pytest
+from eventually import eventually
 from postgres_rows import NAMESPACE, execute
 from step_products import CHECK, EMBED, INDEX, claim_batch, commit, importing, page, states, take, waiting
 
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.claims import ClaimStore
+from import_core.adapters.postgres.dead_letters import DeadFilter, DeadLetterStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.notifications import PROGRESS_CHANNEL
+from import_core.adapters.postgres.origins import OriginStore
 from import_core.adapters.postgres.reopening import ReopeningStore
+from import_core.adapters.postgres.step_control import StepControl, suspend_steps
 from import_core.adapters.postgres.steps import StepStore
 from import_core.adapters.postgres.webhooks import WebhookStore
 from import_core.domain.jobs import JobState
 from import_core.domain.notifications import Endpoint
-from import_core.domain.steps import STEPS_IN_ORDER, StepDone, StepFailed, StepOutcome
+from import_core.domain.steps import STEPS_IN_ORDER, StepDone, StepFailed, StepKind, StepOutcome
 
 
 async def test_a_step_of_an_earlier_import_is_taken_with_the_content_of_a_later_one(
@@ -92,6 +97,136 @@ async def test_a_batch_whose_import_is_cancelled_meanwhile_keeps_what_others_ask
     assert [found["a", kind.value] for kind in STEPS_IN_ORDER] == ["Done", "Cancelled", "Done"]
     assert found["b", CHECK.value] == found["b", INDEX.value] == "Cancelled"
     assert [await waiting(database, kind) for kind in STEPS_IN_ORDER] == [[], [], []]
+
+
+WAITING_FOR_A_LOCK = """
+SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+
+
+async def suspend(database: Database, job_id: str = "job-1") -> None:
+    """As a person does; the ImportJob itself has ended."""
+    await execute(database, """UPDATE "ProductImportJob" SET status = 'COMPLETED' WHERE id = %s""", (job_id,))
+    await StepControl(database).hold({job_id: True})
+
+
+async def batches(database: Database, kind: StepKind = EMBED) -> list[tuple[Any, ...]]:
+    """Products, owner and suspension of each open batch."""
+    return await execute(
+        database,
+        """SELECT array_agg(p."externalId" ORDER BY p."externalId"), b."parentId", b.suspended
+        FROM imports.product_step s JOIN "Product" p ON p.id = s.product_id
+        JOIN "ProductImportJob" b ON b.id = s.batch_id
+        WHERE s.step = %s AND b.status = 'PENDING' GROUP BY b.id, b."parentId", b.suspended ORDER BY 1""",
+        (kind.value,),
+    )
+
+
+async def test_suspending_an_import_frees_what_another_asks_for(database: Database, claimed: Any) -> None:
+    await commit(database, await importing(database, claimed), page("a", "b"))
+    await commit(database, await importing(database, claimed, "job-2", embedding=True), page("a"))
+    assert await batches(database) == [(["a", "b"], "job-1", False)]
+    await suspend(database)
+    assert await batches(database) == [(["a"], "job-2", False), (["b"], "job-1", True)]
+    await StepControl(database).hold({"job-1": False})
+    for kind in STEPS_IN_ORDER:
+        await take(database, kind)
+    assert set((await states(database)).values()) == {"Done"}
+
+
+async def test_what_is_asked_for_while_another_import_is_suspended_does_not_wait_for_it(
+    database: Database, claimed: Any
+) -> None:
+    await commit(database, await importing(database, claimed), page("a", "b"))
+    await suspend(database)
+    await commit(database, await importing(database, claimed, "job-2", embedding=True), page("a"))
+    assert await batches(database) == [(["a"], "job-2", False), (["b"], "job-1", True)]
+
+
+async def test_what_two_suspended_imports_ask_for_is_held_for_the_later_one(
+    database: Database, claimed: Any
+) -> None:
+    await commit(database, await importing(database, claimed, embedding=True), page("a", "b"))
+    await commit(database, await importing(database, claimed, "job-2", embedding=True), page("a"))
+    await suspend(database, "job-2")
+    assert await batches(database) == [(["a", "b"], "job-1", False)]
+    await suspend(database)
+    assert await batches(database) == [(["a"], "job-2", True), (["b"], "job-1", True)]
+    await StepControl(database).hold({"job-2": False})
+    assert await batches(database) == [(["a"], "job-2", False), (["b"], "job-1", True)]
+
+
+async def test_who_asks_for_a_product_while_its_batch_is_being_suspended_gets_it(
+    database: Database, claimed: Any
+) -> None:
+    await commit(database, await importing(database, claimed, embedding=True), page("a", "b"))
+    second = await importing(database, claimed, "job-2", embedding=True)
+    asking, holding = asyncio.Event(), asyncio.Event()
+
+    async def suspending() -> None:
+        async with database.transaction() as connection:
+            await suspend_steps(connection, ["job-1"])
+            asking.set()
+            await holding.wait()
+
+    async def ask() -> None:
+        await asking.wait()
+        await commit(database, second, page("a"))
+
+    async def let_go_once_somebody_waits() -> None:
+        await eventually(
+            lambda: execute(database, WAITING_FOR_A_LOCK),
+            seconds=10,
+            what="the page waits for the suspension",
+        )
+        holding.set()
+
+    async with asyncio.TaskGroup() as group:
+        for act in (suspending, ask, let_go_once_somebody_waits):
+            group.create_task(act())
+    assert await batches(database) == [(["a"], "job-2", False), (["b"], "job-1", True)]
+
+
+async def test_a_deleted_import_is_found_though_its_products_are_in_another_one_s_batches_alone(
+    database: Database, claimed: Any
+) -> None:
+    await commit(database, await importing(database, claimed, embedding=True), page("a", "b"))
+    await commit(database, await importing(database, claimed, "job-2", embedding=True, index=True), page("a"))
+    await execute(
+        database, """UPDATE "ProductImportJob" SET status = 'COMPLETED' WHERE id IN ('job-1', 'job-2')"""
+    )
+    origins = OriginStore(database)
+
+    async def unfinished(namespace: str = NAMESPACE) -> list[str]:
+        pages = origins.unfinished(namespace, recorded_before=await origins.now())
+        return [job_id async for page in pages for job_id in page]
+
+    assert await unfinished() == ["job-1", "job-2"]
+    assert await unfinished("another") == []
+    await JobStore(database).cancel(["job-2"], message="deleted while no operator ran")
+    assert await unfinished() == ["job-1"]
+    await take(database, EMBED)
+    assert await waiting(database, INDEX) == []
+    assert await states(database) == {
+        ("a", EMBED.value): "Cancelled",
+        ("a", INDEX.value): "Cancelled",
+        ("b", EMBED.value): "Done",
+    }
+    assert await unfinished() == []
+
+
+async def test_a_dead_letter_that_a_person_retried_is_not_missed_with_its_import_s_object(
+    database: Database, claimed: Any
+) -> None:
+    await commit(database, await importing(database, claimed, embedding=True), page("a"))
+    await take(database, EMBED, lambda product: StepFailed(product, "NoImage", "none", retryable=False))
+    await execute(database, """UPDATE "ProductImportJob" SET status = 'COMPLETED' WHERE id = 'job-1'""")
+    letters = DeadLetterStore(database)
+    assert [await letters.retry(found) async for found in letters.pages(DeadFilter())] == [1]
+    origins = OriginStore(database)
+    pages = origins.unfinished(NAMESPACE, recorded_before=await origins.now())
+    assert [page async for page in pages] == []
+    assert await take(database, EMBED) == [JobState.COMPLETED]
 
 
 EVENTS = ["product.dead_lettered", "catalogue.live"]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 
 from import_core.adapters.postgres.pool import Database
-from import_core.adapters.postgres.step_control import PARENTS_OF_OBJECTS
+from import_core.adapters.postgres.step_control import PARENTS
 
 PAGE = 5000
 
@@ -17,6 +17,26 @@ SELECT id FROM "ProductImportJob"
 WHERE namespace = %(namespace)s AND id > %(after)s AND "createdAt" < %(before)s
   AND "objectUid" IS NOT NULL AND status IN ('PENDING', 'IN_PROGRESS')
 ORDER BY id LIMIT %(limit)s
+"""
+PARENTS_OF_OBJECTS = f"""{PARENTS}
+SELECT p.id FROM parent p JOIN "ProductImportJob" j ON j.id = p.id
+WHERE j.namespace = %(namespace)s AND j."createdAt" < %(before)s AND j."objectUid" IS NOT NULL
+  AND j.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
+ORDER BY p.id LIMIT %(limit)s
+"""
+# Those whose due steps are all in batches of other ImportJobs: each product in one is looked at. A batch that is its
+# own parent is a person's, whose dead letter may be of an ImportJob that is long gone.
+GUESTS_OF_OBJECTS = f"""{PARENTS.replace("%(after)s", "''")}
+SELECT DISTINCT g.id FROM parent p
+JOIN "ProductImportJob" b ON b."parentId" = p.id AND b."parentId" IS NOT NULL AND b.status IN ('PENDING', 'IN_PROGRESS')
+    AND b.id <> p.id
+JOIN imports.product_step s ON s.batch_id = b.id AND s.job_id <> p.id AND s.state = 'Due'
+JOIN "ProductImportJob" g ON g.id = s.job_id
+WHERE g.id > %(after)s AND g.namespace = %(namespace)s AND g."createdAt" < %(before)s AND g."objectUid" IS NOT NULL
+  AND g.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
+  AND (SELECT true FROM "ProductImportJob" o
+      WHERE o."parentId" = g.id AND o."parentId" IS NOT NULL AND o.status IN ('PENDING', 'IN_PROGRESS') LIMIT 1) IS NULL
+ORDER BY g.id LIMIT %(limit)s
 """
 EXISTING = 'SELECT id FROM "ProductImportJob" WHERE id = ANY(%s)'
 
@@ -40,10 +60,11 @@ class OriginStore:
     ) -> AsyncIterator[list[str]]:
         """Pages of ids (the objects' uids) of jobs that came from a namespace's objects and have work left.
 
-        First the waiting and running ones, then finished ones with open steps, each in the order of the ids. Only
-        of rows that were recorded before a time; one page is in memory.
+        First the waiting and running ones, then finished ones with batches of steps, then those whose open steps are
+        in batches of others alone, each in the order of the ids. Only of rows that were recorded before a time; one
+        page is in memory.
         """
-        for statement in (UNFINISHED, PARENTS_OF_OBJECTS):
+        for statement in (UNFINISHED, PARENTS_OF_OBJECTS, GUESTS_OF_OBJECTS):
             place = {"namespace": namespace, "after": "", "before": recorded_before, "limit": page_size}
             while True:
                 async with self._database.connection() as connection:

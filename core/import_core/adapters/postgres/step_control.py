@@ -88,7 +88,7 @@ WHERE id = ANY(ARRAY(
     ORDER BY id FOR UPDATE))
 """
 # Distinct parents of open step jobs, by skipping through index import_job_steps.
-_PARENTS = """
+PARENTS = """
 WITH RECURSIVE parent AS (
     SELECT min("parentId") AS id FROM "ProductImportJob"
     WHERE "parentId" IS NOT NULL AND status IN ('PENDING', 'IN_PROGRESS') AND "parentId" > %(after)s
@@ -99,15 +99,9 @@ WITH RECURSIVE parent AS (
 )
 """
 # Its own parent is a job without an ImportJob: nobody's to cancel.
-CANCELLED_PARENTS = f"""{_PARENTS}
+CANCELLED_PARENTS = f"""{PARENTS}
 SELECT p.id FROM parent p JOIN "ProductImportJob" j ON j.id = p.id
 WHERE j.status = 'CANCELLED' AND j."parentId" IS NULL LIMIT %(limit)s
-"""
-PARENTS_OF_OBJECTS = f"""{_PARENTS}
-SELECT p.id FROM parent p JOIN "ProductImportJob" j ON j.id = p.id
-WHERE j.namespace = %(namespace)s AND j."createdAt" < %(before)s AND j."objectUid" IS NOT NULL
-  AND j.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
-ORDER BY p.id LIMIT %(limit)s
 """
 ENDED_JOBS = """
 SELECT id, status, coalesce("failureReason", 'Failed'), coalesce("errorMessage", ''), "parentId"
@@ -196,7 +190,10 @@ async def _let_others_go_on(connection: Connection, product_ids: Collection[str]
 
 
 async def suspend_steps(connection: Connection, parent_ids: Sequence[str]) -> bool:
-    """Take step jobs of ImportJobs back and hold them; returns whether there may be more of them."""
+    """Take step jobs of ImportJobs back and hold them; returns whether there may be more of them.
+
+    What others ask for goes on, in batches of its own.
+    """
     if not parent_ids:
         return False
     cursor = await connection.execute(RUNNING_OR_FREE, (list(parent_ids), CANCELLED_AT_ONCE))
@@ -206,8 +203,25 @@ async def suspend_steps(connection: Connection, parent_ids: Sequence[str]) -> bo
     taken = await _end_claims(connection, jobs)
     await connection.execute(SUSPEND, (jobs,))
     taken += await _end_claims(connection, jobs)
+    await _free_others(connection, jobs, parent_ids)
     await notify_in(connection, CONTROL_CHANNEL, taken)
     return len(jobs) == CANCELLED_AT_ONCE
+
+
+async def _free_others(connection: Connection, job_ids: list[str], parent_ids: Collection[str]) -> None:
+    """Put rows that other ImportJobs ask for out of suspended batches into new ones.
+
+    All rows of the batches are locked: who is just asking for one waits, and then sees that its batch is suspended.
+    """
+    held = await (await connection.execute(HELD_BY, (job_ids, None))).fetchall()
+    known = await lock_rows(connection, sorted(row[0] for row in held))
+    others = [
+        StepWrite(row)
+        for rows in known.values()
+        for row in rows
+        if row.state is StepState.DUE and row.batch_id is None and row.job_id not in parent_ids
+    ]
+    await write_rows(connection, others)
 
 
 async def resume_steps(connection: Connection, parent_ids: Sequence[str]) -> bool:

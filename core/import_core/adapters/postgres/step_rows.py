@@ -13,16 +13,22 @@ from import_core.adapters.postgres.pool import Connection
 from import_core.domain.jobs import WaitingReason
 from import_core.domain.steps import BATCH_SIZES, KnownStep, StepKind, StepState, in_batches
 
-# A batch whose job has ended holds no row any more, whatever the row says.
+# A batch whose job has ended or is suspended holds no row any more, whatever the row says: who asks for such a row gets
+# it in a batch of its own.
 COLUMNS = """
     s.product_id, s.step, s.content_hash, s.state, s.attempts, s.retryable, s.halts,
-    (SELECT b.id FROM "ProductImportJob" b WHERE b.id = s.batch_id AND b.status IN ('PENDING', 'IN_PROGRESS')),
+    (SELECT b.id FROM "ProductImportJob" b WHERE b.id = s.batch_id AND b.status IN ('PENDING', 'IN_PROGRESS')
+        AND b.suspended IS NOT TRUE),
     s.job_id, s.company_id, s.done_hash IS NOT NULL
 """
 # In the order of the key, here as in every statement that locks several: so no two wait for each other in a circle.
-LOCK_PRODUCTS = f"""
-SELECT {COLUMNS} FROM imports.product_step s WHERE s.product_id = ANY(%s)
-ORDER BY s.product_id, s.step FOR UPDATE OF s
+LOCK_PRODUCTS = """
+SELECT count(*) FROM (
+    SELECT FROM imports.product_step WHERE product_id = ANY(%s) ORDER BY product_id, step FOR UPDATE) locked
+"""
+# In a statement of its own, which sees what was committed by those for whom the lock was waited.
+READ_PRODUCTS = f"""
+SELECT {COLUMNS} FROM imports.product_step s WHERE s.product_id = ANY(%s) ORDER BY s.product_id, s.step
 """
 # What a step has kept of its last success stays until the next one.
 WRITE_ROWS = """
@@ -94,7 +100,9 @@ def known_from_row(row: Sequence[Any]) -> KnownStep:
 
 async def lock_rows(connection: Connection, product_ids: Sequence[str]) -> dict[str, list[KnownStep]]:
     """Lock all rows of these products; returns them by product."""
-    cursor = await connection.execute(LOCK_PRODUCTS, (list(product_ids),))
+    ids = list(product_ids)
+    await connection.execute(LOCK_PRODUCTS, (ids,))
+    cursor = await connection.execute(READ_PRODUCTS, (ids,))
     found: dict[str, list[KnownStep]] = {}
     for row in await cursor.fetchall():
         known = known_from_row(row)
