@@ -2,7 +2,8 @@
 
 The worker's way of a job: fetched from BullMQ, claimed in PostgreSQL, "imported", finished in PostgreSQL,
 acknowledged; the bare loop only fetches and acknowledges. Each run is a process of its own, with uvloop for both, as
-the worker has it. A job carries a payload of 1 KiB: ours in its row, the bare loop's in its message. Run with
+the worker has it. A job carries a payload of 1 KiB: ours in its row, the bare loop's in its message. WARM_UP jobs more
+go before, in which connections are opened and statements prepared: a worker does that once in its life. Run with
 `python -m bench jobs`; JOBS_NUMBER and JOBS_ROUNDS set the size.
 """
 
@@ -39,6 +40,7 @@ from import_worker.progress import ProgressNotifier
 JOBS = int(os.environ.get("JOBS_NUMBER", "2000"))
 ROUNDS = int(os.environ.get("JOBS_ROUNDS", "5"))
 CONCURRENCIES = (5, 20)
+WARM_UP = 300
 PAYLOAD = "x" * 1024
 
 
@@ -72,15 +74,18 @@ class EmptyImporter:
 
 
 class Countdown:
-    """Set when so many jobs are done."""
+    """Tells when the warm-up is over, and when all jobs after it are done."""
 
     def __init__(self, jobs: int) -> None:
-        self._left = jobs
-        self.done = asyncio.Event()
+        self._jobs = jobs
+        self._left = WARM_UP + jobs
+        self.warm, self.done = asyncio.Event(), asyncio.Event()
 
     def count(self) -> None:
         """One more is done."""
         self._left -= 1
+        if self._left == self._jobs:
+            self.warm.set()
         if not self._left:
             self.done.set()
 
@@ -89,8 +94,9 @@ async def bare_jobs(clock: Clock, servers: Servers, concurrency: int, jobs: int)
     """A BullMQ worker whose processor does nothing; returns the servers' CPU seconds."""
     name, countdown = uuid.uuid4().hex, Countdown(jobs)
     queue = Queue(name, {"connection": servers.redis_url, "prefix": QUEUE_PREFIX})
-    for start in range(0, jobs, 500):
-        numbers = range(start, min(start + 500, jobs))
+    number = WARM_UP + jobs
+    for start in range(0, number, 500):
+        numbers = range(start, min(start + 500, number))
         await queue.addBulk(
             [
                 {
@@ -107,9 +113,10 @@ async def bare_jobs(clock: Clock, servers: Servers, concurrency: int, jobs: int)
 
     options = {"connection": servers.redis_url, "prefix": QUEUE_PREFIX, "concurrency": concurrency}
     worker = Worker(name, process, {**options, "autorun": False})
+    running = asyncio.create_task(worker.run())
+    await countdown.warm.wait()
     before = servers.cpu()
     clock.start()
-    running = asyncio.create_task(worker.run())
     await countdown.done.wait()
     clock.stop()
     after = servers.cpu()
@@ -121,12 +128,14 @@ async def bare_jobs(clock: Clock, servers: Servers, concurrency: int, jobs: int)
 
 async def our_jobs(clock: Clock, servers: Servers, concurrency: int, jobs: int) -> tuple[float, float]:
     """The worker's own loop, from the first fetch to the last finished row; returns the servers' CPU seconds."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING), cache_logger_on_first_use=True
+    )
     name, metrics, countdown = uuid.uuid4().hex, WorkerMetrics(), Countdown(jobs)
     database = Database(servers.postgres_url, application="bench", maximum=concurrency + 4)
     await database.open(wait_seconds=10)
     redis = connect(servers.redis_url, client_name="bench")
-    await _dispatch(database, JobQueue(redis, name), name, jobs)
+    await _dispatch(database, JobQueue(redis, name), name, WARM_UP + jobs)
     notifier, claims = ProgressNotifier(database), ClaimStore(database)
     runner = JobRunner(
         worker_id="bench",
@@ -145,9 +154,10 @@ async def our_jobs(clock: Clock, servers: Servers, concurrency: int, jobs: int) 
         servers.redis_url, queue=name, concurrency=concurrency, handle=handle, metrics=metrics
     )
     notifying = asyncio.create_task(notifier.run())
+    consuming = asyncio.create_task(consumer.run())
+    await countdown.warm.wait()
     before = servers.cpu()
     clock.start()
-    consuming = asyncio.create_task(consumer.run())
     await countdown.done.wait()
     clock.stop()
     after = servers.cpu()
@@ -161,8 +171,8 @@ async def our_jobs(clock: Clock, servers: Servers, concurrency: int, jobs: int) 
     await database.close()
     labels = {"outcome": "completed", "provider": "unknown", "tier": "BASIC"}
     completed = metrics.registry.get_sample_value("imports_jobs_total", labels)
-    if completed != jobs:
-        raise RuntimeError(f"{completed} of {jobs} jobs were completed")
+    if completed != WARM_UP + jobs:
+        raise RuntimeError(f"{completed} of {WARM_UP + jobs} jobs were completed")
     return after[0] - before[0], after[1] - before[1]
 
 
@@ -221,7 +231,9 @@ async def main() -> None:
                         [each["bare"] for each in rounds],
                     )
                 )
-    print(f"{JOBS} jobs of 1 KiB a run, {ROUNDS} interleaved rounds; PostgreSQL with durable commits\n")
+    print(
+        f"{JOBS} jobs of 1 KiB a run after {WARM_UP} others, {ROUNDS} interleaved rounds, durable commits\n"
+    )
     print_table(HEADER, rows)
 
 
