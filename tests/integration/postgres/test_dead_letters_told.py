@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from postgres_rows import NAMESPACE, execute, request
 from test_step_store import CHECK, EMBED, claim_batch, commit, importing, page, take, waiting
@@ -11,6 +12,7 @@ from import_core.adapters.postgres.claims import ClaimStore
 from import_core.adapters.postgres.dead_letters import DeadLetterStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.notifications import PROGRESS_CHANNEL, listen
+from import_core.adapters.postgres.reopening import ReopeningStore
 from import_core.adapters.postgres.repairs import RepairStore
 from import_core.adapters.postgres.step_control import StepControl
 from import_core.adapters.postgres.webhooks import WebhookStore
@@ -57,6 +59,36 @@ LIVE = ("job-1", "catalogue.live", [])
 async def test_a_batch_that_a_worker_ends(database: Database, imported: None) -> None:
     await take(database, EMBED, invalid)
     assert await told(database) == [LETTERS, LIVE]
+
+
+@pytest.mark.parametrize("state", [JobState.COMPLETED, JobState.FAILED])
+async def test_what_an_import_gives_up_is_told_behind_its_end_each_time(
+    database: Database, claimed: Any, state: JobState
+) -> None:
+    events = ["import.completed", "import.failed", "product.dead_lettered"]
+    endpoint = Endpoint("acme-shopify", "u", "acme", "https://a.example", "hooks", events)
+    await WebhookStore(database, namespace=NAMESPACE).put(endpoint)
+    claim = await claimed()
+    for external_id, url, stage in (("a", "", "map"), ("b", "https://a.example/b.jpg", "download")):
+        await execute(
+            database,
+            """INSERT INTO imports.item_error (job_id, external_id, stage, url, reason, message)
+            VALUES ('job-1', %s, %s, %s, 'InvalidField', 'price: no number')""",
+            (external_id, stage, url),
+        )
+    await ClaimStore(database).finish(claim, state, reason=None, message=None)
+    word = f"import.{state.value.lower()}"
+    end, letters = ("job-1", word, []), ("job-1", "product.dead_lettered", [("import", "InvalidField")])
+    assert await told(database) == [end, letters]
+    ((products,),) = await execute(
+        database, "SELECT data -> 'products' FROM imports.notification WHERE event = 'product.dead_lettered'"
+    )
+    assert [each["externalId"] for each in products] == ["a"]
+    assert await ReopeningStore(database).retry_items({"job-1": "1"}) == ["job-1"]
+    claim = await claimed()
+    await execute(database, "DELETE FROM imports.item_error WHERE external_id = 'a'")
+    await ClaimStore(database).finish(claim, state, reason=None, message=None)
+    assert await told(database) == [end, letters, end]
 
 
 async def test_a_batch_that_the_operator_fails_is_told_as_well_and_the_catalogue_is_live(

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from psycopg.types.json import Jsonb
 
 from import_core.adapters.postgres.leftovers import forget_seen
+from import_core.adapters.postgres.notifications_outbox import note_items_of
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.rows import (
     JOB_COLUMNS,
@@ -271,9 +272,10 @@ class ClaimStore:
         )
 
     async def finish(self, claim: Claim, state: JobState, *, reason: str | None, message: str | None) -> None:
-        """End the job as `state`. Raises ClaimLostError when the claim has ended before."""
-        async with self._database.connection() as connection:
+        """End the job as `state`, and tell of what it gave up. Raises ClaimLostError when the claim has ended."""
+        async with self._database.transaction() as connection:
             await finish_in(connection, claim, state, reason=reason, message=message)
+            await note_items_of(connection, claim.job.id)
 
     async def release(
         self,
