@@ -13,6 +13,7 @@ from import_cli.sources import DEFAULT_NAMESPACE, NoDatabaseError, Sources, Stor
 from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.adapters.postgres.reports import writable
 from import_core.domain.errors import ObjectConflictError, ObjectNotFoundError
+from import_core.domain.item_errors import DISCARDED_STAGE
 from import_core.domain.reopening import RETRY_ANNOTATION, RETRY_ITEMS_ANNOTATION, why_not_again
 
 
@@ -60,7 +61,8 @@ async def _act(sources: Sources, stores: Stores | None, job: str, *, items_only:
     check_reopenable(found)
     items = None
     if items_only and stores is not None:
-        items, _ = await stores.reports.item_failure_reasons(found.id)
+        total, reasons = await stores.reports.item_failure_reasons(found.id)
+        items = total - sum(reason.count for reason in reasons if reason.stage == DISCARDED_STAGE)
         if not items:
             return Done(found, None, 0)
     if dry_run:

@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from import_core.adapters.dead_letters import DeadLetters
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.breakers import BreakerStore
-from import_core.adapters.postgres.dead_letters import DeadLetterStore
 from import_core.adapters.postgres.decisions import DecisionStore
 from import_core.adapters.postgres.dispatching import DispatchStore
 from import_core.adapters.postgres.guard import GuardStore
@@ -75,7 +75,7 @@ class Stores:
     quality: QualityStore
     webhooks: WebhookStore
     outbox: NotificationOutbox
-    dead_letters: DeadLetterStore
+    dead_letters: DeadLetters
 
 
 class Sources:
@@ -206,7 +206,7 @@ class Sources:
                     QualityStore(self._database),
                     WebhookStore(self._database, namespace=self.namespace),
                     NotificationOutbox(self._database, namespace=self.namespace),
-                    DeadLetterStore(self._database),
+                    DeadLetters(self._database, self.kube, namespace=self.namespace),
                 )
         except DatabaseUnavailableError:
             self._answered = False

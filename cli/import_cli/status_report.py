@@ -167,7 +167,7 @@ async def _jobs_of_rows(sources: Sources, queues: Sequence[str]) -> Jobs:
         states = await stores.reports.states([state.value for state in JobState])
         failures = await stores.reports.recent_failures(limit=LAST_ERRORS)
         held = await _held(stores, sources.namespace, queues or [DEFAULT_QUEUE])
-        steps = await stores.dead_letters.summary()
+        steps = await stores.dead_letters.steps.summary()
     return Jobs(
         Depth(
             sum(depth.total for depth in depths.values()),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from import_core.adapters.dead_letters import DeadLetters
 from import_core.adapters.folder.declarations import Declarations
 from import_core.adapters.kube.client import KubeClient
 from import_core.adapters.postgres import Database
-from import_core.adapters.postgres.dead_letters import DeadLetterStore
 from import_core.adapters.postgres.fleet import FleetStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.reopening import ReopeningStore
@@ -48,8 +48,8 @@ class Services:
     """How the queues are."""
     figures: FigureReports
     """Figures of the last days."""
-    dead_letters: DeadLetterStore
-    """Steps of products that failed for good."""
+    dead_letters: DeadLetters
+    """Products that imports, or steps after them, gave up."""
     reopening: ReopeningStore
     """Runs jobs without an object again."""
     rows: RowSubmitter | None
@@ -94,7 +94,7 @@ def get_services(
         jobs=jobs,
         queues=queues,
         figures=FigureReports(database, queues, namespace=namespace),
-        dead_letters=DeadLetterStore(database),
+        dead_letters=DeadLetters(database, objects, namespace=namespace),
         reopening=ReopeningStore(database),
         search=search,
         hub=LiveHub(

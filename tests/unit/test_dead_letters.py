@@ -1,4 +1,4 @@
-"""What names a dead letter, and what to look at for each reason."""
+"""What names a dead letter, what is none, and what to look at for each reason."""
 
 import string
 
@@ -6,25 +6,52 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from import_core.domain.dead_letters import LONGEST_ID, advice_for, letter_id, parse_letter_id
+from import_core.domain.dead_letters import (
+    LONGEST_ID,
+    DeadStep,
+    LetterName,
+    advice_for,
+    item_id,
+    letter_id,
+    may_pass,
+    parse_letter_id,
+    why_no_letter,
+)
+from import_core.domain.item_errors import GONE_FROM_SOURCE, NO_EXTERNAL_ID
+from import_core.domain.jobs import JobState
 from import_core.domain.steps import StepKind
 
 IDS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=40)
+ADDRESS = set(string.ascii_letters + string.digits + "._-")
 
 
 @given(IDS, st.sampled_from(StepKind))
 def test_an_id_names_its_product_and_step_and_fits_an_address(product: str, step: StepKind) -> None:
     text = letter_id(product, step)
-    assert set(text) <= set(string.ascii_letters + string.digits + "._-")
+    assert set(text) <= ADDRESS
     assert text[0].isalnum()
-    assert len(text) > LONGEST_ID or parse_letter_id(text) == (product, step)
+    named = LetterName(DeadStep(step.value), product_id=product)
+    assert len(text) > LONGEST_ID or parse_letter_id(text) == named
+
+
+@given(IDS, IDS)
+def test_an_id_names_what_an_import_gave_up(job: str, external_id: str) -> None:
+    text = item_id(job, external_id)
+    assert set(text) <= ADDRESS
+    named = LetterName(DeadStep.IMPORT, job_id=job, external_id=external_id)
+    assert len(text) > LONGEST_ID or parse_letter_id(text) == named
 
 
 @given(st.text(max_size=300))
 def test_what_names_none_is_told_from_what_does_and_each_has_one_name(text: str) -> None:
-    for candidate in (text, f"generate-embedding.{text}"):
+    for candidate in (text, f"generate-embedding.{text}", f"import.{text}"):
         parsed = parse_letter_id(candidate)
-        assert parsed is None or letter_id(*parsed) == candidate
+        if parsed is None:
+            continue
+        if parsed.step.kind is None:
+            assert item_id(parsed.job_id, parsed.external_id) == candidate
+        else:
+            assert letter_id(parsed.product_id, parsed.step.kind) == candidate
 
 
 @pytest.mark.parametrize(
@@ -37,10 +64,16 @@ def test_what_names_none_is_told_from_what_does_and_each_has_one_name(text: str)
         "wash.cDE",
         "generate-embedding.cDE=",
         "index-product.AA",
+        "import.cDE",
+        "import.AGEA",
     ],
 )
 def test_wrong_ids(text: str) -> None:
     assert parse_letter_id(text) is None
+
+
+def test_a_letter_s_steps_are_the_import_and_those_after_it_in_their_order() -> None:
+    assert [step.kind for step in DeadStep] == [None, *StepKind]
 
 
 def test_advice_follows_the_reason_and_else_whether_another_try_may_help() -> None:
@@ -49,3 +82,33 @@ def test_advice_follows_the_reason_and_else_whether_another_try_may_help() -> No
     for reason in (None, "", "NeverHeardOf"):
         assert "retry" in advice_for(reason, retryable=True).fix
         assert "leads nowhere" in advice_for(reason, retryable=False).fix
+    of_import = DeadStep.IMPORT
+    assert "field mapping" in advice_for("InvalidField", retryable=False, step=of_import).fix
+    assert "whole import" in advice_for(NO_EXTERNAL_ID, retryable=False, step=of_import).fix
+    assert advice_for("Timeout", retryable=True, step=of_import).field == "source"
+    assert "leads nowhere" in advice_for("NeverHeardOf", retryable=False, step=of_import).fix
+
+
+def test_what_fails_for_the_product_s_own_fault_does_not_pass_by_itself() -> None:
+    assert may_pass("fetch", "ProviderUnavailable")
+    assert not may_pass("map", "InvalidField")
+    for reason in (GONE_FROM_SOURCE, NO_EXTERNAL_ID, "TooLarge"):
+        assert not may_pass("fetch", reason)
+
+
+@pytest.mark.parametrize(
+    ("state", "is_old", "word"),
+    [
+        (JobState.COMPLETED, False, None),
+        (JobState.FAILED, False, None),
+        (JobState.FAILED, True, "A later import than autumn"),
+        (JobState.PENDING, False, "autumn is under way"),
+        (JobState.IN_PROGRESS, True, "autumn is under way"),
+        (JobState.CANCELLED, False, "autumn was cancelled"),
+    ],
+)
+def test_only_what_the_last_import_gave_up_at_its_end_is_a_dead_letter(
+    state: JobState, is_old: bool, word: str | None
+) -> None:
+    why_not = why_no_letter("autumn", state, is_old=is_old)
+    assert (why_not is None) if word is None else (why_not or "").startswith(word)

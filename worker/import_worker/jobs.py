@@ -214,7 +214,7 @@ class JobRunner:
             return Outcome.LOST
         try:
             if error is None:
-                await self._finish(claim, JobState.COMPLETED, None, message)
+                await self._finish(run, JobState.COMPLETED, None, message)
                 return Outcome.COMPLETED
             decision = decide_after_error(
                 error,
@@ -223,7 +223,7 @@ class JobRunner:
                 delays=self._importer.retry_delays,
             )
             if isinstance(decision, Fail):
-                await self._finish(claim, JobState.FAILED, decision.reason, decision.message)
+                await self._finish(run, JobState.FAILED, decision.reason, decision.message)
                 return Outcome.FAILED
             await self._release(claim, decision)
         except (ClaimLostError, DatabaseUnavailableError) as settling:
@@ -231,9 +231,11 @@ class JobRunner:
             return Outcome.LOST
         return Outcome.RETRIED if decision.tries else Outcome.HANDED_BACK
 
-    async def _finish(self, claim: Claim, state: JobState, reason: str | None, message: str | None) -> None:
+    async def _finish(self, run: Run, state: JobState, reason: str | None, message: str | None) -> None:
+        gave_up = run.live.current.products_failed > 0
         await through_outages(
-            lambda: self._claims.finish(claim, state, reason=reason, message=message), what="finish"
+            lambda: self._claims.finish(run.claim, state, reason=reason, message=message, gave_up=gave_up),
+            what="finish",
         )
         fail_point("job.finished")
 

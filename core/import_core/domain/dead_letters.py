@@ -1,16 +1,116 @@
-"""Dead letters as a person meets them: what names one, and what to look at for each reason. Pure."""
+"""Dead letters as a person meets them: what they are, what names one, and what to look at for each reason. Pure."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 
+from import_core.domain.item_errors import GONE_FROM_SOURCE, NO_EXTERNAL_ID
+from import_core.domain.jobs import JobState
+from import_core.domain.reimport import LASTING_REASONS, LASTING_STAGES
 from import_core.domain.steps import StepKind
 
 LONGEST_ID = 253
-_BY_WORD = {kind.value: kind for kind in StepKind}
+_SEPARATOR = "\0"
+"""Between the parts of what an id is made of: PostgreSQL keeps no text with it."""
+
+
+class DeadStep(StrEnum):
+    """What a product was given up in: its import, or a step after it. In the order that a product takes them."""
+
+    IMPORT = "import"
+    EMBEDDING = StepKind.EMBEDDING.value
+    QUALITY_CONTROL = StepKind.QUALITY_CONTROL.value
+    INDEX = StepKind.INDEX.value
+
+    @property
+    def kind(self) -> StepKind | None:
+        """The step after the import; None: the import."""
+        return None if self is DeadStep.IMPORT else StepKind(self.value)
+
+
+class LetterAction(StrEnum):
+    """What a person decides on a dead letter."""
+
+    RETRY = "retry"
+    DISCARD = "discard"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadFilter:
+    """Which dead letters are meant; None: any. `product` is the product's row id or its id at the source.
+
+    `namespace`: whose jobs brought the products; `until`: what died later is not meant.
+    """
+
+    company: str | None = None
+    job: str | None = None
+    step: DeadStep | None = None
+    product: str | None = None
+    reason: str | None = None
+    namespace: str | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A product that was given up for good: by a step after its import, or by the import.
+
+    `product_id` None: it has no row, as it was never imported or is gone; external id, source and title None: the
+    product is gone. What an import gave up has job and external id, and no `content_hash`.
+    """
+
+    product_id: str | None
+    step: DeadStep
+    company_id: str
+    job_id: str | None
+    attempts: int
+    retryable: bool
+    """Out of tries; else invalid."""
+    reason: str | None
+    message: str | None
+    content_hash: str | None
+    recorded_at: datetime
+    died_at: datetime
+    external_id: str | None
+    import_source: str | None
+    title: str | None
+
+    @property
+    def id(self) -> str:
+        """What names it in an address."""
+        if self.step is DeadStep.IMPORT:
+            return item_id(self.job_id or "", self.external_id or "")
+        return letter_id(self.product_id or "", StepKind(self.step.value))
+
+
+@dataclass(frozen=True, slots=True)
+class DeadReason:
+    """How many dead letters of a step there are for a reason, empty where none is known."""
+
+    step: DeadStep
+    reason: str
+    count: int
+    newest_at: datetime
+    retryable: bool
+    """Some of them were out of tries; else all are invalid."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadReasons:
+    """The most frequent reasons first; `total` of all that were counted.
+
+    `counted_all`: else there may be more, which died earlier.
+    """
+
+    reasons: Sequence[DeadReason]
+    total: int
+    more_reasons: bool
+    counted_all: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,27 +188,93 @@ _INVALID = Advice(
 )
 
 
-def advice_for(reason: str | None, *, retryable: bool) -> Advice:
+_ITEM_ADVICE: Mapping[str, Advice] = {
+    "InvalidField": Advice(
+        _PRODUCT,
+        "A value of the product does not fit its field: the message names both. Change it where the product comes "
+        f"from, or the import's field mapping, {_AGAIN}.",
+    ),
+    GONE_FROM_SOURCE: Advice(
+        _PRODUCT, "The source no longer has the product. Discard it, unless it is to come back there."
+    ),
+    NO_EXTERNAL_ID: Advice(
+        _PRODUCT,
+        "The source gave the product no id, so it can't be asked for by itself. Once the source gives one, retry the "
+        "whole import.",
+    ),
+}
+_ITEM_MAY_PASS = Advice(
+    "source",
+    "The source did not give the product as it should. Once it does, or the message says why not, retry.",
+)
+_ITEM_INVALID = Advice(
+    _PRODUCT,
+    "Trying again as it is leads nowhere. Change what the message names where the product comes from, then retry.",
+)
+
+
+def advice_for(reason: str | None, *, retryable: bool, step: DeadStep | None = None) -> Advice:
     """What a person does about a dead letter. `retryable`: it was out of tries, and not invalid."""
+    if step is DeadStep.IMPORT:
+        return _ITEM_ADVICE.get(reason or "") or (_ITEM_MAY_PASS if retryable else _ITEM_INVALID)
     return _ADVICE.get(reason or "") or (_OUT_OF_TRIES if retryable else _INVALID)
 
 
+def may_pass(stage: str, reason: str) -> bool:
+    """Whether an item of an import that failed so may do better as it is; else its source has to change first."""
+    return stage not in LASTING_STAGES and reason not in {*LASTING_REASONS, GONE_FROM_SOURCE, NO_EXTERNAL_ID}
+
+
+def why_no_letter(name: str, state: JobState, *, is_old: bool) -> str | None:
+    """Why what failed in the import of that name is no dead letter; None: it is one.
+
+    `is_old`: a later import has read the whole catalogue anew.
+    """
+    if state in {JobState.PENDING, JobState.IN_PROGRESS}:
+        return f"{name} is under way, and may still import it: what it gives up is a dead letter once it has ended"
+    if state is JobState.CANCELLED:
+        return f"{name} was cancelled: what failed in it is no dead letter"
+    if is_old:
+        return f"A later import than {name} has read the whole catalogue anew: what failed in that one counts"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class LetterName:
+    """What an id names: a product's step, or what an import gave up."""
+
+    step: DeadStep
+    product_id: str = ""
+    job_id: str = ""
+    external_id: str = ""
+
+
 def letter_id(product_id: str, step: StepKind) -> str:
-    """What names a dead letter in an address, whatever the platform has in its products' ids."""
-    word = base64.urlsafe_b64encode(product_id.encode("utf-8", "surrogatepass")).decode().rstrip("=")
-    return f"{step.value}.{word}"
+    """What names a dead step in an address, whatever the platform has in its products' ids."""
+    return f"{step.value}.{_encoded(product_id)}"
 
 
-def parse_letter_id(text: str) -> tuple[str, StepKind] | None:
-    """Product and step; None for what names no dead letter."""
-    step, _, word = text.partition(".")
-    if step not in _BY_WORD or not word or len(text) > LONGEST_ID:
+def item_id(job_id: str, external_id: str) -> str:
+    """What names a product that an import gave up, whatever the source has in its ids."""
+    return f"{DeadStep.IMPORT.value}.{_encoded(job_id + _SEPARATOR + external_id)}"
+
+
+def parse_letter_id(text: str) -> LetterName | None:
+    """What it names; None for what names no dead letter."""
+    word, _, code = text.partition(".")
+    if word not in set(DeadStep) or not code or len(text) > LONGEST_ID:
         return None
     try:
-        raw = base64.b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True)
-        product_id = raw.decode()
+        decoded = base64.b64decode(code + "=" * (-len(code) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         return None
-    if "\0" in product_id or letter_id(product_id, _BY_WORD[step]) != text:
+    step, parts = DeadStep(word), decoded.split(_SEPARATOR)
+    if len(parts) != (2 if step is DeadStep.IMPORT else 1) or _encoded(decoded) != code:
         return None  # one letter has one name
-    return product_id, _BY_WORD[step]
+    if step is DeadStep.IMPORT:
+        return LetterName(step, job_id=parts[0], external_id=parts[1])
+    return LetterName(step, product_id=parts[0])
+
+
+def _encoded(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode("utf-8", "surrogatepass")).decode().rstrip("=")

@@ -16,6 +16,11 @@ GONE_FROM_SOURCE = "GoneFromSource"
 NO_EXTERNAL_ID = "NoExternalId"
 """Reason of a failed product whose id could not be read: it can't be asked for by itself."""
 
+PRODUCT_STAGES = ("fetch", "map")
+"""Where a product fails as a whole; an image's failures have its address."""
+DISCARDED_STAGE = "discarded"
+"""Stage of an item that a person has given up: it is kept, and not imported again."""
+
 MOST_DOCUMENTS = 500
 """A job keeps the source documents of this many item errors, the first ones; of the others the reason alone."""
 MAX_DOCUMENT_BYTES = 64 * 1024

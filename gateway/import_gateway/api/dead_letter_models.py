@@ -1,4 +1,4 @@
-"""What goes over HTTP of dead letters: steps of products that are invalid or out of tries."""
+"""What goes over HTTP of dead letters: products that their import or a step after it gave up."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ from import_core.domain.resources.common import CompanyId, Count
 from import_gateway.api.models import ApiModel, RequestModel
 
 StepWord = Literal["generate-embedding", "quality-control", "index-product"]
+LetterStepWord = Literal["import", "generate-embedding", "quality-control", "index-product"]
+Cursor = Annotated[
+    str,
+    Field(
+        max_length=16_000,
+        pattern=r"^[0-9]{1,16}\.(import|([0-9a-f]{2})*)\.([0-9a-f]{2})*(\.([0-9a-f]{2})*)?$",
+    ),
+]
 Words = Annotated[str, Field(max_length=300, pattern=r"^[^\x00-\x1f\x7f]*$")]
 SomeWords = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Moment = Annotated[str, Field(pattern=r"^[0-9]{1,16}$")]
@@ -25,12 +33,12 @@ def _needs_a_choice(schema: dict[str, Any]) -> None:
 
 
 class DeadLetterView(ApiModel):
-    """A step of a product that failed for good."""
+    """A product that its import, or a step after it, gave up."""
 
     id: str
-    """Names it; the same product's same step has always the same."""
-    product_id: str
-    """Id of the product's row."""
+    """Names it; the same product's same step, or import, has always the same."""
+    product_id: str | None
+    """Id of the product's row; null where an import gave it up that was never imported before."""
     external_id: str | None
     """The provider's id of the product; null where the product is gone."""
     import_source: str | None
@@ -40,9 +48,9 @@ class DeadLetterView(ApiModel):
     company_id: str
     """Whose product it is."""
     job_id: str | None
-    """The import that asked for the step last; it may be gone."""
-    step: StepWord
-    """The step."""
+    """The import that gave it up, or that asked for the step last; that one may be gone."""
+    step: LetterStepWord
+    """The step; `import`: the import itself."""
     reason: str
     """One word in CamelCase that says why; empty where nothing is known."""
     message: str | None
@@ -52,16 +60,16 @@ class DeadLetterView(ApiModel):
     retryable: bool
     """Whether it was out of tries; else it is invalid, and trying it again as it is leads nowhere."""
     recorded_at: datetime
-    """When the step was first asked for."""
+    """When the step was first asked for, or when the product failed in the import."""
     died_at: datetime
-    """When it was given up."""
+    """When it was given up: an import's products at the import's end."""
 
 
 class DeadLetterPage(ApiModel):
-    """Dead letters, those that died last first."""
+    """Dead letters: of steps, those that died last first, then of imports, the newest imports first."""
 
     items: list[DeadLetterView]
-    """The dead letters."""
+    """The dead letters; a page may be short, or empty, and not the last."""
     next: str | None = None
     """Value of `cursor` for the next page; null when there is none."""
 
@@ -69,8 +77,8 @@ class DeadLetterPage(ApiModel):
 class DeadLetterReason(ApiModel):
     """How many dead letters of a step there are for a reason."""
 
-    step: StepWord
-    """The step."""
+    step: LetterStepWord
+    """The step; `import`: the import itself."""
     reason: str
     """The reason; empty where nothing is known."""
     count: Count
@@ -86,7 +94,7 @@ class DeadLetterReason(ApiModel):
 
 
 class DeadLetterReasons(ApiModel):
-    """Why steps of products failed for good."""
+    """Why products were given up."""
 
     items: list[DeadLetterReason]
     """The most frequent first, 50 at most."""
@@ -95,7 +103,8 @@ class DeadLetterReasons(ApiModel):
     total: Count
     """Dead letters, of all reasons."""
     is_at_least: bool
-    """Whether there are more, which are not counted; what died last is."""
+    """Whether there may be more, which are not counted: of steps the 100,000 that died last are looked at, and the
+    10,000 newest imports."""
     as_of: Moment
     """Names the moment of this answer, for `until` of what is done about it."""
 
@@ -144,7 +153,7 @@ class DeadLetterDetail(DeadLetterView):
     fix: str
     """What to do about it."""
     product: ProductOfLetter | None
-    """The product; null where it is gone."""
+    """The product; null where it is gone, or was never imported."""
     steps: list[StepOfProduct]
     """All steps of the product, in their order."""
 
@@ -155,7 +164,13 @@ class DeadLettersChanged(ApiModel):
     changed: Count
     """Dead letters that are none any more."""
     more: bool = False
-    """Whether others are meant, too: the same request goes on with them."""
+    """Whether others are meant, too: the same request goes on with them, with `next` as its `cursor`."""
+    next: str | None = None
+    """Value of `cursor` to go on; null where all that are meant have been looked at."""
+    skipped: Count = 0
+    """Dead letters that were meant, and can't be retried."""
+    why: str | None = None
+    """Why not, of one of them."""
 
 
 class DeadLetterChoice(ApiModel):
@@ -167,8 +182,8 @@ class DeadLetterChoice(ApiModel):
     """Only those of this company."""
     job: SomeWords | None = None
     """Only those of this import: its name, or its row's id."""
-    step: StepWord | None = None
-    """Only those of this step."""
+    step: LetterStepWord | None = None
+    """Only those of this step; `import`: what imports gave up."""
     reason: Words | None = None
     """Only those that failed for this reason; empty: where none is known."""
     product: SomeWords | None = None
@@ -180,10 +195,7 @@ class DeadLettersQuery(DeadLetterChoice):
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     """Dead letters on a page at most."""
-    cursor: (
-        Annotated[str, Field(max_length=16_000, pattern=r"^[0-9]{1,16}\.([0-9a-f]{2})*\.([0-9a-f]{2})*$")]
-        | None
-    ) = None
+    cursor: Cursor | None = None
     """The page's place: `next` of the page before."""
 
 
@@ -196,8 +208,8 @@ class DeadLettersRequest(RequestModel):
     """Only those of this company."""
     job: SomeWords | None = None
     """Only those of this import: its name, or its row's id."""
-    step: StepWord | None = None
-    """Only those of this step."""
+    step: LetterStepWord | None = None
+    """Only those of this step; `import`: what imports gave up."""
     reason: Words | None = None
     """Only those that failed for this reason; empty: where none is known."""
     product: SomeWords | None = None
@@ -207,4 +219,6 @@ class DeadLettersRequest(RequestModel):
     until: Moment | None = None
     """Value of `asOf`: none that died later, so that what is done is what was seen."""
     limit: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] = MOST_AT_ONCE
-    """At most so many, those that died last first."""
+    """At most so many, in the order of the list."""
+    cursor: Cursor | None = None
+    """Where to go on: `next` of the answer before."""

@@ -27,13 +27,22 @@ ALL = "/v1/dead-letters"
 ONE = f"{ALL}/{{letter}}"
 
 _BODY = (MALFORMED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID)
-_WHOSE = "Of the products that imports of the served namespace, or of none, brought."
-_BOUNDED = (
-    "At most 1,000 at once, those that died last first; `more` says whether to ask again. With `until` none that died "
-    "after one looked. What was done until an error stays done."
+_WHOSE = (
+    "Of imports of the served namespace, or of none: products that a finished import gave up (step `import`), and "
+    "those that a step after it gave up."
 )
-_RETRY = "They get all their tries. Their step jobs belong to no ImportJob."
-_DISCARD = "A product takes a discarded step, and those behind it, again when it changes."
+_BOUNDED = (
+    "At most 1,000 at once, and about 100 imports; `more` says whether to ask again, with `next` as the `cursor`. With "
+    "`until` none that died after one looked. What was done until an error stays done."
+)
+_RETRY = (
+    "A step gets all its tries, and its step job belongs to no ImportJob. What an import gave up is imported again "
+    "with all other failed items of that import, by its ImportJob's annotation `imports.avnz.io/retry-items`."
+)
+_DISCARD = (
+    "A product takes a discarded step, and those behind it, again when it changes. What an import gave up stays among "
+    "its errors, and no retry of its failed items asks for it again."
+)
 
 DEAD_LETTERS = (
     Operation(
@@ -42,7 +51,7 @@ DEAD_LETTERS = (
         id="listDeadLetters",
         handler=dead_letters.list_dead_letters,
         action=Action.LIST,
-        summary="List steps of products that failed for good, those that died last first",
+        summary="List products that were given up: by steps, those that died last first, then by imports",
         description=_WHOSE,
         query=DeadLettersQuery,
         answers={200: Answer("A page of dead letters.", DeadLetterPage)},
@@ -54,7 +63,7 @@ DEAD_LETTERS = (
         id="listDeadLetterReasons",
         handler=dead_letters.list_reasons,
         action=Action.LIST,
-        summary="Why steps of products failed for good, how often, and what to do about it",
+        summary="Why products were given up, how often, and what to do about it",
         description=_WHOSE,
         query=DeadLetterChoice,
         answers={200: Answer("The reasons.", DeadLetterReasons)},
@@ -66,7 +75,7 @@ DEAD_LETTERS = (
         id="retryDeadLetters",
         handler=dead_letters.retry_dead_letters,
         action=Action.RETRY,
-        summary="Take steps of products again that failed for good",
+        summary="Try again what was given up",
         description=f"{_RETRY} {_BOUNDED}",
         body=DeadLettersRequest,
         answers={200: Answer("How many.", DeadLettersChanged)},
@@ -78,7 +87,7 @@ DEAD_LETTERS = (
         id="discardDeadLetters",
         handler=dead_letters.discard_dead_letters,
         action=Action.CANCEL,
-        summary="Give steps of products up that failed for good",
+        summary="Discard what was given up",
         description=f"{_DISCARD} {_BOUNDED}",
         body=DeadLettersRequest,
         answers={200: Answer("How many.", DeadLettersChanged)},
@@ -100,7 +109,7 @@ DEAD_LETTERS = (
         id="retryDeadLetter",
         handler=dead_letters.retry_dead_letter,
         action=Action.RETRY,
-        summary="Take one step of a product again that failed for good",
+        summary="Try one dead letter again",
         description=_RETRY,
         answers={200: Answer("It will be tried again.", DeadLettersChanged)},
         problems=(NOT_FOUND, CONFLICT),
@@ -111,7 +120,7 @@ DEAD_LETTERS = (
         id="discardDeadLetter",
         handler=dead_letters.discard_dead_letter,
         action=Action.CANCEL,
-        summary="Give one step of a product up that failed for good",
+        summary="Discard one dead letter",
         description=_DISCARD,
         answers={200: Answer("It is given up.", DeadLettersChanged)},
         problems=(NOT_FOUND, CONFLICT),

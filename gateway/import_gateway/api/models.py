@@ -142,7 +142,7 @@ class Import(ApiModel):
     progress: ImportProgress = ImportProgress()
     """Counters of what is done."""
     dead_letters: Count = 0
-    """Steps of its products that failed for good and wait for a person; counted up to 1,000."""
+    """Products that it gave up, and steps of its products that failed for good; each counted up to 1,000."""
     queued_at: datetime | None = None
     """Since when it waits for its run."""
     started_at: datetime | None = None

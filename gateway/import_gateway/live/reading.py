@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.dead_letters import DeadLetterStore
+from import_core.adapters.postgres.failed_items import FailedItemStore
 from import_core.adapters.postgres.jobs import DEPTH_CAP, JobStore
 from import_core.adapters.postgres.reports import ReportStore
 from import_core.adapters.postgres.views import JobViews
@@ -23,6 +24,7 @@ from import_gateway.objects import Objects
 
 RATES_SECONDS = 10.0
 BATCH = 500
+_FINISHED = {JobState.COMPLETED, JobState.FAILED}
 MOST_OBJECTS = 20
 """Objects that the live events ask for at once; jobs have no row for a moment only, or because they were refused."""
 
@@ -51,6 +53,7 @@ class JobReader:
         self.views = JobViews(database)
         self.reports = ReportStore(database)
         self._letters = DeadLetterStore(database)
+        self._items = FailedItemStore(database)
         self._namespace = namespace
         self._rates: BriefCache[Rates] = BriefCache(seconds=lambda _: RATES_SECONDS, most=100, clock=clock)
 
@@ -79,14 +82,18 @@ class JobReader:
         now = datetime.now(UTC)
         known = await self._estimates(list(rows.values()), now) if estimates else {}
         stepping = [row.id for row in rows.values() if asked_steps(row.spec)]
-        dead = await self._letters.of_jobs(stepping) if stepping else {}
+        dead = Counter(await self._letters.of_jobs(stepping) if stepping else {})
+        failed = [
+            row.id for row in rows.values() if row.state in _FINISHED and row.progress.products_failed > 0
+        ]
+        dead.update(await self._items.of_jobs(failed) if failed else {})
         return {
             job_id: present_row(
                 row,
                 namespace=self._namespace,
                 now=now,
                 estimate=known.get(job_id),
-                dead_letters=dead.get(job_id, 0),
+                dead_letters=dead[job_id],
             )
             for job_id, row in rows.items()
         }

@@ -35,6 +35,8 @@ COMMANDS = {
     "open-breaker": "to open a circuit breaker",
     "reset-breaker": "to reset a circuit breaker",
     "review": "to decide on products",
+    "dead-letters retry": "to retry dead letters",
+    "dead-letters discard": "to discard dead letters",
     "webhooks test": "to send a test message",
     "webhooks enable": "to enable a webhook",
 }
@@ -83,6 +85,15 @@ async def world_for_all(cli: CliWorld) -> dict[str, tuple[str, ...]]:
         await cli.provider(name)
     await BreakerStore(cli.database).open_by_hand(cli.namespace, "left-alone", by="ada", reason=None)
     await cli.flagged("doubtful")
+    for job_id in ("gave-up", "thrown-away"):
+        await cli.row(job_id, provider=job_id)
+        await cli.finish(job_id, "COMPLETED")
+        await cli.item_error(job_id, "1")
+        await cli.sql(
+            """INSERT INTO imports.product_step (product_id, step, company_id, job_id, content_hash, state)
+            VALUES (%s, 'index-product', 'acme', %s, 'h', 'Dead')""",
+            *(f"of-{job_id}", job_id),
+        )
     await WebhookStore(cli.database, namespace=cli.namespace).put(
         Endpoint("shop", "uid", "acme", "https://acme.example", "hooks", [])
     )
@@ -92,6 +103,7 @@ async def world_for_all(cli: CliWorld) -> dict[str, tuple[str, ...]]:
         **{"retry": ("again",), "retry-items": ("items",)},
         **{"drain": (DEFAULT_QUEUE,), "resume": ("express",)},
         **{"review": ("approve", "doubtful")},
+        **{"dead-letters retry": ("--job", "gave-up"), "dead-letters discard": ("--job", "thrown-away")},
         **{"pause": ("--company", "acme"), "stop-intake": (DEFAULT_QUEUE,), "cancel": ("waits",)},
     }
     return {command: (*command.split(), *arguments.get(command, ())) for command in COMMANDS}

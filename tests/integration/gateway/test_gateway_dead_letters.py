@@ -154,7 +154,7 @@ async def test_one_is_acted_on_once_and_it_is_kept_who_did(
     with capture_logs() as logs:
         answers = await asyncio.gather(*(gateway.call("POST", f"{path}/{action}") for _ in range(3)))
     assert sorted(answer.status_code for answer in answers) == [200, 409, 409]
-    assert next(a.json() for a in answers if a.status_code == 200) == {"changed": 1, "more": False}
+    assert next(a.json() for a in answers if a.status_code == 200)["changed"] == 1
     problem(next(a for a in answers if a.status_code == 409), 409, "conflict")
     problem(await gateway.call("GET", path), 404, "not-found")
     assert (await letters.states())["p1"] == state
@@ -164,7 +164,9 @@ async def test_one_is_acted_on_once_and_it_is_kept_who_did(
     caller = f"system:serviceaccount:{gateway.cluster.namespace}:operations"
     assert caller in rows[0][0]
     noted = [line for line in logs if line["event"].startswith("dead_letters.")]
-    assert [(line["caller"], line["companyId"], line["changed"]) for line in noted] == [(caller, "acme", 1)]
+    assert [(line["caller"], line["companyIds"], line["changed"]) for line in noted] == [
+        (caller, ["acme"], 1)
+    ]
     batches = await letters.world.execute(
         """SELECT j.queue, j.namespace FROM imports.product_step s JOIN "ProductImportJob" j ON j.id = s.batch_id"""
     )
@@ -177,17 +179,50 @@ async def test_many_are_acted_on_in_bounds_and_none_that_died_after_one_looked(
     as_of = (await gateway.call("GET", f"{ALL}/reasons")).json()["asOf"]
     await letters.add("late")
     wanted = {"reason": "Timeout", "until": as_of, "limit": 2}
-    first = (await gateway.call("POST", f"{ALL}/retry", json=wanted)).json()
-    assert first == {"changed": 2, "more": True}
-    second = (await gateway.call("POST", f"{ALL}/retry", json=wanted)).json()
-    assert second == {"changed": 2, "more": False}
-    assert (await gateway.call("POST", f"{ALL}/retry", json=wanted)).json() == {"changed": 0, "more": False}
+    first = await changed(gateway, "retry", wanted)
+    assert first[:2] == (2, True)
+    assert await changed(gateway, "retry", {**wanted, "cursor": first[2]}) == (2, False, None)
+    assert await changed(gateway, "retry", wanted) == (0, False, None)
     states = await letters.states()
     assert {product for product, state in states.items() if state == "Due"} == {"p1", "p3", "p4", "p5"}
     assert states["late"] == "Dead"
-    rest = (await gateway.call("POST", f"{ALL}/discard", json={"all": True})).json()
-    assert rest == {"changed": 2, "more": False}
+    assert await changed(gateway, "discard", {"all": True}) == (2, False, None)
     assert {p for p, state in (await letters.states()).items() if state == "Dead"} == {"p6", "p7"}
+
+
+async def changed(gateway: Gateway, action: str, wanted: dict[str, Any]) -> tuple[int, bool, str | None]:
+    """What an action on many has done, and where it goes on."""
+    answer = await gateway.call("POST", f"{ALL}/{action}", json=wanted)
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert body["skipped"] == 0
+    return body["changed"], body["more"], body["next"]
+
+
+BREAKS_OFF = """
+INSERT INTO imports.product_step
+    (product_id, step, company_id, job_id, content_hash, state, attempts, updated_at)
+SELECT 'many-' || n, 'generate-embedding', 'acme', 'job-acme', 'h', 'Dead', 4, now() - n * interval '1 day'
+FROM generate_series(1, 450) n;
+CREATE FUNCTION break_off() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'canceled' USING ERRCODE = 'query_canceled'; END $$;
+CREATE TRIGGER break_off BEFORE UPDATE ON imports.product_step FOR EACH ROW WHEN (OLD.product_id = 'many-300')
+EXECUTE FUNCTION break_off();
+"""
+
+
+@pytest.mark.parametrize("action", ["retry", "discard"])
+async def test_what_was_done_until_an_error_is_kept_of_each_batch(
+    gateway: Gateway, letters: Letters, action: str
+) -> None:
+    await letters.world.execute("DELETE FROM imports.product_step")
+    await letters.world.execute(BREAKS_OFF)
+    with capture_logs() as logs:
+        answer = await gateway.call("POST", f"{ALL}/{action}", json={"all": True})
+    assert answer.status_code == 503
+    noted = [line["changed"] for line in logs if line["event"].startswith("dead_letters.")]
+    left = [product for product, state in (await letters.states()).items() if state == "Dead"]
+    assert (noted, len(left)) == ([200], 250)
 
 
 RIGHTS = [
@@ -267,6 +302,7 @@ WRONG_BODIES: tuple[Any, ...] = (
     {"all": True, "until": "yesterday"},
     {"step": "wash"},
     {"all": True, "reasons": []},
+    {"all": True, "cursor": "x"},
     [],
 )
 

@@ -2,22 +2,25 @@
 
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from postgres_rows import NAMESPACE, execute, request
 from test_step_store import CHECK, EMBED, claim_batch, commit, importing, page, take, waiting
 
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.claims import ClaimStore
-from import_core.adapters.postgres.dead_letters import DeadFilter, DeadLetterStore
+from import_core.adapters.postgres.dead_letters import DeadLetterStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.notifications import PROGRESS_CHANNEL, listen
+from import_core.adapters.postgres.reopening import ReopeningStore
 from import_core.adapters.postgres.repairs import RepairStore
 from import_core.adapters.postgres.step_control import StepControl
 from import_core.adapters.postgres.webhooks import WebhookStore
+from import_core.domain.dead_letters import DeadFilter
 from import_core.domain.failures import Fail
 from import_core.domain.jobs import JobState
 from import_core.domain.notifications import Endpoint
-from import_core.domain.steps import StepDone, StepFailed, StepOutcome
+from import_core.domain.steps import StepDone, StepFailed, StepOutcome, StepState
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -56,6 +59,36 @@ LIVE = ("job-1", "catalogue.live", [])
 async def test_a_batch_that_a_worker_ends(database: Database, imported: None) -> None:
     await take(database, EMBED, invalid)
     assert await told(database) == [LETTERS, LIVE]
+
+
+@pytest.mark.parametrize("state", [JobState.COMPLETED, JobState.FAILED])
+async def test_what_an_import_gives_up_is_told_behind_its_end_each_time(
+    database: Database, claimed: Any, state: JobState
+) -> None:
+    events = ["import.completed", "import.failed", "product.dead_lettered"]
+    endpoint = Endpoint("acme-shopify", "u", "acme", "https://a.example", "hooks", events)
+    await WebhookStore(database, namespace=NAMESPACE).put(endpoint)
+    claim = await claimed()
+    for external_id, url, stage in (("a", "", "map"), ("b", "https://a.example/b.jpg", "download")):
+        await execute(
+            database,
+            """INSERT INTO imports.item_error (job_id, external_id, stage, url, reason, message)
+            VALUES ('job-1', %s, %s, %s, 'InvalidField', 'price: no number')""",
+            (external_id, stage, url),
+        )
+    await ClaimStore(database).finish(claim, state, reason=None, message=None)
+    word = f"import.{state.value.lower()}"
+    end, letters = ("job-1", word, []), ("job-1", "product.dead_lettered", [("import", "InvalidField")])
+    assert await told(database) == [end, letters]
+    ((products,),) = await execute(
+        database, "SELECT data -> 'products' FROM imports.notification WHERE event = 'product.dead_lettered'"
+    )
+    assert [each["externalId"] for each in products] == ["a"]
+    assert await ReopeningStore(database).retry_items({"job-1": "1"}) == ["job-1"]
+    claim = await claimed()
+    await execute(database, "DELETE FROM imports.item_error WHERE external_id = 'a'")
+    await ClaimStore(database).finish(claim, state, reason=None, message=None)
+    assert await told(database) == [end, letters, end]
 
 
 async def test_a_batch_that_the_operator_fails_is_told_as_well_and_the_catalogue_is_live(
@@ -97,14 +130,14 @@ async def test_what_a_person_retries_is_told_if_it_is_given_up_again_and_the_cat
 ) -> None:
     await take(database, EMBED, invalid)
     letters = DeadLetterStore(database)
-    (found,) = [page async for page in letters.pages(DeadFilter())]
-    assert await letters.retry(found, by="somebody") == 2
+    found, _ = await letters.page(DeadFilter())
+    assert await letters.change(found, StepState.DUE, by="somebody") == 2
     await take(database, EMBED, invalid)
     assert await told(database) == [LETTERS, LIVE, LETTERS]
-    assert await letters.retry(found, by="somebody") == 2
+    assert await letters.change(found, StepState.DUE, by="somebody") == 2
     await take(database, EMBED)
     assert await told(database) == [LETTERS, LIVE, LETTERS]
-    await letters.retry(found)
+    await letters.change(found, StepState.DUE)
     assert await waiting(database, EMBED) == []
 
 
@@ -113,8 +146,8 @@ async def test_a_retried_batch_that_the_operator_fails_is_told_for_the_import_th
 ) -> None:
     await take(database, EMBED, invalid)
     letters = DeadLetterStore(database)
-    (found,) = [page async for page in letters.pages(DeadFilter())]
-    await letters.retry(found)
+    found, _ = await letters.page(DeadFilter())
+    await letters.change(found, StepState.DUE)
     (batch,) = await waiting(database, EMBED)
     await claim_batch(database, batch)
     repairs = RepairStore(database)
@@ -143,10 +176,10 @@ async def test_counts_of_imports_follow_and_listeners_hear(database: Database, i
         pass
     assert await letters.of_jobs(["job-1"]) == {"job-1": 2}
     assert await letters.of_jobs(["job-1"], most=1) == {"job-1": 1}
-    (found,) = [page async for page in letters.pages(DeadFilter())]
-    await letters.discard(found[:1], by="somebody")
+    found, _ = await letters.page(DeadFilter())
+    await letters.change(found[:1], StepState.DISCARDED, by="somebody")
     assert await letters.of_jobs(["job-1"]) == {"job-1": 1}
-    await letters.retry(found)
+    await letters.change(found, StepState.DUE)
     await take(database, EMBED, StepDone)
     assert await letters.of_jobs(["job-1"]) == {"job-1": 0}
     assert await waiting(database, CHECK) == []

@@ -15,7 +15,13 @@ from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.removals import Owner, record_seen
 from import_core.adapters.postgres.rows import cursor_to_json, progress_to_json
 from import_core.adapters.postgres.steps import record_steps
-from import_core.domain.item_errors import GONE_FROM_SOURCE, MOST_DOCUMENTS, NO_EXTERNAL_ID, EarlierFailure
+from import_core.domain.item_errors import (
+    DISCARDED_STAGE,
+    GONE_FROM_SOURCE,
+    MOST_DOCUMENTS,
+    NO_EXTERNAL_ID,
+    EarlierFailure,
+)
 from import_core.domain.jobs import Checkpoint, Claim
 from import_core.domain.products import KnownSource, MappedProduct, encode_product
 from import_core.domain.steps import BATCH_SIZES, StepKind, asked_steps
@@ -95,19 +101,20 @@ DELETE_IMAGES = """
 DELETE FROM "ProductImage" i USING jsonb_to_recordset(%s::jsonb) AS r (product_id text, source_url text)
 WHERE i."productId" = r.product_id AND i."sourceUrl" = r.source_url
 """
-# Products that failed, wholly or in images, in the order of their ids; those without an id can't be asked for.
+# Products that failed, wholly or in images, in the order of their ids; those without an id can't be asked for, and
+# those that a person has discarded are not.
 FAILED_PRODUCTS = f"""
 SELECT external_id, bool_or(url = '' AND stage IN ('fetch', 'map')),
     coalesce(array_agg(DISTINCT url) FILTER (WHERE url <> ''), '{{}}')
 FROM imports.item_error
-WHERE job_id = %s AND external_id > %s AND reason <> '{NO_EXTERNAL_ID}'
+WHERE job_id = %s AND external_id > %s AND reason <> '{NO_EXTERNAL_ID}' AND stage <> '{DISCARDED_STAGE}'
 GROUP BY external_id ORDER BY external_id LIMIT %s
 """
 ITEMS_LEFT = f"""
 SELECT count(*) FILTER (WHERE reason = '{NO_EXTERNAL_ID}' OR external_id = ''),
     count(DISTINCT external_id) FILTER (WHERE reason = '{GONE_FROM_SOURCE}'),
     EXISTS (SELECT FROM imports.seen_product WHERE job_id = %(job)s)
-FROM imports.item_error WHERE job_id = %(job)s
+FROM imports.item_error WHERE job_id = %(job)s AND stage <> '{DISCARDED_STAGE}'
 """
 # What failed stays the same item with its document; only why it fails now is another matter.
 RESTATE_ITEM_ERRORS = """

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from psycopg.types.json import Jsonb
 
 from import_core.adapters.postgres.leftovers import forget_seen
+from import_core.adapters.postgres.notifications_outbox import note_items_of
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.rows import (
     CLAIMED_COLUMNS,
@@ -270,18 +271,29 @@ class ClaimStore:
             busy=frozenset(str(claim_id) for claim_id, renewed in rows if not renewed),
         )
 
-    async def finish(self, claim: Claim, state: JobState, *, reason: str | None, message: str | None) -> None:
+    async def finish(
+        self,
+        claim: Claim,
+        state: JobState,
+        *,
+        reason: str | None,
+        message: str | None,
+        gave_up: bool = True,
+    ) -> None:
         """End the job as `state`; a batch that fails takes its products with it.
 
-        Raises ClaimLostError when the claim has ended before.
+        `gave_up`: products may have failed for good, which webhooks are told of. Raises ClaimLostError when the claim
+        has ended before.
         """
-        if state is not JobState.FAILED:
+        if state is not JobState.FAILED and not gave_up:
             async with self._database.connection() as connection:
                 await finish_in(connection, claim, state, reason=reason, message=message)
             return
         async with self._database.transaction(timeout_seconds=PAGE_TRANSACTION_SECONDS) as connection:
             await finish_in(connection, claim, state, reason=reason, message=message)
-            await settle_batches(connection, [claim.job.id])
+            if state is JobState.FAILED:
+                await settle_batches(connection, [claim.job.id])
+            await note_items_of(connection, claim.job.id)
 
     async def release(
         self,

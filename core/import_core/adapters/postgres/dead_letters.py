@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from import_core.adapters.postgres.catalogue_versions import NEWEST_JOBS
+from import_core.adapters.postgres.dead_letter_choice import IN_NAMESPACE, Choice, choice_of
 from import_core.adapters.postgres.notifications import PROGRESS_CHANNEL, notify_in
 from import_core.adapters.postgres.pool import Database
 from import_core.adapters.postgres.step_rows import StepWrite, lock_rows, write_rows
+from import_core.domain.dead_letters import DeadFilter, DeadLetter, DeadReason, DeadReasons, DeadStep
 from import_core.domain.steps import KnownStep, StepKind, StepState, following_steps
 
 COUNTED = 100_000
@@ -20,49 +21,57 @@ BATCH = 200
 """Products retried or discarded in one transaction."""
 REASONS_SHOWN = 50
 
+EXAMINED = 5_000
+"""Dead steps that one statement looks at."""
+MOST_STATEMENTS = 20
+"""Of one page, which is short, and not the last, where they find no more."""
+
 LETTER = """
     s.product_id, s.step, s.company_id, s.job_id, s.attempts, s.retryable, s.reason, s.message, s.content_hash,
     s.created_at, s.updated_at, p."externalId", p."importSource", p.title
 """
-# Of a namespace is what its jobs brought, and those of none. Where the job's row is gone the company's newest jobs
-# say whose it is, as they do for its catalogue (catalogue_versions); what nobody imports any more is nobody's.
-IN_NAMESPACE = f"""
-(%(namespace)s::text IS NULL OR coalesce(
-    (SELECT coalesce(j.namespace, %(namespace)s) = %(namespace)s FROM "ProductImportJob" j WHERE j.id = s.job_id),
-    (SELECT bool_or(coalesce(newest.namespace, %(namespace)s) = %(namespace)s) FROM (
-        SELECT c.namespace FROM "ProductImportJob" c WHERE c."companyId" = s.company_id AND c."parentId" IS NULL
-        ORDER BY c."createdAt" DESC, c.id DESC LIMIT {NEWEST_JOBS}) newest)))
+# A number of rows is looked at, newest first, by keyset over index product_step_dead; of a company by
+# product_step_dead_company. Those of one job (product_step_job) or of some products (the key) are few enough to be
+# sorted. Of those that are looked at the ones that are meant are taken, and the last says where to go on. A limit that
+# the planner does not know looks like many rows to it: products are looked up one by one all the same.
+IN_ORDER = "ORDER BY s.updated_at DESC, s.product_id DESC, s.step DESC"
+BY_INDEX = f"""
+    SELECT s.* FROM imports.product_step s
+    WHERE {{found}} AND (s.updated_at, s.product_id, s.step) < (%(at)s, %(product_after)s, %(step_after)s)
+    {IN_ORDER} LIMIT %(examined)s
 """
-CHOSEN = f"""
-s.state = 'Dead'
-  AND (%(until)s::timestamptz IS NULL OR s.updated_at <= %(until)s)
-  AND (%(company)s::text IS NULL OR s.company_id = %(company)s)
-  AND (%(job)s::text IS NULL OR s.job_id = %(job)s)
-  AND (%(step)s::text IS NULL OR s.step = %(step)s)
-  AND (%(reason)s::text IS NULL OR coalesce(s.reason, '') = %(reason)s)
-  AND (%(product)s::text IS NULL OR s.product_id = %(product)s OR p."externalId" = %(product)s)
-  AND {IN_NAMESPACE}
+NARROW = f"""
+    SELECT s.* FROM (SELECT s.* FROM imports.product_step s WHERE {{found}} OFFSET 0) s
+    WHERE (s.updated_at, s.product_id, s.step) < (%(at)s, %(product_after)s, %(step_after)s)
+    {IN_ORDER} LIMIT %(examined)s
 """
-# Newest first, by keyset over index product_step_dead; of a company by product_step_dead_company.
 DEAD = f"""
-SELECT {LETTER}
-FROM imports.product_step s LEFT JOIN "Product" p ON p.id = s.product_id
-WHERE (s.updated_at, s.product_id, s.step) < (%(at)s, %(product_after)s, %(step_after)s) AND {CHOSEN}
-ORDER BY s.updated_at DESC, s.product_id DESC, s.step DESC LIMIT %(limit)s
+WITH s AS MATERIALIZED (
+    SELECT s.product_id, s.step, s.company_id, s.job_id, s.attempts, s.retryable, s.reason, s.message,
+        s.content_hash, s.created_at, s.updated_at, {{meant}} AS meant, row_number() OVER ({IN_ORDER}) AS place
+    FROM ({{rows}}) s)
+SELECT s.meant, s.place, {LETTER}
+FROM s LEFT JOIN LATERAL (
+    SELECT p."externalId", p."importSource", p.title FROM "Product" p WHERE p.id = s.product_id LIMIT 1) p ON s.meant
+WHERE s.meant OR s.place = (SELECT max(place) FROM s)
+ORDER BY s.place LIMIT %(limit)s
 """
-# By the same indexes, newest first, up to a cap.
-REASONS = f"""
-SELECT step, reason, count(*), max(updated_at), bool_or(retryable), sum(count(*)) OVER (), count(*) OVER () FROM (
-    SELECT s.step, coalesce(s.reason, '') AS reason, s.updated_at, s.retryable
-    FROM imports.product_step s LEFT JOIN "Product" p ON p.id = s.product_id
-    WHERE {CHOSEN} ORDER BY s.updated_at DESC LIMIT %(most)s) dead
-GROUP BY step, reason ORDER BY count(*) DESC, step, reason LIMIT %(shown)s
+# The newest ones up to a cap, in the same way; the row without a step says how many were looked at.
+REASONS = """
+WITH s AS MATERIALIZED (
+    SELECT s.step, coalesce(s.reason, '') AS reason, s.updated_at, s.retryable, {meant} AS meant FROM ({rows}) s)
+SELECT step, reason, count(*) FILTER (WHERE meant), max(updated_at) FILTER (WHERE meant),
+    bool_or(retryable) FILTER (WHERE meant), count(*)
+FROM s GROUP BY GROUPING SETS ((step, reason), ())
+HAVING grouping(step) = 1 OR bool_or(meant)
+ORDER BY grouping(step) DESC, 3 DESC, step, reason LIMIT %(shown)s + 2
 """
 # In whichever state it is, by the key.
 ONE = f"""
 SELECT {LETTER}, s.state
 FROM imports.product_step s LEFT JOIN "Product" p ON p.id = s.product_id
-WHERE s.product_id = %(product)s AND s.step = %(step)s AND {IN_NAMESPACE}
+WHERE s.product_id = %(product)s AND s.step = %(step)s
+  AND (%(namespace)s::text IS NULL OR {IN_NAMESPACE})
 """
 FACTS = """
 SELECT p.title, p.price, p.currency, p.vendor, p."productType", p.status,
@@ -93,27 +102,6 @@ FROM imports.product_step s WHERE s.product_id = %s
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A step of a product that failed for good; external id, source and title None: the product is gone."""
-
-    product_id: str
-    step: StepKind
-    company_id: str
-    job_id: str | None
-    attempts: int
-    retryable: bool
-    """Out of tries; else invalid."""
-    reason: str | None
-    message: str | None
-    content_hash: str
-    recorded_at: datetime
-    died_at: datetime
-    external_id: str | None
-    import_source: str | None
-    title: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class StepView:
     """One step of a product, in whichever state."""
 
@@ -125,22 +113,6 @@ class StepView:
     job_id: str | None
     changed_at: datetime
     result: Any
-
-
-@dataclass(frozen=True, slots=True)
-class DeadFilter:
-    """Which dead letters are meant; None: any. `product` is the product's row id or its id at the source.
-
-    `namespace`: whose jobs brought the products; `until`: what died later is not meant.
-    """
-
-    company: str | None = None
-    job: str | None = None
-    step: StepKind | None = None
-    product: str | None = None
-    reason: str | None = None
-    namespace: str | None = None
-    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,27 +128,6 @@ NEWEST = DeadPosition(datetime.max.replace(tzinfo=UTC), "", "")
 
 
 @dataclass(frozen=True, slots=True)
-class DeadReason:
-    """How many dead letters of a step there are for a reason, empty where none is known."""
-
-    step: StepKind
-    reason: str
-    count: int
-    newest_at: datetime
-    retryable: bool
-    """Some of them were out of tries; else all are invalid."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeadReasons:
-    """The most frequent reasons first, REASONS_SHOWN at most; `total` of all, counted up to COUNTED."""
-
-    reasons: Sequence[DeadReason]
-    total: int
-    more_reasons: bool
-
-
-@dataclass(frozen=True, slots=True)
 class ProductFacts:
     """What a person has to see of a product to know what is wrong with it."""
 
@@ -187,14 +138,6 @@ class ProductFacts:
     product_type: str | None
     status: str | None
     images: int
-
-
-@dataclass(frozen=True, slots=True)
-class Acted:
-    """What a bounded action has changed; `more`: there are others that were meant."""
-
-    changed: int
-    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,31 +155,29 @@ class DeadLetterStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def pages(self, wanted: DeadFilter, *, page_size: int = BATCH) -> AsyncIterator[list[DeadLetter]]:
-        """Dead letters in pages, those that died last first; none is met twice."""
-        after: DeadPosition | None = NEWEST
-        while after is not None:
-            letters, after = await self.page(wanted, after=after, limit=page_size)
-            if letters:
-                yield letters
-
     async def page(
         self, wanted: DeadFilter, *, after: DeadPosition = NEWEST, limit: int = BATCH
     ) -> tuple[list[DeadLetter], DeadPosition | None]:
-        """The next dead letters, those that died last first, and where the page after them begins, if any."""
-        values = _values(wanted) | {
-            "at": after.died_at,
-            "product_after": after.product_id,
-            "step_after": after.step,
-            "limit": limit,
-        }
+        """The next dead letters, those that died last first, and where the page after them begins, if any.
+
+        A page may be short, or empty, and not the last: what is looked at for it is bounded.
+        """
+        letters: list[DeadLetter] = []
         async with self._database.connection() as connection:
-            rows = await (await connection.execute(DEAD, values)).fetchall()
-        letters = [_letter(row) for row in rows]
-        if len(letters) < limit:
-            return letters, None
-        last = letters[-1]
-        return letters, DeadPosition(last.died_at, last.product_id, last.step.value)
+            choice = await choice_of(connection, wanted)
+            statement = statement_of(DEAD, choice)
+            examined = limit
+            for _ in range(MOST_STATEMENTS):
+                bounds = {"examined": examined, "limit": limit - len(letters)}
+                rows = await (
+                    await connection.execute(statement, {**choice.values, **_place(after), **bounds})
+                ).fetchall()
+                found, following = _read(rows, **bounds)
+                letters += found
+                if following is None or len(letters) >= limit:
+                    return letters, following
+                after, examined = following, min(5 * examined, EXAMINED)
+        return letters, after
 
     async def now(self) -> datetime:
         """The time by the clock that deaths are noted by."""
@@ -245,14 +186,14 @@ class DeadLetterStore:
         return datetime.now(UTC) if row is None else row[0]
 
     async def reasons(self, wanted: DeadFilter, *, most: int = COUNTED) -> DeadReasons:
-        """Why those that are meant died, of the `most` that died last."""
-        values = _values(wanted) | {"most": most, "shown": REASONS_SHOWN}
+        """Why those that are meant died, of the `most` that died last; REASONS_SHOWN at most."""
         async with self._database.connection() as connection:
-            rows = await (await connection.execute(REASONS, values)).fetchall()
-        reasons = [DeadReason(StepKind(row[0]), *row[1:5]) for row in rows]
-        return DeadReasons(
-            reasons, int(rows[0][5]) if rows else 0, more_reasons=bool(rows) and rows[0][6] > len(rows)
-        )
+            choice = await choice_of(connection, wanted)
+            values = {**choice.values, **_place(NEWEST), "examined": most, "shown": REASONS_SHOWN}
+            rows = await (await connection.execute(statement_of(REASONS, choice), values)).fetchall()
+        (_, _, total, _, _, looked_at), *counted = rows
+        reasons = [DeadReason(DeadStep(row[0]), *row[1:5]) for row in counted[:REASONS_SHOWN]]
+        return DeadReasons(reasons, total, len(counted) > REASONS_SHOWN, counted_all=looked_at < most)
 
     async def read(
         self, product_id: str, step: StepKind, *, namespace: str | None = None
@@ -289,46 +230,26 @@ class DeadLetterStore:
         found = {StepKind(row[0]): StepView(StepKind(row[0]), StepState(row[1]), *row[2:]) for row in rows}
         return [found[kind] for kind in StepKind if kind in found]
 
-    async def retry(self, letters: Sequence[DeadLetter], *, by: str | None = None) -> int:
-        """Make dead steps due again, with all their tries, and those behind them wait; returns how many.
+    async def change(self, letters: Sequence[DeadLetter], state: StepState, *, by: str | None = None) -> int:
+        """Retry (DUE) or discard (DISCARDED) dead steps; returns how many. One that is not dead any more is left out.
 
-        Their batches belong to no ImportJob: it may be long gone. One that is not dead any more is left out. `by`: who
-        wants it, which is kept in the row until the step's next end.
+        Those that are due have all their tries again, those behind them wait, and their batches belong to no ImportJob:
+        it may be long gone. Discarded ones are taken again when the product changes. `by`: who wants it, which is kept
+        in the row, of a retry until the step's next end.
         """
-        return await self._change(letters, StepState.DUE, by)
-
-    async def discard(self, letters: Sequence[DeadLetter], *, by: str | None = None) -> int:
-        """Take dead steps out of the queue; the products take them again when they change. Returns how many.
-
-        `by`: who gives them up, which is kept in the row.
-        """
-        return await self._change(letters, StepState.DISCARDED, by)
-
-    async def act(self, wanted: DeadFilter, state: StepState, *, by: str, most: int) -> Acted:
-        """Retry (DUE) or discard (DISCARDED) the `most` of those that are meant that died last.
-
-        What was done until an error stays so; the same call goes on with the rest.
-        """
-        changed, left = 0, most
-        after: DeadPosition | None = NEWEST
-        while after is not None and left > 0:
-            letters, after = await self.page(wanted, after=after, limit=min(BATCH, left))
-            changed += await self._change(letters, state, by)
-            left -= len(letters)
-        return Acted(changed, after is not None and bool((await self.page(wanted, after=after, limit=1))[0]))
-
-    async def _change(self, letters: Sequence[DeadLetter], state: StepState, by: str | None) -> int:
         changed = 0
         for start in range(0, len(letters), BATCH):
             batch = letters[start : start + BATCH]
-            wanted = {(letter.product_id, letter.step) for letter in batch}
+            wanted = {(letter.product_id, letter.step.kind): letter for letter in batch}
+            products = sorted({letter.product_id for letter in batch if letter.product_id is not None})
             async with self._database.transaction() as connection:
-                known = await lock_rows(connection, sorted({letter.product_id for letter in batch}))
+                known = await lock_rows(connection, products)
                 writes = []
                 for rows in known.values():
                     for row in rows:
-                        if row.state is StepState.DEAD and (row.product_id, row.kind) in wanted:
-                            writes += _after(row, rows, state, batch, by)
+                        letter = wanted.get((row.product_id, row.kind))
+                        if row.state is StepState.DEAD and letter is not None:
+                            writes += _after(row, rows, state, letter, by)
                             changed += 1
                 await write_rows(connection, writes, owned=False)
                 jobs = sorted({letter.job_id for letter in batch if letter.job_id is not None})
@@ -337,35 +258,37 @@ class DeadLetterStore:
         return changed
 
 
+def statement_of(form: str, choice: Choice) -> str:
+    """DEAD or REASONS for a choice: with the conditions that it has, and no others."""
+    rows = (NARROW if choice.is_narrow else BY_INDEX).format(found=choice.found)
+    return form.format(rows=rows, meant=choice.meant)
+
+
+def _place(after: DeadPosition) -> dict[str, object]:
+    return {"at": after.died_at, "product_after": after.product_id, "step_after": after.step}
+
+
+def _read(
+    rows: Sequence[Sequence[Any]], *, examined: int, limit: int
+) -> tuple[list[DeadLetter], DeadPosition | None]:
+    """The letters among rows of DEAD, and where to go on, if that was not all."""
+    letters = [_letter(row[2:]) for row in rows if row[0]]
+    if not rows or (len(letters) < limit and rows[-1][1] < examined):
+        return letters, None
+    last = _letter(rows[-1][2:])
+    return letters, DeadPosition(last.died_at, last.product_id or "", last.step.value)
+
+
 def _after(
-    row: KnownStep,
-    rows: Sequence[KnownStep],
-    state: StepState,
-    letters: Sequence[DeadLetter],
-    by: str | None,
+    row: KnownStep, rows: Sequence[KnownStep], state: StepState, letter: DeadLetter, by: str | None
 ) -> list[StepWrite]:
     if state is StepState.DISCARDED:
-        told = next(
-            letter for letter in letters if (letter.product_id, letter.step) == (row.product_id, row.kind)
-        )
-        message = told.message if by is None else f"{told.message or ''} (discarded by {by})".lstrip()
-        return [StepWrite(replace(row, state=state), told.reason, message)]
+        message = letter.message if by is None else f"{letter.message or ''} (discarded by {by})".lstrip()
+        return [StepWrite(replace(row, state=state), letter.reason, message)]
     due = replace(row, state=state, attempts=0, retryable=True)
     message = None if by is None else f"retried by {by}"
     return [StepWrite(due, None, message), *(StepWrite(item) for item in following_steps(due, rows))]
 
 
 def _letter(row: Sequence[Any]) -> DeadLetter:
-    return DeadLetter(row[0], StepKind(row[1]), *row[2:])
-
-
-def _values(wanted: DeadFilter) -> dict[str, Any]:
-    return {
-        "company": wanted.company,
-        "job": wanted.job,
-        "step": wanted.step.value if wanted.step else None,
-        "product": wanted.product,
-        "reason": wanted.reason,
-        "namespace": wanted.namespace,
-        "until": wanted.until,
-    }
+    return DeadLetter(row[0], DeadStep(row[1]), *row[2:])

@@ -1,8 +1,8 @@
 """The outbox of webhooks: messages are taken under a lease, and what became of each is written back.
 
-They are written by the trigger on the jobs' table, by the operator (progress), and by `add_in` and `note_steps_of`
-where a transaction has something else to tell. Of a job's messages to an endpoint the oldest that waits is sent, alone:
-they arrive in order.
+They are written by the trigger on the jobs' table, by the operator (progress), and by `add_in`, `note_steps_of` and
+`note_items_of` where a transaction has something else to tell. Of a job's messages to an endpoint the oldest that waits
+is sent, alone: they arrive in order.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
+from import_core.adapters.postgres.failed_items import PRODUCT_FAILED
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.domain.notifications import AfterFailure, Attempt, next_slots
 
@@ -129,6 +130,24 @@ WHERE EXISTS (SELECT FROM imports.webhook)
 NOTE_STEPS = """
 SELECT imports.note_steps('"ProductImportJob"'::regclass, id, true) FROM unnest(%s::text[]) AS t (id)
 WHERE EXISTS (SELECT FROM imports.webhook)
+"""
+# In the form of imports.note_steps: products that the import has given up at its end, behind the message of that.
+NOTE_ITEMS = f"""
+INSERT INTO imports.notification (namespace, provider, job_id, event, data, due_at)
+SELECT w.namespace, w.provider, j.id, 'product.dead_lettered',
+    imports.job_facts(j.id, w.namespace, j."objectName", j."companyId", j.provider, NULL, NULL, NULL, j."createdAt",
+        j."startedAt", j."completedAt", NULL) || jsonb_build_object('products', dead.products),
+    coalesce((SELECT max(n.due_at) FROM imports.notification n WHERE n.job_id = j.id AND n.state = 'Waiting'),
+        clock_timestamp())
+FROM "ProductImportJob" j
+JOIN imports.webhook w ON w.provider = j.provider AND w.company_id = j."companyId" AND w.state = 'Active'
+    AND (j.namespace IS NULL OR w.namespace = j.namespace) AND 'product.dead_lettered' = ANY(w.events),
+LATERAL (
+    SELECT jsonb_agg(jsonb_build_object('externalId', e.external_id, 'step', 'import', 'reason', e.reason,
+        'message', left(e.message, 300))) AS products
+    FROM (SELECT e.external_id, e.reason, e.message FROM imports.item_error e
+        WHERE e.job_id = j.id AND {PRODUCT_FAILED} ORDER BY e.external_id LIMIT 100) e) dead
+WHERE j.id = %s AND j."parentId" IS NULL AND dead.products IS NOT NULL
 """
 # A chain of its own: it waits for no job's messages.
 ADD_TEST = """
@@ -315,6 +334,11 @@ async def note_steps_of(
         locked = sorted({*others, batch_of}) if batch_of is not None else others
         await connection.execute(LOCK_LIVE, (locked,))
         await connection.execute(NOTE_STEPS, (others,))
+
+
+async def note_items_of(connection: Connection, job_id: str) -> None:
+    """Tell of the products that an import has given up, in the transaction that ends it."""
+    await connection.execute(NOTE_ITEMS, (job_id,))
 
 
 async def _one(connection: Connection, statement: str, values: Sequence[object]) -> tuple[Any, ...] | None:

@@ -11,6 +11,7 @@ from import_core.adapters.postgres.jobs import record_batch
 from import_core.adapters.postgres.leftovers import delete_leftovers
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.domain.errors import DatabaseUnavailableError, RemovalsNotConfirmedError
+from import_core.domain.item_errors import DISCARDED_STAGE
 from import_core.domain.jobs import JobRequest, JobState
 from import_core.domain.reopening import HonouredRequests
 from import_core.domain.steps import StepKind
@@ -66,19 +67,21 @@ SELECT j.id FROM "ProductImportJob" j
 JOIN unnest(%s::text[], %s::text[]) AS t (id, value) USING (id)
 WHERE {RETRY_DUE} ORDER BY j.id FOR UPDATE OF j
 """
+_FAILED_ITEMS = f"""(
+    SELECT FROM imports.item_error e WHERE e.job_id = j.id AND e.stage <> '{DISCARDED_STAGE}')"""
 RETRY_ITEMS = REOPEN.format(
     type="text",
-    due="""j.status IN ('COMPLETED', 'FAILED') AND j."itemsRetryToken" IS DISTINCT FROM t.value
-        AND EXISTS (SELECT FROM imports.item_error e WHERE e.job_id = j.id)""",
+    due=f"""j.status IN ('COMPLETED', 'FAILED') AND j."itemsRetryToken" IS DISTINCT FROM t.value
+        AND EXISTS {_FAILED_ITEMS}""",
     changes=""""itemsRetryToken" = t.value, "itemsOnly" = true""",
 )
 # A request that found nothing to do is honoured too, or it would come true after a later run. Looked at once
 # more: a run may have ended, with failed items, since the statement before.
-NOTHING_TO_RETRY = """
+NOTHING_TO_RETRY = f"""
 UPDATE "ProductImportJob" j SET "itemsRetryToken" = t.value, "updatedAt" = now()
 FROM unnest(%s::text[], %s::text[]) AS t (id, value)
 WHERE j.id = t.id AND j.status IN ('COMPLETED', 'FAILED') AND j."itemsRetryToken" IS DISTINCT FROM t.value
-    AND NOT EXISTS (SELECT FROM imports.item_error e WHERE e.job_id = j.id)
+    AND NOT EXISTS {_FAILED_ITEMS}
 """
 CONFIRM_REMOVALS = REOPEN.format(
     type="bigint",
