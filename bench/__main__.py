@@ -27,6 +27,7 @@ BENCHMARKS = (
     "quality",
     "search",
     "scraping",
+    "sync",
     "memory",
 )
 PEER_BENCHMARKS = ("feed_peers", "jobs_peers")
