@@ -157,6 +157,7 @@ function letter(value) {
     item: text(value.externalId),
     title: text(value.title),
     company: text(value.companyId),
+    job: text(value.jobId),
     step: text(value.step),
     reason: text(value.reason),
     message: text(value.message),
@@ -165,6 +166,10 @@ function letter(value) {
     recordedAt: time(value.recordedAt),
     diedAt: time(value.diedAt),
   };
+}
+
+export function toActed(value) {
+  return { changed: number(value.changed) ?? 0, next: text(value.next), skipped: number(value.skipped) ?? 0, why: text(value.why) };
 }
 
 export function toLetters(value) {

@@ -1,10 +1,10 @@
-// The page of dead letters: why steps of products failed for good, which these are, and what is decided on them.
+// The page of dead letters: why imports and steps gave products up, which these are, and what is decided on them.
 
 import { api } from "./api.js";
 import { confirm } from "./confirm.js";
-import { toLetters, toMe, toReasons } from "./contract.js";
+import { toActed, toLetters, toMe, toReasons } from "./contract.js";
 import { byId, fromTemplate, setAttribute, setHidden, setText } from "./drawing.js";
-import { LetterDetails, nameOf, reasonInWords } from "./letter.js";
+import { howItDied, IMPORT, LetterDetails, nameOf, reasonInWords } from "./letter.js";
 import { notify } from "./notices.js";
 import { ago, clock, count, plural, sentence } from "./words.js";
 
@@ -95,7 +95,7 @@ function letterRow(letter) {
   setText(part(".badge"), reasonInWords(letter.reason));
   setText(part(".letter-step"), letter.step);
   setText(part(".job-note"), letter.message);
-  setText(part(".letter-when"), `${ago(letter.diedAt)}, ${letter.retryable ? `after ${plural(letter.attempts, "try", "tries")}` : "invalid"}`);
+  setText(part(".letter-when"), `${ago(letter.diedAt)}, ${howItDied(letter)}`);
   part(".job-name").addEventListener("click", () => details.open(letter, may));
   return row;
 }
@@ -107,7 +107,7 @@ function drawLetters(page, more) {
   else list.replaceChildren(...rows);
   next = page.next;
   setHidden(byId("letters-more"), !next);
-  setHidden(byId("letters-empty"), list.children.length > 0);
+  setHidden(byId("letters-empty"), list.children.length > 0 || Boolean(next));
   setText(byId("letters-empty"), Object.keys(wanted()).length ? "None matches." : "There is no dead letter.");
   if (more) rows[0]?.querySelector(".job-name").focus();
 }
@@ -170,8 +170,15 @@ function remember() {
   history.replaceState(null, "", query ? `${location.pathname}?${query}` : location.pathname);
 }
 
-function consequence(action, invalid) {
-  if (action === "discard") return "A product takes a discarded step, and those behind it, only when it changes.";
+// `step` empty: of all that are listed.
+function consequence(action, step, invalid) {
+  const imports = step ? step === IMPORT : reasons.items.some((row) => row.step === IMPORT);
+  if (action === "discard") {
+    const ofSteps = step === IMPORT ? "" : "A product takes a discarded step, and those behind it, only when it changes.";
+    const ofImports = imports ? "What an import gave up stays among its errors, and its retries leave it out." : "";
+    return `${ofSteps} ${ofImports}`.trim();
+  }
+  if (step === IMPORT) return "Its import imports all its failed items again. What is invalid fails again, unless what was wrong has changed.";
   if (invalid) return "What is invalid fails again, unless what was wrong has changed.";
   return "Each gets all its tries again. Do so once the cause is out of the way.";
 }
@@ -183,7 +190,7 @@ async function actOnAll(action) {
   const words = `${inWords()} ${number() === 1 ? "dead letter" : "dead letters"}`;
   const { yes } = await confirm({
     title: `${VERBS[action]} ${words}${which}?`,
-    text: consequence(action, chosen !== null && chosenRow()?.retryable === false),
+    text: consequence(action, chosen?.step ?? filter().step, chosen !== null && chosenRow()?.retryable === false),
     yes: `${VERBS[action]} ${words}`,
     no: "Leave them",
     danger: action === "discard",
@@ -193,13 +200,17 @@ async function actOnAll(action) {
   setAttribute(byId("letters"), "aria-busy", true);
   let changed = 0;
   try {
-    let more = true;
-    for (let requests = 0; more && requests < MOST_REQUESTS; requests++) {
-      const answer = await api.actOnLetters(action, body);
+    let cursor = "";
+    let [skipped, why] = [0, ""];
+    for (let requests = 0; requests === 0 || (cursor && requests < MOST_REQUESTS); requests++) {
+      const answer = toActed(await api.actOnLetters(action, cursor ? { ...body, cursor } : body));
       changed += answer.changed;
-      more = answer.more;
+      skipped += answer.skipped;
+      why ||= answer.why;
+      cursor = answer.next;
     }
-    notify(`${plural(changed, "dead letter")} ${DONE[action]}.${more ? " There are more: do it again for them." : ""}`);
+    const left = skipped ? ` ${plural(skipped, "dead letter")} left as they are: ${sentence(why)}` : "";
+    notify(`${plural(changed, "dead letter")} ${DONE[action]}.${left}${cursor ? " There are more: do it again for them." : ""}`);
   } catch (problem) {
     const before = changed ? `${plural(changed, "dead letter")} ${DONE[action]}, then it failed. ` : "";
     notify(`${before}${sentence(problem.message)}`, "bad");
@@ -212,7 +223,7 @@ async function actOnAll(action) {
 async function actOnOne(action, letter) {
   const { yes } = await confirm({
     title: `${VERBS[action]} ${letter.step} of ${nameOf(letter)}?`,
-    text: consequence(action, !letter.retryable),
+    text: consequence(action, letter.step, !letter.retryable),
     yes: VERBS[action],
     no: "Leave it",
     danger: action === "discard",

@@ -5,6 +5,14 @@ import { toLetter } from "./contract.js";
 import { byId, fromTemplate, setHidden, setText } from "./drawing.js";
 import { ago, clock, count, plural, sentence } from "./words.js";
 
+// The step that stands for the import itself.
+export const IMPORT = "import";
+
+export function howItDied(letter) {
+  if (!letter.retryable) return "invalid";
+  return letter.step === IMPORT ? "given up by its import" : `after ${plural(letter.attempts, "try", "tries")}`;
+}
+
 export function reasonInWords(reason) {
   return reason || "No reason known";
 }
@@ -65,8 +73,7 @@ export class LetterDetails {
     setText(byId("letter-company"), letter.company);
     setText(byId("letter-item"), letter.item || letter.product);
     setText(byId("letter-reason"), reasonInWords(letter.reason));
-    const kind = letter.retryable ? `failed in ${plural(letter.attempts, "try", "tries")}` : "invalid";
-    setText(byId("letter-tries"), `${letter.step}, ${kind}, ${ago(letter.diedAt)}`);
+    setText(byId("letter-tries"), `${letter.step}, ${howItDied(letter)}, ${ago(letter.diedAt)}`);
     setText(byId("letter-message"), letter.message);
   }
 
@@ -75,15 +82,17 @@ export class LetterDetails {
     setText(byId("letter-field"), found.field);
     setText(byId("letter-fix"), found.fix);
     setHidden(byId("letter-gone"), found.facts !== null);
+    setText(byId("letter-gone"), found.step === IMPORT && !found.product ? "It was never imported." : "It is gone.");
     byId("letter-facts").replaceChildren(...facts(found).map(pair));
     byId("letter-steps").replaceChildren(...found.steps.map(stepRow));
   }
 }
 
-function facts({ facts: known, product, recordedAt }) {
+function facts({ facts: known, job, product, recordedAt, step }) {
   const own = [
-    ["Asked for", clock(recordedAt)],
-    ["Row", product],
+    [step === IMPORT ? "Failed" : "Asked for", clock(recordedAt)],
+    ["Import", job || "–"],
+    ["Row", product || "–"],
   ];
   if (!known) return own;
   return [

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from import_core.domain.dead_letters import advice_for, letter_id
+from import_core.domain.dead_letters import DeadStep, advice_for, item_id, letter_id
 from import_core.domain.steps import StepKind
 from import_gateway.api.dead_letter_models import (
     DeadLetterDetail,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 PAGE = 50
 AT_ONCE = 40
+GOING_ON = "1767312000000000.import.6a"
 CHOICES = {
     "companyId": "companyId",
     "job": "jobId",
@@ -80,6 +81,13 @@ def dead_letter(
     }
 
 
+def failed_item(external_id: str, reason: str = "InvalidField", **values: Any) -> Json:
+    """A product that an import gave up, and that was never imported."""
+    made = dead_letter(external_id, reason, retryable=False, attempts=1, **values)
+    own = {"id": item_id("job-1", external_id), "externalId": external_id, "step": "import"}
+    return {**made, **own, "productId": None, "title": None, "product": None, "steps": []}
+
+
 def dead_letter_routes(stand_in: StandIn) -> list[Route]:
     """The routes of `/v1/dead-letters`."""
     gateway = DeadLetters(stand_in)
@@ -103,7 +111,7 @@ class DeadLetters:
             return refusal
         found = self._matching(dict(request.query_params))
         start = int(request.query_params.get("cursor", "0"))
-        inside = ("field", "fix", "product", "steps")
+        inside = ("field", "fix", "product", "steps", "stays")
         shown = [{k: v for k, v in each.items() if k not in inside} for each in found[start : start + PAGE]]
         following = str(start + PAGE) if start + PAGE < len(found) else None
         return _answer(DeadLetterPage, {"items": shown, "next": following})
@@ -115,7 +123,7 @@ class DeadLetters:
         counts = Counter((each["step"], each["reason"], each["retryable"]) for each in found)
         items = []
         for (step, reason, retryable), number in counts.most_common():
-            advice = advice_for(reason, retryable=retryable)
+            advice = advice_for(reason, retryable=retryable, step=DeadStep(step))
             row = {"step": step, "reason": reason, "count": number, "retryable": retryable}
             items.append(
                 {**row, "newestAt": "2026-01-02T00:00:00Z", "field": advice.field, "fix": advice.fix}
@@ -135,7 +143,7 @@ class DeadLetters:
         found = [each for each in self._stand_in.letters if each["id"] == request.path_params["letter"]]
         if not found:
             return _gone(404)
-        return _answer(DeadLetterDetail, found[0])
+        return _answer(DeadLetterDetail, {k: v for k, v in found[0].items() if k != "stays"})
 
     async def act(self, request: Request) -> Response:
         if refusal := self._stand_in.written(request, None):
@@ -152,9 +160,15 @@ class DeadLetters:
         if refusal := self._stand_in.written(request, body):
             return refusal
         found = self._matching({key: value for key, value in body.items() if key in CHOICES})
-        ids = {each["id"] for each in found[:AT_ONCE]}
+        if "cursor" in body:
+            found = [each for each in found if "stays" not in each]
+        now = found[:AT_ONCE]
+        stay = [each["stays"] for each in now if "stays" in each]
+        ids = {each["id"] for each in now if "stays" not in each}
         self._stand_in.letters = [each for each in self._stand_in.letters if each["id"] not in ids]
-        return _answer(DeadLettersChanged, {"changed": len(ids), "more": len(found) > AT_ONCE})
+        more = len(found) > AT_ONCE
+        answer = {"changed": len(ids), "more": more, "next": GOING_ON if more else None}
+        return _answer(DeadLettersChanged, {**answer, "skipped": len(stay), "why": stay[0] if stay else None})
 
     def _asked(self, request: Request) -> Response | None:
         refusal = self._stand_in.refusal(request)

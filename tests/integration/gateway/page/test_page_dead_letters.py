@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from dead_letter_stand_in import dead_letter
+from dead_letter_stand_in import GOING_ON, dead_letter, failed_item
 from gateway_world import Gateway, World
 from page_world import BrowserPage, PageWorld
 from playwright.async_api import Browser, Page, Route, expect
@@ -137,7 +137,7 @@ async def test_one_is_looked_at_and_retried_or_discarded_after_a_question(
     page = await open_letters(live)
     await row(page, "p1").click()
     drawer = page.get_by_role("dialog", name="Tea p1")
-    await expect(drawer).to_contain_text("failed in 4 tries")
+    await expect(drawer).to_contain_text("after 4 tries")
     await expect(drawer).to_contain_text("19.90 EUR")
     await expect(drawer).to_contain_text("Mend it.")
     await expect(page.locator("#letter-steps li")).to_contain_text("Timeout: no answer")
@@ -184,8 +184,9 @@ async def test_all_of_a_reason_are_acted_on_in_as_many_requests_as_it_takes(
     ).to_be_visible()
     wanted = {"step": "generate-embedding", "reason": "Timeout", "until": "1767312000000000"}
     assert [(path, body) for _, path, body in stand_in.calls.writes] == [
-        ("/v1/dead-letters/retry", wanted)
-    ] * 2
+        ("/v1/dead-letters/retry", wanted),
+        ("/v1/dead-letters/retry", {**wanted, "cursor": GOING_ON}),
+    ]
     await page.get_by_role("button", name="Timeout").wait_for(state="detached")
     await expect(page.get_by_text("None matches.")).to_be_visible()
     await page.goto(stand_in.url + "dead-letters")
@@ -193,6 +194,38 @@ async def test_all_of_a_reason_are_acted_on_in_as_many_requests_as_it_takes(
     await page.get_by_role("button", name="Discard 11 dead letters").click()
     await expect(page.get_by_text("There is no dead letter.")).to_be_visible()
     assert stand_in.calls.writes[-1][2] == {"all": True, "until": "1767312000000000"}
+
+
+async def test_what_imports_gave_up_is_shown_and_what_cannot_be_retried_is_said(
+    live: PageWorld, stand_in: StandIn
+) -> None:
+    gone = "The ImportJob of autumn is gone"
+    stand_in.letters = [dead_letter("p1"), failed_item("gid-1"), failed_item("gid-2", stays=gone)]
+    page = await open_letters(live)
+    await page.get_by_role("combobox", name="Step").select_option("import")
+    await expect(page.locator("#letter-list li")).to_have_count(2)
+    await expect(page.locator("#letter-reasons li")).to_have_text("InvalidField import 2")
+    await page.locator("#letter-list").get_by_role("button", name="gid-1", exact=True).click()
+    drawer = page.get_by_role("dialog", name="gid-1")
+    await expect(drawer).to_contain_text("import, invalid")
+    await expect(drawer).to_contain_text("It was never imported.")
+    await expect(page.locator("#letter-facts")).to_contain_text("Importjob-1")
+    await drawer.get_by_role("button", name="Retry").click()
+    question = page.get_by_role("dialog", name="Retry import of gid-1?")
+    await expect(question).to_contain_text("Its import imports all its failed items again.")
+    await question.get_by_role("button", name="Leave it").click()
+    await page.keyboard.press("Escape")
+    await page.get_by_role("button", name="Discard all 2").click()
+    await expect(page.locator("#confirm-text")).to_have_text(
+        "What an import gave up stays among its errors, and its retries leave it out."
+    )
+    await page.get_by_role("button", name="Leave them").click()
+    await page.get_by_role("button", name="Retry all 2").click()
+    await page.get_by_role("button", name="Retry 2 dead letters").click()
+    await expect(
+        page.get_by_role("status").filter(has_text="1 dead letter to be tried again.")
+    ).to_contain_text(f"1 dead letter left as they are: {gone}.")
+    await expect(page.locator("#letter-list li")).to_have_count(1)
 
 
 async def test_what_the_gateway_refuses_is_said_in_its_words(live: PageWorld, stand_in: StandIn) -> None:
@@ -318,8 +351,8 @@ async def test_dead_letters_of_a_real_gateway(browser: Browser, gateway: Gateway
         await page.get_by_label("Token").fill(gateway.cluster.tokens["submitter"])
         await page.get_by_role("button", name="Sign in").click()
         await page.get_by_role("link", name="Dead letters", exact=True).click()
-        await page.get_by_label("Import").fill("given-up")
-        await page.get_by_label("Import").press("Enter")
+        await page.get_by_role("searchbox", name="Import").fill("given-up")
+        await page.get_by_role("searchbox", name="Import").press("Enter")
         await row(page, "p0").click()
         await page.get_by_role("dialog", name="Tea p0").get_by_role("button", name="Discard").click()
         await page.get_by_role("dialog", name="Discard").get_by_role("button", name="Discard").click()
