@@ -88,7 +88,14 @@ WAIT_FOR_MORE = """
     if (all.length !== a.count || last !== a.last) finish(true);
   };
   const observer = new MutationObserver(look);
-  const timer = setTimeout(() => finish(false), a.quiet);
+  const rest = (milliseconds) => setTimeout(() => finish(false), milliseconds);
+  // A page hears that it was scrolled when it is drawn next, which on a busy machine can be long after the scroll: it
+  // rests from then on. One that is never drawn is not waited for.
+  let timer = rest(a.quiet + 5000);
+  requestAnimationFrame(() => requestAnimationFrame(() => {
+    clearTimeout(timer);
+    timer = rest(a.quiet);
+  }));
   observer.observe(document, { subtree: true, childList: true, attributes: true });
   if (a.scrolls) {
     const all = found();
