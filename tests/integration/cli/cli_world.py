@@ -22,6 +22,7 @@ from import_core.adapters.kube.resources import IMPORT_JOB, IMPORT_PROVIDER, WOR
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.quality import Decided, write_decisions
+from import_core.adapters.tasks import end_tasks
 from import_core.domain.jobs import JobRequest, ObjectReference
 from import_core.domain.quality import DecidedBy, Decision, Reason, Verdict
 from import_local.kubectl import run_kubectl
@@ -109,8 +110,7 @@ class CliWorld:
             try:
                 yield Watching(screen, task)
             finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+                await end_tasks([task])
 
     async def _create(self, kind: Kind, name: str, spec: Json, status: Json | None) -> Json:
         created = await self.kube.create(kind, self.namespace, {"metadata": {"name": name}, "spec": spec})

@@ -18,6 +18,7 @@ from import_core.adapters.postgres.claims import ClaimStore
 from import_core.adapters.postgres.guard import GuardStore
 from import_core.adapters.postgres.queue_state import QueueStateStore
 from import_core.adapters.redis.queue import JobQueue, connect
+from import_core.adapters.tasks import end_tasks
 from import_core.domain.jobs import DEFAULT_QUEUE, Message
 from import_local.parts.postgres import PostgresServer
 
@@ -39,8 +40,7 @@ async def draining(cli: CliWorld, *, timeout: float | None = None) -> AsyncItera
         try:
             yield Watching(screen, task)
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end_tasks([task])
 
 
 async def hand_over(cli: CliWorld, job_id: str, *, ago: str = "1 minute") -> None:

@@ -13,6 +13,7 @@ from import_cli import top_command
 from import_cli.sources import Sources
 from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.queue_state import QueueStateStore
+from import_core.adapters.tasks import end_tasks
 from import_local.parts.postgres import PostgresServer
 
 PROGRESS = {"products_total": 40, "products_imported": 10, "images_total": 30, "images_imported": 30}
@@ -97,8 +98,7 @@ async def test_a_terminal_stays_and_bears_an_outage(
             async with database_away(postgres_server.url(), database_url):
                 await screen.until("Note: PostgreSQL is not available")
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end_tasks([task])
 
 
 async def test_a_picture(cli: CliWorld, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from import_core.adapters.postgres.evidence import EvidenceStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.notifications import QUEUE_CHANNEL, listen
 from import_core.adapters.postgres.queue_state import COMPANY, PROVIDER, QueueState, QueueStateStore
+from import_core.adapters.tasks import end_tasks
 from import_core.domain.backpressure import HealthLevel, Intake, IntakeState, QueueHealth, Thresholds
 from import_core.domain.emergency import Emergency, EmergencyPhase
 from import_core.domain.jobs import Message, Tier
@@ -42,8 +43,7 @@ async def told(database: Database) -> AsyncIterator["asyncio.Queue[str]"]:
     try:
         yield payloads
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks([task])
 
 
 async def save(database: Database, state: QueueState, *, tell: bool = False) -> None:

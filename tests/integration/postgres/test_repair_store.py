@@ -15,6 +15,7 @@ from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.notifications import CONTROL_CHANNEL, Notification, listen
 from import_core.adapters.postgres.queue_state import QueueState, QueueStateStore
 from import_core.adapters.postgres.repairs import RepairStore
+from import_core.adapters.tasks import end_tasks
 from import_core.domain.errors import ClaimLostError
 from import_core.domain.failures import Fail, Retry
 from import_core.domain.jobs import Claim, JobRequest, JobState, Message
@@ -36,8 +37,7 @@ async def heard(database: Database) -> AsyncIterator[asyncio.Queue[Notification]
     task = asyncio.create_task(hear())
     assert (await asyncio.wait_for(hints.get(), 10)).channel is None
     yield hints
-    task.cancel()
-    await asyncio.wait([task])
+    await end_tasks([task])
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from import_core.adapters.postgres.inspection import inspect_database
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.notifications_outbox import NotificationOutbox, add_in
 from import_core.adapters.postgres.webhooks import WebhookStore
+from import_core.adapters.tasks import end_tasks
 from import_core.domain.addresses import parse_allow_list
 from import_core.domain.errors import KubernetesUnavailableError
 from import_core.domain.jobs import JobState, Progress
@@ -94,9 +95,7 @@ async def sending(
     try:
         yield metrics
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
         await client.aclose()
 
 

@@ -12,6 +12,7 @@ from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.connections import ConnectionStore
 from import_core.adapters.postgres.dispatching import DispatchStore
 from import_core.adapters.postgres.notifications import CONNECTION_CHANNEL, listen
+from import_core.adapters.tasks import end_tasks
 from import_core.domain import failures
 from import_core.domain.breaker import CLOSED
 from import_core.domain.jobs import JobRequest, JobState, ObjectReference
@@ -76,8 +77,7 @@ async def dispatching(stage, *, jobs: int = 10) -> AsyncIterator[None]:
         yield
         assert not task.done()
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks([task])
 
 
 async def record(stage, provider: str, number: int) -> list[str]:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from import_core.adapters.postgres.connections import ConnectionStore
 from import_core.adapters.postgres.notifications import CONNECTION_CHANNEL, listen
 from import_core.adapters.redis.limiter import declare_no_recent_calls
+from import_core.adapters.tasks import end_tasks
 from import_core.observability.metrics import WorkerMetrics
 from import_local.samples.control import FaultOrder, set_faults
 from import_local.samples.faults import FaultSettings
@@ -190,8 +191,7 @@ async def test_no_check_ends_the_worker(stage, monkeypatch) -> None:
         await store.request_check("imports", name, "uid", 1)
         running = asyncio.create_task(checks.run())
         assert (await asyncio.wait_for(anext(hints), 20)).payload == f"imports/{name}"
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await end_tasks([running])
 
 
 async def test_a_running_worker_makes_checks_by_itself(stage) -> None:
