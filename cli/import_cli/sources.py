@@ -206,7 +206,7 @@ class Sources:
                     QualityStore(self._database),
                     WebhookStore(self._database, namespace=self.namespace),
                     NotificationOutbox(self._database, namespace=self.namespace),
-                    DeadLetters(self._database, self.kube, namespace=self.namespace),
+                    DeadLetters(self._database, lambda: self.kube, namespace=self.namespace),
                 )
         except DatabaseUnavailableError:
             self._answered = False

@@ -94,7 +94,7 @@ def get_services(
         jobs=jobs,
         queues=queues,
         figures=FigureReports(database, queues, namespace=namespace),
-        dead_letters=DeadLetters(database, objects, namespace=namespace),
+        dead_letters=DeadLetters(database, lambda: objects, namespace=namespace),
         reopening=ReopeningStore(database),
         search=search,
         hub=LiveHub(

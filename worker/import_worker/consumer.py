@@ -106,6 +106,8 @@ class QueueConsumer:
         self._end_waiting()
         while worker.running and not self._gate.reached.is_set():
             await self._until_reached()
+            # It may have begun to wait since; what it took then would run while others are busy here.
+            self._end_waiting()
         while worker.processing:
             await asyncio.wait(
                 worker.processing, timeout=PAUSE_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED

@@ -118,11 +118,13 @@ class _Action:
 class DeadLetters:
     """Dead letters of all kinds, as people meet them. `namespace`: where the imports' objects are.
 
+    `kube` is asked for where an import is retried alone: who looks at dead letters needs no API server.
+
     Methods raise DatabaseUnavailableError, and `act` and `act_on_all` KubernetesUnavailableError where they retry what
     an import gave up.
     """
 
-    def __init__(self, database: Database, kube: Annotating, *, namespace: str) -> None:
+    def __init__(self, database: Database, kube: Callable[[], Annotating], *, namespace: str) -> None:
         self.steps = DeadLetterStore(database)
         self.items = FailedItemStore(database)
         self._reopening = ReopeningStore(database)
@@ -259,7 +261,7 @@ class DeadLetters:
     async def _annotate(self, job: GivingImport, origin: ObjectReference, token: str) -> str | None:
         if origin.namespace != self._namespace:
             return f"{job.name} belongs to namespace {origin.namespace}: retry it there"
-        body = await self._kube.get(IMPORT_JOB, origin.namespace, origin.name)
+        body = await self._kube().get(IMPORT_JOB, origin.namespace, origin.name)
         metadata = body["metadata"] if body is not None else {}
         gone = metadata.get("uid") != origin.uid
         why_not = why_not_again(job.name, phase=PHASES[job.state].value, object_gone=gone)
@@ -270,7 +272,9 @@ class DeadLetters:
             return f"{job.name} was asked to import its failed items again already, and is about to"
         annotations = {RETRY_ITEMS_ANNOTATION: token}
         try:
-            await self._kube.annotate(IMPORT_JOB, origin.namespace, origin.name, annotations, uid=origin.uid)
+            await self._kube().annotate(
+                IMPORT_JOB, origin.namespace, origin.name, annotations, uid=origin.uid
+            )
         except (ObjectNotFoundError, ObjectConflictError):
             return f"The ImportJob {job.name} was deleted meanwhile"
         return None

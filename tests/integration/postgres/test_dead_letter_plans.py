@@ -198,7 +198,7 @@ async def test_reasons_say_whether_all_were_counted(many: Database) -> None:
 
 
 async def test_the_pages_meet_each_dead_letter_once(many: Database) -> None:
-    letters = DeadLetters(many, NoKube(), namespace="imports")
+    letters = DeadLetters(many, NoKube, namespace="imports")
     company = DeadFilter(company="company-10")
     pages = [page async for page in letters.pages(company)]
     ids = [letter.id for page in pages for letter in page]

@@ -22,7 +22,7 @@ from import_core.adapters.postgres.steps import StepStore
 from import_core.adapters.postgres.webhooks import WebhookStore
 from import_core.domain.jobs import JobState
 from import_core.domain.notifications import Endpoint
-from import_core.domain.steps import STEPS_IN_ORDER, StepDone, StepFailed, StepKind, StepOutcome
+from import_core.domain.steps import STEPS_IN_ORDER, StepDone, StepFailed, StepKind, StepOutcome, StepState
 
 
 async def test_a_step_of_an_earlier_import_is_taken_with_the_content_of_a_later_one(
@@ -222,7 +222,8 @@ async def test_a_dead_letter_that_a_person_retried_is_not_missed_with_its_import
     await take(database, EMBED, lambda product: StepFailed(product, "NoImage", "none", retryable=False))
     await execute(database, """UPDATE "ProductImportJob" SET status = 'COMPLETED' WHERE id = 'job-1'""")
     letters = DeadLetterStore(database)
-    assert [await letters.retry(found) async for found in letters.pages(DeadFilter())] == [1]
+    found, _ = await letters.page(DeadFilter())
+    assert await letters.change(found, StepState.DUE) == 1
     origins = OriginStore(database)
     pages = origins.unfinished(NAMESPACE, recorded_before=await origins.now())
     assert [page async for page in pages] == []
