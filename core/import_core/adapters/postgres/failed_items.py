@@ -144,11 +144,6 @@ class GivingImport:
         """What people know it by."""
         return self.origin.name if self.origin else self.id
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether what failed in it is given up."""
-        return self.state in {JobState.COMPLETED, JobState.FAILED}
-
 
 @dataclass(frozen=True, slots=True)
 class ItemPosition:

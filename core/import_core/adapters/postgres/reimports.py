@@ -10,6 +10,7 @@ from psycopg.types.json import Jsonb
 from import_core.adapters.postgres.claims import PAGE_TRANSACTION_SECONDS, lock_claim
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.adapters.postgres.removals import Owner
+from import_core.domain.item_errors import DISCARDED_STAGE
 from import_core.domain.jobs import CHECKPOINT_VERSION, Claim
 from import_core.domain.reimport import LASTING_REASONS, LASTING_STAGES, Listing, Mark
 
@@ -125,7 +126,7 @@ class ReimportStore:
         """1 where an item of the job failed for a reason that may pass, else 0."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(
-                PASSING_FAILURES, (job_id, list(LASTING_STAGES), list(LASTING_REASONS))
+                PASSING_FAILURES, (job_id, [*LASTING_STAGES, DISCARDED_STAGE], list(LASTING_REASONS))
             )
             ((number,),) = await cursor.fetchall()
         return int(number)

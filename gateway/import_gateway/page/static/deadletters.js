@@ -136,14 +136,14 @@ async function getAll() {
     const { may: rights } = toMe(await api.me());
     may = { retry: rights.retry, discard: rights.cancel };
   }
-  const asked = filter();
-  return { asked, why: toReasons(await api.deadReasons(asked)), page: toLetters(await api.deadLetters(wanted())) };
+  const [fields, listed] = [filter(), wanted()];
+  return { fields, why: toReasons(await api.deadReasons(fields)), page: toLetters(await api.deadLetters(listed)) };
 }
 
 function read() {
-  return asking(getAll, ({ asked, why, page }) => {
+  return asking(getAll, ({ fields, why, page }) => {
     reasons = why;
-    filtered = asked;
+    filtered = fields;
     readAt = new Date().toISOString();
     drawReasons();
     drawHead();
@@ -190,7 +190,7 @@ async function actOnAll(action) {
   const words = `${inWords()} ${number() === 1 ? "dead letter" : "dead letters"}`;
   const { yes } = await confirm({
     title: `${VERBS[action]} ${words}${which}?`,
-    text: consequence(action, chosen?.step ?? filter().step, chosen !== null && chosenRow()?.retryable === false),
+    text: consequence(action, choice.step, chosen !== null && chosenRow()?.retryable === false),
     yes: `${VERBS[action]} ${words}`,
     no: "Leave them",
     danger: action === "discard",
