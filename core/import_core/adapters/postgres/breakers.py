@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from import_core.adapters.postgres.notifications import BREAKER_CHANNEL, notify_in
-from import_core.adapters.postgres.pool import Connection, Database
+from import_core.adapters.postgres.pool import Connection, Database, server_time
 from import_core.domain import breaker as decisions
 from import_core.domain.breaker import CLOSED, Admission, Breaker, BreakerPolicy
 from import_core.domain.resources.import_provider import BreakerState
@@ -29,7 +29,6 @@ WHERE namespace = %s AND state <> 'Closed' ORDER BY name LIMIT %s
 """
 CREATE = "INSERT INTO imports.breaker (namespace, name) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 LOCK = f"SELECT {COLUMNS} FROM imports.breaker WHERE namespace = %s AND name = %s FOR UPDATE"
-NOW = "SELECT clock_timestamp()"
 WRITE = """
 UPDATE imports.breaker SET (state, failures, opened_at, probe_at, probe_holder, probe_until, forced_by,
     forced_reason) = (%s, %s, %s, %s, %s, %s, %s, %s)
@@ -145,7 +144,7 @@ class BreakerStore:
     ) -> Breaker:
         async with self._database.transaction(timeout_seconds=TRANSACTION_SECONDS) as connection:
             before = await self._lock(connection, namespace, name)
-            after = decide(before, await _now(connection))
+            after = decide(before, await server_time(connection))
             if after == before:
                 return after
             await connection.execute(
@@ -178,14 +177,6 @@ class BreakerStore:
                 return _breaker(row)
             await connection.execute(CREATE, (namespace, name))
         raise RuntimeError("a row that was just made is gone again")
-
-
-async def _now(connection: Connection) -> datetime:
-    """The database's time, asked once the lock is held."""
-    row = await (await connection.execute(NOW)).fetchone()
-    assert row is not None  # noqa: S101 - a SELECT without FROM
-    moment: datetime = row[0]
-    return moment
 
 
 def _breaker(row: Sequence[object]) -> Breaker:

@@ -10,7 +10,7 @@ from typing import Any
 
 from import_core.adapters.postgres.dead_letter_choice import IN_NAMESPACE, Choice, choice_of
 from import_core.adapters.postgres.notifications import PROGRESS_CHANNEL, notify_in
-from import_core.adapters.postgres.pool import Database
+from import_core.adapters.postgres.pool import Database, server_time
 from import_core.adapters.postgres.step_rows import StepWrite, lock_rows, write_rows
 from import_core.domain.dead_letters import DeadFilter, DeadLetter, DeadReason, DeadReasons, DeadStep
 from import_core.domain.steps import KnownStep, StepKind, StepState, following_steps
@@ -85,7 +85,6 @@ SELECT j.id, (SELECT count(*) FROM (
     WHERE s.job_id = j.id AND s.step = ANY(%(steps)s) AND s.state = 'Dead' LIMIT %(most)s) dead)
 FROM unnest(%(jobs)s::text[]) AS j (id)
 """
-NOW = "SELECT clock_timestamp()"
 # By the partial indexes of rows in a batch and of dead ones; what waits for an earlier step is in no batch.
 SUMMARY = """
 SELECT k.step,
@@ -182,8 +181,7 @@ class DeadLetterStore:
     async def now(self) -> datetime:
         """The time by the clock that deaths are noted by."""
         async with self._database.connection() as connection:
-            row = await (await connection.execute(NOW)).fetchone()
-        return datetime.now(UTC) if row is None else row[0]
+            return await server_time(connection)
 
     async def reasons(self, wanted: DeadFilter, *, most: int = COUNTED) -> DeadReasons:
         """Why those that are meant died, of the `most` that died last; REASONS_SHOWN at most."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import datetime
 
-from import_core.adapters.postgres.pool import Database
+from import_core.adapters.postgres.pool import Database, server_time
 from import_core.adapters.postgres.step_control import PARENTS
 
 PAGE = 5000
@@ -50,10 +50,7 @@ class OriginStore:
     async def now(self) -> datetime:
         """The database's time, by which rows are dated."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute("SELECT clock_timestamp()")
-            row = await cursor.fetchone()
-            assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-            return row[0]  # type: ignore[no-any-return]
+            return await server_time(connection)
 
     async def unfinished(
         self, namespace: str, *, recorded_before: datetime, page_size: int = PAGE

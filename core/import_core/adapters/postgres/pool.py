@@ -12,6 +12,7 @@ import select
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
+from datetime import datetime
 
 import psycopg
 from psycopg import AsyncConnection, sql
@@ -152,6 +153,14 @@ class Database:
                 application_name=f"{self.application}-{purpose}",
                 **KEEPALIVE,  # type: ignore[arg-type]
             )
+
+
+async def server_time(connection: Connection) -> datetime:
+    """PostgreSQL's time at this moment, by which rows are dated, also inside a transaction that began before."""
+    row = await (await connection.execute("SELECT clock_timestamp()")).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    moment: datetime = row[0]
+    return moment
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from import_core.adapters.postgres.pool import Connection, Database
+from import_core.adapters.postgres.pool import Connection, Database, server_time
 from import_core.adapters.postgres.quality_following import Change, follow_decisions, lock_followers
 from import_core.domain.errors import HandBackError
 from import_core.domain.jobs import WaitingReason
@@ -71,7 +71,6 @@ WHERE d.product_id = ANY(%s) ORDER BY d.product_id
 WITHHELD = """
 SELECT product_id FROM imports.quality_decision WHERE product_id = ANY(%s) AND decision <> 'approved'
 """
-MOMENT = "SELECT clock_timestamp()"
 # Only in the state that the person saw, and only where it changes something.
 DECIDE = """
 WITH given AS (
@@ -255,10 +254,7 @@ class QualityStore:
     async def moment(self) -> datetime:
         """The database's time."""
         async with self._database.connection() as connection:
-            row = await (await connection.execute(MOMENT)).fetchone()
-        assert row is not None  # noqa: S101 - a SELECT without FROM
-        found: datetime = row[0]
-        return found
+            return await server_time(connection)
 
     async def flagged(
         self, wanted: FlaggedFilter, *, after: ReviewItem | None = None, limit: int = PAGE

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 
-from import_core.adapters.postgres.pool import Database
+from import_core.adapters.postgres.pool import Database, server_time
 from import_core.domain.errors import DatabaseUnavailableError
 
 STATE_CAP = 100_001
@@ -189,10 +189,7 @@ class ReportStore:
     async def moment(self) -> datetime:
         """The database's time, by which rows are dated."""
         async with self._database.connection() as connection:
-            row = await (await connection.execute("SELECT clock_timestamp()")).fetchone()
-        if row is None:
-            raise DatabaseUnavailableError("PostgreSQL did not tell its time")
-        return cast(datetime, row[0])
+            return await server_time(connection)
 
     async def failed_jobs(
         self, wanted: FailedFilter, *, page_size: int = FAILED_PAGE
