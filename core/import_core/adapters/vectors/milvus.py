@@ -18,6 +18,8 @@ from import_core.domain.errors import ImportOperatorError, VectorIndexUnavailabl
 AT_ONCE = 200
 """Products in one request: 1.3 MB of vectors."""
 THREADS = 4
+THREADS_OF_A_FILE = 1
+"""milvus-lite has no lock of its own between writes and a flush: side by side they failed or mixed their numbers."""
 MOST_HITS = 1000
 SPARE_SECONDS = 5.0
 """Beyond the client's own time limit, which it does not keep while it connects."""
@@ -29,7 +31,7 @@ Result = TypeVar("Result")
 
 
 class MilvusVectorIndex:
-    """Connects at the first use. The client blocks, so it runs in THREADS threads; every call has a time limit.
+    """Connects at the first use. The client blocks, so it runs in threads; every call has a time limit.
 
     Keys and the companies of filters are digests: ids are text of the platform's choosing, and a filter is a text, too.
     Milvus has no conditional write, so what is kept is looked at before it is written or deleted: a worker that lost
@@ -47,7 +49,8 @@ class MilvusVectorIndex:
         self._collection = settings.milvus_collection
         self.name = f"milvus/{self._collection}"
         self._timeout = settings.milvus_timeout_seconds
-        self._threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="milvus")
+        threads = THREADS if "://" in settings.milvus_uri else THREADS_OF_A_FILE
+        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="milvus")
         self._client: Any = None
         self._opening = asyncio.Lock()
         self._flushes = Flushes(self._flush)
