@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import psycopg
 from redis.asyncio import Redis
 
-from bench.jobs import JOBS, ROUNDS, Servers, bare_jobs, our_jobs, with_servers
+from bench.jobs import JOBS, ROUNDS, WARM_UP, Servers, bare_jobs, our_jobs, with_servers
 from bench.measuring import Figures, in_process
 from bench.peers import install, run_peer
 from bench.table import median_of, print_table, ratios_of
@@ -80,6 +80,7 @@ async def _peer(servers: Servers, peer: str) -> Figures:
         address,
         str(number),
         str(JOBS),
+        str(WARM_UP),
         environment={"PEER_BROKER": address, "PATH": os.environ["PATH"]},
     )
     return Figures.from_json(said)

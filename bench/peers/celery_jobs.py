@@ -1,4 +1,4 @@
-"""Empty jobs through celery: ADDRESS PROCESSES JOBS. Acknowledged when done, results ignored, as ours are."""
+"""Empty jobs through celery: ADDRESS PROCESSES JOBS WARM_UP. Acknowledged when done, results ignored, as ours are."""
 
 import os
 import subprocess
@@ -24,11 +24,11 @@ def nothing(_payload: str) -> None:
     """Do nothing."""
 
 
-def main(processes: str, jobs: int) -> None:
-    """Enqueue all, start a worker, and watch its queue from the first task taken to the last acknowledged."""
+def main(processes: str, jobs: int, warm_up: int) -> None:
+    """Enqueue all, start a worker, and watch its queue from the end of the warm-up to the last acknowledgement."""
     redis = Redis.from_url(os.environ["PEER_BROKER"])
     with app.pool.acquire(block=True) as connection:
-        for _ in range(jobs):
+        for _ in range(warm_up + jobs):
             nothing.apply_async((PAYLOAD,), connection=connection)
     command = [sys.executable, "-m", "celery", "-A", "celery_jobs", "worker", "-c", processes, "-l", "ERROR"]
     worker = subprocess.Popen(
@@ -39,7 +39,7 @@ def main(processes: str, jobs: int) -> None:
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     try:
-        while redis.llen("celery") == jobs:
+        while redis.llen("celery") > jobs:
             time.sleep(0.002)
             if worker.poll() is not None:
                 raise SystemExit("the worker ended")
@@ -53,4 +53,4 @@ def main(processes: str, jobs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
