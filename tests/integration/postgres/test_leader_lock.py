@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from eventually import eventually
+from postgres_rows import execute
 
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres import leading as leading_module
@@ -33,10 +34,26 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 async def end_holder(database: Database) -> None:
-    async with database.connection() as connection:
-        found = await (await connection.execute(HOLDERS, ("leader-test-lead",))).fetchall()
-        assert len(found) == 1
-        await connection.execute("SELECT pg_terminate_backend(%s, 5000)", found[0])
+    async def only_one() -> tuple[int] | None:
+        found = await execute(database, HOLDERS, ("leader-test-lead",))
+        return found[0] if len(found) == 1 else None
+
+    # The server ends a session, and so frees its lock, a moment after its client.
+    holder = await eventually(only_one, what="one session holds the lock")
+    await execute(database, "SELECT pg_terminate_backend(%s, 5000)", holder)
+
+
+async def until_taken(lock: LeaderLock) -> None:
+    """Wait until the lock is held by a session that the server ends when it is silent for a moment."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                if await lock.take_or_keep():
+                    break
+            except DatabaseUnavailableError:
+                # Its own session is silent between two looks, too, and on a busy machine within one.
+                continue
+            await asyncio.sleep(0.05)
 
 
 async def test_one_of_a_name_holds_it_until_its_session_ends(database: Database) -> None:
@@ -63,16 +80,8 @@ async def test_the_server_ends_a_session_that_hangs(
 ) -> None:
     monkeypatch.setattr(leading_module, "BEGIN", leading_module.BEGIN.replace("10s", "200ms"))
     hanging, waiting = LeaderLock(database, "one"), LeaderLock(database, "one")
-    assert await hanging.take_or_keep()
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                if await waiting.take_or_keep():
-                    break
-            except DatabaseUnavailableError:
-                # Its own session is silent between two looks, too.
-                continue
-            await asyncio.sleep(0.05)
+    await until_taken(hanging)
+    await until_taken(waiting)
     with pytest.raises(DatabaseUnavailableError):
         await hanging.take_or_keep()
     await waiting.release()

@@ -35,15 +35,21 @@ WITH RECURSIVE waiting AS (
 )"""
 # Whoever was served longest ago comes first. An endpoint that another worker looks at right now is passed over.
 TAKE_ENDPOINTS = f"""{WAITING_PROVIDERS}
-SELECT w.provider, w.url, w.secret_name, w.failures > 0,
-    (SELECT count(*) FROM imports.notification l WHERE l.namespace = w.namespace AND l.provider = w.provider
-       AND l.state = 'Waiting' AND l.leased_until IS NOT NULL AND l.leased_until >= clock_timestamp())
+SELECT w.provider, w.url, w.secret_name, w.failures > 0
 FROM waiting JOIN imports.webhook w ON w.namespace = %(namespace)s AND w.provider = waiting.provider
 WHERE w.state = 'Active' AND w.next_at <= clock_timestamp() AND EXISTS (
     SELECT FROM imports.notification n WHERE n.namespace = w.namespace AND n.provider = w.provider
       AND n.state = 'Waiting' AND n.due_at <= clock_timestamp()
       AND (n.leased_until IS NULL OR n.leased_until < clock_timestamp()))
 ORDER BY w.taken_at NULLS FIRST LIMIT %(limit)s FOR UPDATE OF w SKIP LOCKED
+"""
+# Counted once the endpoints are locked, by a statement of its own: one that locks them counts as of its beginning, and
+# misses what another worker has taken until it let go of the lock.
+IN_FLIGHT = """
+SELECT provider, count(*) FROM imports.notification
+WHERE namespace = %(namespace)s AND provider = ANY(%(providers)s) AND state = 'Waiting'
+  AND leased_until IS NOT NULL AND leased_until >= clock_timestamp()
+GROUP BY provider
 """
 TAKE_MESSAGES = """
 WITH heads AS (
@@ -221,10 +227,15 @@ class NotificationOutbox:
             found = await (
                 await connection.execute(TAKE_ENDPOINTS, {"namespace": self._namespace, "limit": free})
             ).fetchall()
+            if not found:
+                return []
             endpoints = {row[0]: (row[1], row[2]) for row in found}
+            place = {"namespace": self._namespace, "providers": list(endpoints)}
+            in_flight = dict(await (await connection.execute(IN_FLIGHT, place)).fetchall())
             slots = {}
-            for provider, _, _, failing, in_flight in found:
-                slots[provider] = min(free, next_slots(in_flight=in_flight, failing=failing, most=each))
+            for provider, _, _, failing in found:
+                known = in_flight.get(provider, 0)
+                slots[provider] = min(free, next_slots(in_flight=known, failing=failing, most=each))
                 free -= slots[provider]
             if not any(slots.values()):
                 return []
