@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -70,7 +71,7 @@ async def test_the_window_includes_its_margin(used_redis: Redis) -> None:
     await one.acquire()
     with pytest.raises(HandBackError) as raised:
         await one.acquire()
-    assert 1049 < raised.value.retry_after <= 1050.001
+    assert 1040 < raised.value.retry_after <= 1050.001
 
 
 async def test_a_wait_beyond_the_longest_hands_the_job_back(used_redis: Redis) -> None:
@@ -250,13 +251,15 @@ async def test_asking_once_grants_or_says_when_to_come_back(used_redis: Redis) -
 async def test_waiters_of_all_workers_are_served_in_the_order_of_their_coming(
     redis_url: str, used_redis: Redis
 ) -> None:
+    # Longer than it takes until all have come, on a busy machine, too.
+    of_two: dict[str, Any] = {"requests": 2, "per_seconds": 1.5}
     connections = [Redis.from_url(redis_url) for _ in range(3)]
     for _ in range(2):
-        await limiter(used_redis, requests=2).acquire()
+        await limiter(used_redis, **of_two).acquire()
     served: list[int] = []
 
     async def wait(number: int) -> None:
-        await limiter(connections[number % 3], requests=2).acquire()
+        await limiter(connections[number % 3], **of_two).acquire()
         served.append(number)
 
     waiters = []
@@ -264,7 +267,7 @@ async def test_waiters_of_all_workers_are_served_in_the_order_of_their_coming(
         waiters.append(asyncio.create_task(wait(number)))
         await until_waiting(used_redis, number + 1)
     # One that comes now finds its turn behind theirs, also when a call has left the window.
-    latecomer = await limiter(used_redis, requests=2).try_acquire()
+    latecomer = await limiter(used_redis, **of_two).try_acquire()
     assert isinstance(latecomer, Wait)
     await asyncio.gather(*waiters)
     for connection in connections:

@@ -105,7 +105,7 @@ async def test_a_row_set_back_by_hand_is_taken_over(database: Database, claimed:
 
 
 async def test_renewal_prolongs_and_carries_the_live_counters(database: Database, claimed: Any) -> None:
-    claim = await claimed("job-1", lease_seconds=5)
+    claim = await claimed("job-1", lease_seconds=30)
     store = ClaimStore(database)
     live = Progress(products_total=9, images_imported=4)
     assert (await store.renew([("job-1", claim.claim_id, live)])).confirmed == {claim.claim_id}

@@ -126,7 +126,7 @@ async def test_what_a_session_of_our_own_asks_for_is_what_such_a_pooler_refuses(
 
 
 async def test_the_poolers_limits_hold_and_are_left_to_it(database_url: str) -> None:
-    limits = "SET statement_timeout = '100ms'; SET transaction_timeout = '15s'"
+    limits = "SET statement_timeout = '1s'; SET transaction_timeout = '15s'"
     async with (
         TransactionPooler(database_url, size=1, init_query=limits) as pooler,
         behind(pooler.url, database_url) as database,

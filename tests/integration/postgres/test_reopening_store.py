@@ -197,7 +197,7 @@ async def test_a_locked_row_keeps_no_other_job_from_running_again(
     try:
         async with short.connection() as one, short.connection() as other:
             for connection in (one, other):
-                await connection.execute("SET statement_timeout = '300ms'")
+                await connection.execute("SET statement_timeout = '1s'")
         async with database.transaction() as connection:
             await connection.execute("""SELECT FROM "ProductImportJob" WHERE id = 'job-2' FOR UPDATE""")
             with pytest.raises(DatabaseUnavailableError):
