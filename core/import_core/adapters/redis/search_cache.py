@@ -24,14 +24,14 @@ ASK_SECONDS = 0.25
 """A cache that takes longer than the question itself is none."""
 
 
-def connect(url: str, *, client_name: str) -> Redis:
+def connect(url: str, *, client_name: str, ask_seconds: float = ASK_SECONDS) -> Redis:
     """A client that gives up at once: what the cache does not answer, the indexes do. Raises ValueError."""
     made = pool(
         url,
         decode_responses=True,
         client_name=client_name,
-        socket_timeout=ASK_SECONDS,
-        socket_connect_timeout=ASK_SECONDS,
+        socket_timeout=ask_seconds,
+        socket_connect_timeout=ask_seconds,
         max_connections=50,
         retry=Retry(NoBackoff(), 0),
     )
