@@ -35,6 +35,8 @@ def milvus_settings(milvus_file: Path) -> VectorSettings:
         vector_index=VectorIndexKind.MILVUS,
         milvus_uri=os.environ.get("TEST_MILVUS_URI") or str(milvus_file),
         milvus_collection=f"test_{uuid.uuid4().hex}",
+        # The first call imports the client and starts milvus-lite, which takes a busy machine a while.
+        milvus_timeout_seconds=60,
     )
 
 

@@ -55,7 +55,10 @@ from import_core.adapters.vectors.milvus import MilvusVectorIndex
 from import_core.adapters.vectors.settings import VectorIndexKind, VectorSettings
 
 async def main():
-    index = MilvusVectorIndex(VectorSettings(vector_index=VectorIndexKind.MILVUS, milvus_uri=sys.argv[1]))
+    settings = VectorSettings(
+        vector_index=VectorIndexKind.MILVUS, milvus_uri=sys.argv[1], milvus_timeout_seconds=60
+    )
+    index = MilvusVectorIndex(settings)
     await asyncio.gather(*(index.put([vectors(f"p-{writer}-{at}") for at in range(5)]) for writer in range(4)))
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -69,7 +72,9 @@ async def test_what_was_put_survives_that_its_process_is_killed(database: Databa
         sys.executable, "-c", WRITE_AND_DIE, str(file), str(Path(__file__).parent)
     )
     assert await child.wait() == -signal.SIGKILL
-    settings = VectorSettings(vector_index=VectorIndexKind.MILVUS, milvus_uri=str(file))
+    settings = VectorSettings(
+        vector_index=VectorIndexKind.MILVUS, milvus_uri=str(file), milvus_timeout_seconds=60
+    )
     index = open_vector_index(settings, database)
     try:
         assert len(await Kept(index, database).found("acme", SOUGHT, limit=100)) == 20
