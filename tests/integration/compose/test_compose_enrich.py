@@ -43,26 +43,29 @@ async def submit(world: ComposeWorld, company: str) -> None:
     assert (done.state, done.progress.products_imported) == (JobState.COMPLETED, PRODUCTS)
 
 
-async def search(world: ComposeWorld, company: str) -> list[dict[str, Any]] | None:
-    """What a search for a word of every product finds; None: nothing was indexed for the company."""
+async def search(world: ComposeWorld, company: str) -> dict[str, Any] | None:
+    """The answer to a search for a word of every product; None: nothing was indexed for the company."""
     async with world.gateway() as client:
         answer = await client.get("/v1/search", params={"companyId": company, "q": "washable"})
     if answer.status_code == 404:
         return None
     assert answer.status_code == 200, answer.text
-    body = answer.json()
-    assert body["degraded"] == []
-    found: list[dict[str, Any]] = body["items"]
-    return found
+    body: dict[str, Any] = answer.json()
+    # The cache is given up after a quarter of a second, as soon as a busy machine may need.
+    assert set(body["degraded"]) <= {"cache"}, "both indexes answer"
+    return body
 
 
 async def live(world: ComposeWorld, company: str) -> None:
-    """Wait until all products are found, by their words and by their meaning."""
+    """Wait until all products are found, by their words and by their meaning, and the cache answers, too."""
 
     async def all_found() -> bool:
-        found = await search(world, company) or []
+        answer = await search(world, company)
+        if answer is None or answer["degraded"]:
+            return False
         # A search that began before they went live may have read their words before, and their meaning after.
-        both = [item for item in found if item["textScore"] is not None and item["similarity"] is not None]
+        items = answer["items"]
+        both = [item for item in items if item["textScore"] is not None and item["similarity"] is not None]
         return len(both) == PRODUCTS
 
     await eventually(all_found, seconds=60, what=f"the products of {company} are found by both")
@@ -73,7 +76,7 @@ async def decided(world: ComposeWorld, company: str) -> list[tuple[Any, ...]]:
         rows = await world.rows(DECISIONS, company)
         return rows if sum(row[2] for row in rows) == PRODUCTS else None
 
-    rows: list[tuple[Any, ...]] = await eventually(all_decided, seconds=60, what="all are decided on")
+    rows: list[tuple[Any, ...]] = await eventually(all_decided, seconds=120, what="all are decided on")
     return rows
 
 
@@ -115,7 +118,7 @@ async def test_an_import_goes_live_and_is_found(
     started["generate-embedding"] = await world.restart(embedding)
     # Without a key of Gemini's, a person decides on all that no rule objects to.
     assert await decided(world, "acme") == [("flagged", "NotJudged", PRODUCTS)]
-    assert await search(world, "acme") in ([], None)
+    assert ((await search(world, "acme")) or {"items": []})["items"] == []
     said = await world.imports("review", "approve", "--company", "acme", "--yes")
     assert f"Approved {PRODUCTS} products" in said
     await live(world, "acme")

@@ -82,7 +82,7 @@ async def test_imports_run_and_survive_the_death_of_a_worker_and_of_the_leader(
     await victim.process.wait()
     set_faults(samples.account("roastify", "tiny-100-1"), FaultOrder(rate_scale=1_000))
     workers[workers.index(victim)] = await world.restart(victim)
-    done = await world.finished("by-row")
+    done = await world.finished("by-row", seconds=120)
     assert (done.state, done.progress.products_imported, done.deaths) == (JobState.COMPLETED, 100, 1)
     assert await world.rows('SELECT count(*), count(DISTINCT "externalId") FROM "Product"') == [(100, 100)]
     (leader,) = [each for each in operators if leads(each)]
