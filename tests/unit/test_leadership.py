@@ -1,8 +1,19 @@
 """Who leads: by changes of the Lease and our own clock, never by the times that are written in it."""
 
-from import_core.domain.leadership import Candidacy, LeaseAction, LeaseView, decide
+import pytest
+
+from import_core.domain.leadership import (
+    LEASE_SECONDS,
+    RENEW_SECONDS,
+    Candidacy,
+    LeaseAction,
+    LeaseView,
+    decide,
+)
 
 TEN = 10.0
+TAKEOVER_SECONDS = 15.0
+"""docs/reference/lifecycle.md: from a leader's death until a standby leads."""
 
 
 def lease(holder: str, version: str = "1") -> LeaseView:
@@ -31,6 +42,19 @@ def test_renewal_starts_the_wait_anew() -> None:
     candidacy = standby(lease("other")).after_look(lease("other", "2"), 8.0)
     assert decide(candidacy, 17.9) is LeaseAction.WAIT
     assert decide(candidacy, 18.0) is LeaseAction.TAKE
+
+
+@pytest.mark.parametrize("tenths", range(int(RENEW_SECONDS * 10) + 1))
+def test_takeover_comes_in_time_however_the_looks_fall(tenths: int) -> None:
+    """The leader renews at 0 and dies; the standby looks so long after it for the first time, then by its clock."""
+    before, last = (LeaseView("other", version, LEASE_SECONDS) for version in ("before", "last"))
+    now = tenths / 10
+    candidacy = standby(before, now - RENEW_SECONDS).after_look(last, now)
+    while decide(candidacy, now) is LeaseAction.WAIT:
+        now += RENEW_SECONDS
+        candidacy = candidacy.after_look(last, now)
+    assert decide(candidacy, now) is LeaseAction.TAKE
+    assert LEASE_SECONDS <= now < TAKEOVER_SECONDS
 
 
 def test_lease_given_back_is_taken_at_once() -> None:

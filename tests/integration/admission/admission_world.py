@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.queue_state import QueueStateStore
 from import_core.domain.backpressure import HealthLevel, QueueHealth, Thresholds
 from import_core.domain.jobs import DEFAULT_QUEUE
-from import_local.kubectl import run_kubectl
+from import_local.kubectl import KubectlError, run_kubectl
 from import_local.ports import free_port
 
 Json = dict[str, Any]
@@ -168,6 +169,25 @@ class World:
         if wait:
             await eventually(gateway.ready, seconds=60, what=f"a ready gateway ({log})")
         return gateway
+
+    async def reviews(self) -> float:
+        """How often the gateways that run were asked."""
+        running = [gateway for gateway in self.gateways if gateway.process.returncode is None]
+        found = [await gateway.metric("imports_admission_reviews_total") for gateway in running]
+        return sum(sum(each.values()) for each in found)
+
+    async def until_asked(self) -> None:
+        """Wait for the API server's first question: it learns of an authority a moment after that is written.
+
+        Before it, and until the gateway has its first answer of the queue, jobs are let through.
+        """
+
+        async def asked() -> bool:
+            with contextlib.suppress(KubectlError):
+                await self.kubectl("create", "--dry-run=server", "-f", "-", stdin=import_job("asked"))
+            return await self.reviews() > 0
+
+        await eventually(asked, what="the API server's first question")
 
     async def kubectl(self, *words: str, stdin: Json | None = None) -> str:
         content = json.dumps(stdin).encode() if stdin is not None else None

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest_asyncio
 import yaml
+from eventually import eventually
 from lightkube.config.kubeconfig import KubeConfig
 from operator_world import Cluster, Operators, TakingWorker
 
 from import_core.adapters.kube.client import KubeClient
+from import_core.adapters.kube.resources import IMPORT_PROVIDER
 from import_core.adapters.postgres import Database
 from import_core.adapters.redis.queue import JobQueue, connect
+from import_core.domain.errors import ObjectForbiddenError
 from import_local.kubectl import run_kubectl
 from import_local.parts.control_plane import ControlPlane
 
@@ -40,9 +43,28 @@ async def cluster(control_plane_server: ControlPlane) -> AsyncIterator[Cluster]:
         kubeconfigs[account] = control_plane_server.kubeconfig_with_token(
             f"{namespace}-{account}", token.strip(), namespace=namespace
         )
+    await _rights_are_known(kubeconfigs["import-operator"], kubeconfigs["import-worker"], namespace)
     async with KubeClient(KubeConfig.from_file(admin)) as kube:
         yield Cluster(namespace, kube, admin, kubeconfigs["import-operator"], kubeconfigs["import-worker"])
     await run_kubectl(admin, "delete", "namespace", namespace, "--wait=false")
+
+
+async def _rights_are_known(operator: Path, worker: Path, namespace: str) -> None:
+    """Wait for the API server, which learns of new roles a moment after they were written."""
+    async with (
+        KubeClient(KubeConfig.from_file(operator)) as operator_kube,
+        KubeClient(KubeConfig.from_file(worker)) as worker_kube,
+    ):
+
+        async def known() -> bool:
+            try:
+                await operator_kube.count(IMPORT_PROVIDER, namespace)
+                await worker_kube.get_provider(namespace, "none")
+            except ObjectForbiddenError:
+                return False
+            return True
+
+        await eventually(known, what=f"the rights of {namespace}")
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -23,6 +23,8 @@ from import_local.ports import free_port
 
 Json = dict[str, Any]
 STOP_SECONDS = 30.0  # its terminationGracePeriodSeconds
+PATIENCE_SECONDS = 60.0
+"""For what an operator does after its start, or after 15 s where a worker may have ended, on a busy machine."""
 
 
 @dataclass
@@ -65,21 +67,32 @@ class Cluster:
     async def status(self, name: str, kind: Kind = IMPORT_JOB) -> Json:
         return dict((await self.get(kind, name)).get("status") or {})
 
-    async def phase(self, name: str, phase: str, *, seconds: float = 30.0) -> Json:
+    async def phase(self, name: str, phase: str) -> Json:
         async def check() -> Json | None:
             status = await self.status(name)
             return status if status.get("phase") == phase else None
 
-        return dict(await eventually(check, seconds=seconds, what=f"{name} {phase}"))
+        return dict(await eventually(check, seconds=PATIENCE_SECONDS, what=f"{name} {phase}"))
 
     async def condition(
-        self, kind: Kind, name: str, condition: str, status: str, *, seconds: float = 30.0
+        self, kind: Kind, name: str, condition: str, status: str, *, reason: str | None = None
     ) -> Json:
+        """Wait for a condition; with `reason` for that one: before all is known, another may be said for a moment."""
+
         async def check() -> Json | None:
             found = (await self.status(name, kind)).get("conditions") or []
-            return next((c for c in found if c["type"] == condition and c["status"] == status), None)
+            return next(
+                (
+                    item
+                    for item in found
+                    if (item["type"], item["status"]) == (condition, status)
+                    and reason in {None, item["reason"]}
+                ),
+                None,
+            )
 
-        return dict(await eventually(check, seconds=seconds, what=f"{name} {condition}={status}"))
+        what = f"{name} {condition}={status} {reason or ''}"
+        return dict(await eventually(check, seconds=PATIENCE_SECONDS, what=what))
 
     async def kubectl(self, *words: str) -> str:
         return await run_kubectl(self.admin, "--namespace", self.namespace, *words)
@@ -173,14 +186,14 @@ class TakingWorker:
             {"autorun": False, "connection": self._client, "prefix": QUEUE_PREFIX, "skipVersionCheck": True},
         )
 
-    async def fetch(self, *, seconds: float = 20.0) -> Message:
+    async def fetch(self) -> Message:
         """Wait for the next message."""
 
         async def take() -> Message | None:
             job = await self._bull.getNextJob(self.worker_id)
             return Message.from_data(job.data) if job else None
 
-        return await eventually(take, seconds=seconds, what="a message")  # type: ignore[no-any-return]
+        return await eventually(take, seconds=PATIENCE_SECONDS, what="a message")  # type: ignore[no-any-return]
 
     async def take(self, *, lease_seconds: float = 60.0) -> Claim:
         """Fetch and claim; a message that is outdated is dropped, as by a worker."""

@@ -185,7 +185,12 @@ async def test_deletions_that_are_seen_are_not_guarded(
     await cluster.provider()
     created = [await cluster.job(f"job-{number:02}") for number in range(MANY)]
     ids = [body["metadata"]["uid"] for body in created]
-    await cluster.phase("job-00", "Queued")
+
+    async def recorded() -> bool:
+        return len(await JobStore(database).read(ids)) == MANY
+
+    # One that is deleted before it is recorded never gets a row.
+    await eventually(recorded, what="all recorded")
     await cluster.kubectl("delete", IMPORT_JOB.plural, "--all", "--wait=false")
 
     async def cancelled() -> bool:

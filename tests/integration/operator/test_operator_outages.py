@@ -49,17 +49,23 @@ async def test_database_away(
         await proxy.cut()
 
         await cluster.job("patient")
-        condition = await cluster.condition(IMPORT_JOB, "patient", "Accepted", "False")
-        assert condition["reason"] == "DatabaseUnavailable"
-        condition = await cluster.condition(WORKER_POOL, "steady", "DepthKnown", "False")
-        assert condition["message"].endswith("held, as the cluster has no metrics API (metrics.k8s.io)")
+        await cluster.condition(IMPORT_JOB, "patient", "Accepted", "False", reason="DatabaseUnavailable")
+
+        async def held() -> bool:
+            condition = await cluster.condition(WORKER_POOL, "steady", "DepthKnown", "False")
+            return bool(
+                condition["message"].endswith("held, as the cluster has no metrics API (metrics.k8s.io)")
+            )
+
+        # A slow API server is first said not to answer, and asked again after 15 s.
+        await eventually(held, seconds=60, what="held, as there is no metrics API")
         assert (await cluster.get(DEPLOYMENT, "steady-workers"))["spec"]["replicas"] == 3
         status = await cluster.status("steady", WORKER_POOL)
         assert "queueDepth" not in status, "unknown is not zero"
 
         await proxy.heal()
         await worker.finish(await worker.take())
-        done = await cluster.phase("patient", "Succeeded", seconds=60)
+        done = await cluster.phase("patient", "Succeeded")
         assert {c["type"]: c["status"] for c in done["conditions"]}["Accepted"] == "True"
         await cluster.condition(WORKER_POOL, "steady", "DepthKnown", "True")
 
@@ -105,7 +111,7 @@ async def test_api_server_away(
         await proxy.heal()
         claim = await worker.take()
         await worker.finish(claim)
-        await cluster.phase("meanwhile", "Succeeded", seconds=60)
+        await cluster.phase("meanwhile", "Succeeded")
         assert operator.process.returncode is None
         assert len(operator.logged("lease.acquired")) == 1
 

@@ -26,9 +26,10 @@ async def test_refused_jobs_say_why_and_have_no_row(
         "homeless": ("ProviderNotFound", "there is no ImportProvider nowhere"),
     }
     for name, (reason, words) in expected.items():
-        status = await cluster.phase(name, "Pending")
-        condition = next(item for item in status["conditions"] if item["type"] == "Accepted")
-        assert (condition["status"], condition["reason"]) == ("False", reason)
+        # One that was seen before its provider was has none for a moment.
+        await cluster.condition(IMPORT_JOB, name, "Accepted", "False", reason=reason)
+        status = await cluster.status(name)
+        assert status["phase"] == "Pending"
         assert words in status["message"]
     uids = [body["metadata"]["uid"] for body in made.values()]
     assert await JobStore(database).read(uids) == {}

@@ -9,6 +9,7 @@ from operator_world import Cluster, Operators, TakingWorker
 
 from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.adapters.postgres import Database
+from import_core.adapters.postgres.connections import ConnectionStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.reopening import ReopeningStore
 from import_core.domain.jobs import JobRow, JobState
@@ -189,7 +190,15 @@ async def test_job_that_would_be_refused_now_is_not_run_again(
 ) -> None:
     await operators.leading()
     job_id = await failed(cluster, worker)
+    connections = ConnectionStore(database)
+
+    async def known(wanted: bool) -> bool:
+        return bool(await connections.read(cluster.namespace, ["acme-shopify"])) is wanted
+
+    await eventually(lambda: known(True), what="the provider seen")
     await cluster.kubectl("delete", "importproviders", "acme-shopify")
+    # Objects of two kinds are watched apart: the job's change could be seen before the provider's end.
+    await eventually(lambda: known(False), what="the provider's end seen")
     await annotate(cluster, "autumn", retry="1")
     told = await eventually(lambda: notes(cluster, "AnnotationUnusable"), what="an Event")
     assert "there is no ImportProvider acme-shopify" in told[0]

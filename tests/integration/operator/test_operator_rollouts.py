@@ -83,7 +83,12 @@ async def test_a_rollout_outlives_its_operator_and_goes_back(cluster: Cluster, o
     assert (ended["reason"], ended["rolledBackHash"]) == ("WorkersNotReady", begun["canaryHash"])
     assert ended["startedAt"] == begun["startedAt"]
     await replicas(cluster, fast_workers=3)
-    assert await revisions(cluster) == {f"fast-workers-{stable}"}
+
+    async def dropped() -> bool:
+        return await revisions(cluster) == {f"fast-workers-{stable}"}
+
+    # After the Deployment that was made of it.
+    await eventually(dropped, what="the bad template dropped")
     assert "within 3 s" in await not_rolled_out(cluster, "RolledBackWorkersNotReady")
 
     async def told() -> bool:
