@@ -39,7 +39,7 @@ class Scraped:
 
 async def scrape(url: str) -> Scraped:
     """Ask a process, as Prometheus does."""
-    async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
         answer = await client.get(url)
     assert answer.status_code == 200, answer.text
     return Scraped(answer.text)

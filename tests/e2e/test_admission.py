@@ -13,7 +13,7 @@ async def allowed(world: World) -> float:
     """Reviews that the gateway has answered with yes."""
     words = ("-n", NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/name=import-gateway")
     outcome = await world.kubectl(*words, "-o", "jsonpath={.items[0].status.podIP}")
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
         text = (await client.get(f"http://{outcome.out}:8080/metrics")).text
     found = re.search(r'^imports_admission_reviews_total\{result="allowed"\} (\S+)$', text, re.MULTILINE)
     return float(found[1]) if found else 0.0
@@ -31,6 +31,7 @@ async def test_new_imports_are_asked_about(world: World) -> None:
 
 
 async def test_gateway_is_where_the_environment_says(world: World) -> None:
-    async with httpx2.AsyncClient(base_url=world.environment["GATEWAY_URL"], trust_env=False) as client:
+    url = world.environment["GATEWAY_URL"]
+    async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=30) as client:
         assert (await client.get("/readyz")).status_code == 200
         assert (await client.get("/v1/imports")).status_code == 401

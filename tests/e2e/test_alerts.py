@@ -130,7 +130,7 @@ async def test_a_provider_that_is_away(watched: Monitored) -> None:
     connection["spec"]["circuitBreaker"] = {"failureThreshold": 1, "openSeconds": 600}
     await world.apply(connection)
     faults = f"{world.sample_root}/control/shopify/tiny-2-1-alertedaway/faults"
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
         (await client.put(faults, json={"api": {"outage": True}})).raise_for_status()
         await world.apply(job("alerted-away", company="alerted-away", provider_name="alerted-away"))
         shown = await receiver.first(SLACK, shows("ImportBreakerOpen"))

@@ -74,7 +74,7 @@ async def span(world: World, prometheus: PrometheusServer) -> Span:
         jobs = {target["labels"]["job"].split("/")[1] for target in targets if target["health"] == "up"}
         return jobs == {"import-operator", "import-gateway", "import-worker"}
 
-    await eventually(all_are_asked, what="asking all processes")
+    await eventually(all_are_asked, seconds=90, what="asking all processes")
     await _tell_a_story(world)
     scraped = time.time()
 
@@ -82,7 +82,7 @@ async def span(world: World, prometheus: PrometheusServer) -> Span:
         newest = await prometheus.query("min(timestamp(imports_build_info))")
         return bool(newest) and newest[0].value > scraped + SCRAPE_SECONDS
 
-    await eventually(all_is_told, what="the last values")
+    await eventually(all_is_told, seconds=90, what="the last values")
     return Span(start, time.time(), step=max(1.0, (time.time() - start) / 200))
 
 
@@ -107,7 +107,7 @@ async def _tell_a_story(world: World) -> None:
         # Long enough for a lease to be renewed.
         "seenslow": [{"kind": "slow", "seconds": 12}],
     }
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
         for shop, following in faults.items():
             control = f"{world.sample_root}/control/shopify/tiny-6-1-{shop}/faults"
             (await client.put(control, json={"api": {"next": following}})).raise_for_status()

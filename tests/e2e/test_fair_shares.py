@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from e2e.test_refusals import connect
 from e2e.world import World, job
+from import_core.adapters.kube.resources import IMPORT_JOB
 
 BACKLOG = 200
 AT_ONCE = 20
@@ -21,6 +22,10 @@ async def test_a_single_job_passes_a_long_backlog(world: World) -> None:
         BACKLOG,
     )
     await world.apply(job("single", company="single", provider_name="single"))
+    # What the operator has not recorded yet can't pass anybody.
+    await world.until(
+        IMPORT_JOB, "single", lambda found: (found.get("status") or {}).get("waitingReason") == "Paused"
+    )
     assert (await world.imports("resume")).code == 0
     status = await world.finished("single")
     assert status["phase"] == "Succeeded", status

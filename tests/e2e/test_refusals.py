@@ -7,6 +7,7 @@ import uuid
 
 import httpx2
 import pytest
+from eventually import eventually
 
 from e2e.world import World, condition_of, job, provider, secret
 from import_core.adapters.kube.resources import IMPORT_JOB
@@ -68,7 +69,7 @@ async def test_a_provider_of_another_company_is_refused(world: World) -> None:
 
 async def test_a_provider_that_does_not_answer_is_retried_and_says_so(world: World) -> None:
     shop = "tiny-4-0"
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
         faults = f"{world.sample_root}/control/shopify/{shop}/faults"
         (await client.put(faults, json={"api": {"outage": True}})).raise_for_status()
     await world.apply(
@@ -92,20 +93,16 @@ async def test_a_provider_that_does_not_answer_is_retried_and_says_so(world: Wor
 
 
 async def cancelled(world: World, object_name: str) -> None:
-    """Deleting an object stops its work: its row becomes CANCELLED (the operator notifies)."""
-    rows = await world.sql(
-        """SELECT status FROM "ProductImportJob" WHERE "objectName" = %s ORDER BY "createdAt" DESC LIMIT 1""",
-        object_name,
-    )
-    for _ in range(200):
-        if rows == [("CANCELLED",)]:
-            return
-        await world.sql("SELECT pg_sleep(0.05)")
+    """Deleting an object stops its work: its row becomes CANCELLED."""
+
+    async def is_cancelled() -> bool:
         rows = await world.sql(
             """SELECT status FROM "ProductImportJob" WHERE "objectName" = %s ORDER BY "createdAt" DESC LIMIT 1""",
             object_name,
         )
-    raise AssertionError(rows)
+        return rows == [("CANCELLED",)]
+
+    await eventually(is_cancelled, seconds=60, what=f"the row of {object_name} is cancelled")
 
 
 @pytest.mark.parametrize(
@@ -206,9 +203,10 @@ async def test_a_row_by_hand_with_an_unknown_provider_fails_and_names_it(world: 
 
 
 async def final_state(world: World, job_id: str) -> tuple[str, str | None]:
-    for _ in range(600):
+    async def look() -> tuple[str, str | None] | None:
         rows = await world.sql('SELECT status, "errorMessage" FROM "ProductImportJob" WHERE id = %s', job_id)
-        if rows[0][0] in {"COMPLETED", "FAILED", "CANCELLED"}:
-            return rows[0]  # type: ignore[return-value]
-        await world.sql("SELECT pg_sleep(0.1)")
-    raise AssertionError(rows)
+        state, message = rows[0]
+        return (state, message) if state in {"COMPLETED", "FAILED", "CANCELLED"} else None
+
+    found: tuple[str, str | None] = await eventually(look, seconds=120, what=f"the end of {job_id}")
+    return found

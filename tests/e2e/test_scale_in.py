@@ -8,13 +8,15 @@ import httpx2
 from eventually import eventually
 
 from e2e.test_refusals import connect
-from e2e.world import NAMESPACE, Json, World, job
+from e2e.world import NAMESPACE, POOL_LABEL, Json, World, job
 from import_core.adapters.kube.resources import POD, WORKER_POOL
 from import_core.domain.draining import BUSY_MARKS, DELETION_COST, DO_NOT_DISRUPT, NO_MARKS, Marks
 from import_local.demo.manifests import POOL
 
-SHOP = "tiny-40-1-scalein"
-LABEL = {"imports.avnz.io/pool": POOL}
+# Six images at a time, ten seconds each: the job outlasts the longest wait for the scale-in, also on a busy machine.
+SHOP = "tiny-100-1-scalein"
+IMAGE_SECONDS = 10.0
+LABEL = {POOL_LABEL: POOL}
 
 
 async def shape(world: World, **spec: object) -> None:
@@ -33,7 +35,7 @@ async def ready(world: World, number: int) -> None:
 
 
 async def slow_images(world: World, seconds: float) -> None:
-    async with httpx2.AsyncClient(base_url=world.sample_root, trust_env=False, timeout=10) as client:
+    async with httpx2.AsyncClient(base_url=world.sample_root, trust_env=False, timeout=30) as client:
         order = {"images": {"latencySeconds": seconds}}
         (await client.put(f"/control/shopify/{SHOP}/faults", json=order)).raise_for_status()
 
@@ -71,7 +73,7 @@ async def holder(world: World, name: str) -> str | None:
 
 async def test_from_four_to_one_the_three_idle_ones_go(world: World) -> None:
     await connect(world, "scale-in", shop=SHOP)
-    await slow_images(world, 3)
+    await slow_images(world, IMAGE_SECONDS)
     try:
         await shape(world, replicas=4)
         await ready(world, 4)

@@ -12,17 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from eventually import eventually
 from obstore.store import S3Store
 
 from import_core.adapters.kube.client import KubeClient
-from import_core.adapters.kube.resources import IMPORT_JOB, Kind
+from import_core.adapters.kube.resources import IMPORT_JOB, POD, Kind
 from import_local.binaries import find_kubectl
+from import_local.demo.manifests import POOL
 from import_local.demo.measures import open_store
 from import_local.installation import Installation
 
 NAMESPACE = "imports"
+POOL_LABEL = "imports.avnz.io/pool"
 KUBECTL_IMPORTS = str(Path(sys.executable).with_name("kubectl-imports"))
 FINAL = frozenset({"Succeeded", "Failed", "Cancelled"})
+COMMAND_SECONDS = 200.0
+"""More than what the commands of tests and pages are told to wait at most: they say themselves what did not come."""
 Json = dict[str, Any]
 
 
@@ -57,7 +62,7 @@ class World:
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            async with asyncio.timeout(90):
+            async with asyncio.timeout(COMMAND_SECONDS):
                 out, err = await process.communicate(stdin.encode())
         finally:
             if process.returncode is None:
@@ -107,9 +112,18 @@ class World:
         status: Json = version["status"]
         return status
 
+    async def only_workers(self, number: int) -> None:
+        """Wait until the pool has so many pods, those that stop included."""
+
+        async def look() -> bool:
+            found = [pod async for pod in self.kube.list(POD, NAMESPACE, labels={POOL_LABEL: POOL})]
+            return len(found) == number and not any("deletionTimestamp" in pod["metadata"] for pod in found)
+
+        await eventually(look, seconds=90, what=f"{number} workers and none that stops")
+
     async def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         async with await psycopg.AsyncConnection.connect(
-            self.installation.database_url, autocommit=True, connect_timeout=5
+            self.installation.database_url, autocommit=True, connect_timeout=30
         ) as connection:
             cursor = await connection.execute(statement, parameters)  # type: ignore[arg-type]
             return await cursor.fetchall() if cursor.description else []

@@ -166,7 +166,7 @@ async def test_unrecorded_jobs_take_turns(stage: Stage) -> None:
 async def test_job_that_is_deleted_before_it_is_recorded_ends_as_cancelled(stage: Stage) -> None:
     stage.jobs.objects["held"] = view("held", JobPhase.PENDING, reason="Backpressure")
     async with stage.running():
-        terms = Terms(None, 1.0, stage_check)
+        terms = Terms(None, 1000.0, stage_check)
         events = job_events(stage.hub, view("held", JobPhase.PENDING), terms)
         told = [await anext(events), await anext(events)]
         assert b"Backpressure" in told[1]

@@ -104,7 +104,7 @@ def expect_runs(state: OperatorState, number: int, *, seconds: float) -> None:
 async def test_pools_of_the_default_queue_grow_ahead_of_schedules(
     state: OperatorState, decisions: PoolDecisions
 ) -> None:
-    expect_runs(state, 100, seconds=1)
+    expect_runs(state, 100, seconds=30)
     made = await decide(decisions, QUIET, time.monotonic())
     assert (made.decision.replicas, made.decision.reason) == (10, ScalingReason.KNOWN_WAVE)
     assert (await decide(decisions, QUIET, time.monotonic(), queue="another")).inputs.facts.waves == ()
@@ -121,7 +121,7 @@ async def test_by_the_measured_start_of_a_worker(state: OperatorState, decisions
 async def test_no_wave_is_expected_while_intake_is_stopped(
     state: OperatorState, decisions: PoolDecisions
 ) -> None:
-    expect_runs(state, 100, seconds=1)
+    expect_runs(state, 100, seconds=30)
     stopped = QueueState(intake=IntakeState(intake=Intake(stopped=True)))
     state.queues["product-imports"] = stopped
     assert (await decide(decisions, QUIET, time.monotonic())).decision.replicas == 2

@@ -140,7 +140,7 @@ def limiter() -> CountingLimiter:
 
 @pytest.fixture
 def connect(server: ScriptedServer) -> Callable[..., Connection]:
-    def build(credentials: Mapping[str, str], *, timeout_seconds: float = 5.0) -> Connection:
+    def build(credentials: Mapping[str, str], *, timeout_seconds: float = 30.0) -> Connection:
         return Connection(
             key="imports/acme",
             type="test",
