@@ -82,9 +82,9 @@ class Patient:
         await self.certify(make_key_pair(["gateway"], now=datetime.now(UTC), life=LIFE))
 
     async def lead(
-        self, *, ago: timedelta = timedelta(), holder: str = "operator-1", seconds: int = 10
+        self, *, ago: timedelta = timedelta(), holder: str = "operator-1", seconds: int = 3600
     ) -> None:
-        """An operator's Lease."""
+        """An operator's Lease; by itself it lasts for longer than a test on a busy machine, as nobody renews it."""
         renewed = (datetime.now(UTC) - ago).isoformat().replace("+00:00", "Z")
         await self.apply(
             {
@@ -95,8 +95,8 @@ class Patient:
             }
         )
 
-    async def measure(self, *, seconds_ago: int = 0) -> None:
-        """What the guard loop writes of a queue."""
+    async def measure(self, *, seconds_ago: int = -600) -> None:
+        """What the guard loop writes of a queue; by itself ahead of time, as nobody measures it again meanwhile."""
         await self.cli.sql(
             """INSERT INTO imports.queue_state (queue, health_level, health_since, depth, measured_at)
             VALUES ('product-imports', 'HEALTHY', now(), 0, now() - %s * interval '1 second')
