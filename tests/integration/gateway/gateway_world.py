@@ -186,6 +186,8 @@ class World:
             "reread_seconds": 0.5,
             "calls_per_minute": 100_000,
             "calls_burst": 10_000,
+            # A busy machine has time for its answers.
+            "search_seconds": 10.0,
         }
         chosen = GatewaySettings(**{**values, **settings})
         database = Database(chosen.database_url.get_secret_value(), application="gateway", maximum=8)

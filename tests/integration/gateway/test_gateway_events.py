@@ -8,6 +8,7 @@ from gateway_world import Events, Gateway, World
 from test_gateway_imports import problem
 
 from import_core.adapters.kube.resources import IMPORT_JOB
+from import_core.adapters.postgres.notifications import QUEUE_CHANNEL
 from import_core.domain.jobs import JobState
 from import_gateway.access.gatekeeper import Gatekeeper
 from import_gateway.live import stream
@@ -16,6 +17,8 @@ LISTENING = """
 SELECT count(*) FROM pg_stat_activity
 WHERE application_name = 'gateway-listen' AND datname = current_database()
 """
+HEARS_ALL = f"""{LISTENING} AND state = 'idle' AND query = 'LISTEN "{QUEUE_CHANNEL}"'"""
+"""The last of its channels is listened to."""
 
 
 async def test_job_is_followed_to_its_end(gateway: Gateway, world: World) -> None:
@@ -89,14 +92,23 @@ async def test_stream_goes_on_at_another_replica(world: World) -> None:
 
 async def test_all_listeners_share_one_connection_and_one_read(world: World) -> None:
     await world.row("shared")
-    reads = 0
+    begun = ended = 0
     async with world.gateway(reread_seconds=600) as gateway:
         read = gateway.services.jobs.jobs.read
 
         async def counted(ids: list[str]) -> object:
-            nonlocal reads
-            reads += 1
-            return await read(ids)
+            nonlocal begun, ended
+            begun += 1
+            found = await read(ids)
+            ended += 1
+            return found
+
+        async def listens() -> bool:
+            return await world.execute(HEARS_ALL) == [(1,)]
+
+        async def quiet() -> bool:
+            hub = gateway.services.hub
+            return not hub._changed and not hub._wake_jobs.is_set() and begun == ended
 
         async def one(started: asyncio.Semaphore) -> str:
             async with gateway.events(gateway.one("shared", "/events")) as events:
@@ -104,15 +116,18 @@ async def test_all_listeners_share_one_connection_and_one_read(world: World) -> 
                 started.release()
                 return str((await events.next()).data["phase"])
 
+        # Where it begins to listen, everything is read once more.
+        await eventually(listens)
+        gateway.services.jobs.jobs.read = counted  # type: ignore[method-assign, assignment]
         started = asyncio.Semaphore(0)
         listeners = [asyncio.create_task(one(started)) for _ in range(50)]
         for _ in listeners:
             await started.acquire()
-        await eventually_quiet(gateway)
-        gateway.services.jobs.jobs.read = counted  # type: ignore[method-assign, assignment]
+        await eventually(quiet)
+        before = begun
         await world.set("shared", "IN_PROGRESS")
         assert set(await asyncio.gather(*listeners)) == {"Running"}
-        assert reads == 1
+        assert begun - before == 1
         assert await world.execute(LISTENING) == [(1,)]
 
         async def all_gone() -> bool:
@@ -120,13 +135,6 @@ async def test_all_listeners_share_one_connection_and_one_read(world: World) -> 
 
         # The server hears of a closed connection after the one who closes it.
         await eventually(all_gone)
-
-
-async def eventually_quiet(gateway: Gateway) -> None:
-    async def quiet() -> bool:
-        return not gateway.services.hub._changed and not gateway.services.hub._wake_jobs.is_set()
-
-    await eventually(quiet)
 
 
 async def test_listen_connection_that_is_lost_is_made_again(gateway: Gateway, world: World) -> None:

@@ -40,6 +40,8 @@ async def test_progress_arrives_without_reload(live: PageWorld) -> None:
     row = live.row("acme-autumn")
     bar = row.get_by_role("progressbar", name="Progress of acme-autumn")
     await expect(bar).to_have_attribute("aria-valuenow", "25")
+    # Three quarters are left, and what is told in whole minutes stays the same for 18 s.
+    live.stand_in.put_jobs(job("acme-autumn", startedAt=when(52)))
     await expect(row).to_contain_text("about 3 min left")
     await live.page.evaluate("window.loadedOnce = true")
     progress = {
