@@ -1,6 +1,7 @@
 """What names a dead letter, what is none, and what to look at for each reason."""
 
 import string
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -17,9 +18,13 @@ from import_core.domain.dead_letters import (
     parse_letter_id,
     why_no_letter,
 )
+from import_core.domain.errors import JobError, ProductsRefusedError, ProviderRejectedError
+from import_core.domain.failures import is_wrong_setup
 from import_core.domain.item_errors import GONE_FROM_SOURCE, NO_EXTERNAL_ID
 from import_core.domain.jobs import JobState
 from import_core.domain.steps import StepKind
+from import_core.domain.values import MAX_TEXT_LENGTH
+from import_worker.steps.importing import PASSED_ON
 
 IDS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=40)
 ADDRESS = set(string.ascii_letters + string.digits + "._-")
@@ -31,7 +36,7 @@ def test_an_id_names_its_product_and_step_and_fits_an_address(product: str, step
     assert set(text) <= ADDRESS
     assert text[0].isalnum()
     named = LetterName(DeadStep(step.value), product_id=product)
-    assert len(text) > LONGEST_ID or parse_letter_id(text) == named
+    assert parse_letter_id(text) == named
 
 
 @given(IDS, IDS)
@@ -39,7 +44,18 @@ def test_an_id_names_what_an_import_gave_up(job: str, external_id: str) -> None:
     text = item_id(job, external_id)
     assert set(text) <= ADDRESS
     named = LetterName(DeadStep.IMPORT, job_id=job, external_id=external_id)
-    assert len(text) > LONGEST_ID or parse_letter_id(text) == named
+    assert parse_letter_id(text) == named
+
+
+def test_every_id_that_an_import_keeps_of_a_product_can_be_named() -> None:
+    job, external_id = "j" * 253, "\N{TEAPOT}" * MAX_TEXT_LENGTH
+    text = item_id(job, external_id)
+    assert parse_letter_id(text) == LetterName(DeadStep.IMPORT, job_id=job, external_id=external_id)
+    for kind in StepKind:
+        assert parse_letter_id(letter_id(external_id, kind)) == LetterName(
+            DeadStep(kind.value), product_id=external_id
+        )
+    assert parse_letter_id(item_id("j" * LONGEST_ID, external_id)) is None
 
 
 @given(st.text(max_size=300))
@@ -87,6 +103,24 @@ def test_advice_follows_the_reason_and_else_whether_another_try_may_help() -> No
     assert "whole import" in advice_for(NO_EXTERNAL_ID, retryable=False, step=of_import).fix
     assert advice_for("Timeout", retryable=True, step=of_import).field == "source"
     assert "leads nowhere" in advice_for("NeverHeardOf", retryable=False, step=of_import).fix
+
+
+def kinds_of_error(base: type[JobError] = JobError) -> Iterator[type[JobError]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from kinds_of_error(kind)
+
+
+def test_there_is_no_advice_on_what_kills_no_step() -> None:
+    told_of_one_product = {ProviderRejectedError.reason, ProductsRefusedError.reason}
+    waits = {
+        kind.reason
+        for kind in kinds_of_error()
+        if is_wrong_setup(kind.__new__(kind)) or issubclass(kind, PASSED_ON)
+    }
+    assert {"ModelNotUsable", "InvalidCredentials", "StorageRefused", "ProviderThrottled"} <= waits
+    for reason in {*waits, "InvalidInput"} - told_of_one_product:
+        assert advice_for(reason, retryable=True) == advice_for(None, retryable=True), reason
 
 
 def test_what_fails_for_the_product_s_own_fault_does_not_pass_by_itself() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -39,6 +40,9 @@ from import_core.domain.projection import PHASES
 from import_core.domain.reopening import RETRY_ITEMS_ANNOTATION, why_not_again
 from import_core.domain.steps import StepState
 
+GONE = "The import is gone"
+IMPORT_PAGE = 1_000
+"""Products of one import that are counted at once before it runs again."""
 IMPORTS_AT_ONCE = 100
 """An action ends once it has had the failed items of so many imports imported again: each takes two calls."""
 
@@ -88,7 +92,7 @@ class Acted:
 
 @dataclass(slots=True)
 class _Action:
-    """One action under way; `asked` are imports that were to run again, and why they could not, if so."""
+    """One action under way; `asked`: how many imports were to run again."""
 
     kind: LetterAction
     by: str
@@ -96,7 +100,7 @@ class _Action:
     changed: int = 0
     skipped: int = 0
     why: str | None = None
-    asked: dict[str, str | None] = field(default_factory=dict)
+    asked: int = 0
 
     def did(self, letters: Sequence[DeadLetter], changed: int) -> None:
         self.changed += changed
@@ -199,53 +203,94 @@ class DeadLetters:
     ) -> Acted:
         """Retry or discard those that are meant, `most` at most, in the order of the list.
 
-        It ends after IMPORTS_AT_ONCE imports, too. What was done until an error stays so, and was noted; the same call
-        goes on with the rest, from `next` on.
+        An import runs again for all that it gave up, so of the last one all that are meant count, however many. It ends
+        after IMPORTS_AT_ONCE imports, too, and after a page that is short as enough was looked at for it. What was done
+        until an error stays so, and was noted; the same call goes on with the rest, from `next` on.
         """
         action = _Action(kind, by, note)
         left = most
-        while left > 0 and len(action.asked) < IMPORTS_AT_ONCE:
-            letters, after = await self.page(wanted, after=after, limit=min(BATCH, left))
-            await self._batch(action, letters)
-            left -= len(letters)
-            if after is None:
+        while left > 0 and action.asked < IMPORTS_AT_ONCE:
+            limit = min(BATCH, left)
+            letters, after = await self.page(wanted, after=after, limit=limit)
+            more, after_import = 0, after
+            if kind is LetterAction.RETRY and letters and isinstance(after, ItemPosition):
+                more, after_import = await self._rest_of_import(action, wanted, letters[-1], after)
+            await self._batch(action, letters, more=more)
+            left -= len(letters) + more
+            after = after_import
+            if after is None or len(letters) < limit:
                 break
         if after is not None and await self.page(wanted, after=after, limit=1) == ([], None):
             after = None
         return Acted(action.changed, action.skipped, action.why, after)
 
-    async def _batch(self, action: _Action, letters: Sequence[DeadLetter]) -> None:
+    async def _rest_of_import(
+        self, action: _Action, wanted: DeadFilter, last: DeadLetter, after: ItemPosition
+    ) -> tuple[int, ItemPosition]:
+        """What else is meant of the import that a page ends in, and where the list goes on behind that import.
+
+        Looked at before it runs again: nothing of it is a dead letter then.
+        """
+        ends_inside = last.step is DeadStep.IMPORT and last.job_id == after.job_id
+        if not ends_inside or after.external_id is None:
+            return 0, after
+        number = 0
+        place: ItemPosition | None = after
+        while place is not None:
+            letters, place = await self.items.page(
+                replace(wanted, job=after.job_id), after=place, limit=IMPORT_PAGE
+            )
+            number += len(self._askable(action, letters))
+        return number, ItemPosition(after.created_at, after.job_id, None)
+
+    async def _batch(self, action: _Action, letters: Sequence[DeadLetter], *, more: int = 0) -> None:
+        """Act on a page; `more`: how many others the import of the last one gave up, which a retry is for, too."""
         steps = [letter for letter in letters if letter.step is not DeadStep.IMPORT]
         items = [letter for letter in letters if letter.step is DeadStep.IMPORT]
         if steps:
             state = StepState.DUE if action.kind is LetterAction.RETRY else StepState.DISCARDED
             action.did(steps, await self.steps.change(steps, state, by=action.by))
         if items and action.kind is LetterAction.DISCARD:
-            action.did(items, await self.items.discard(items, by=action.by))
+            await self._discard_items(action, items)
         elif items:
-            await self._retry_items(action, items)
+            await self._retry_items(action, items, more)
 
-    async def _retry_items(self, action: _Action, letters: Sequence[DeadLetter]) -> None:
+    async def _discard_items(self, action: _Action, letters: Sequence[DeadLetter]) -> None:
+        """Give them up; those of an import that has begun to run again meanwhile may still be imported, and stay."""
+        changed, left = await self.items.discard(letters, by=action.by)
+        action.did([letter for letter in letters if letter.job_id not in left], changed)
+        if not left:
+            return
+        imports = await self.items.imports(left)
+        for job_id, number in Counter(letter.job_id for letter in letters if letter.job_id in left).items():
+            job = imports.get(job_id or "")
+            why_not = None if job is None else why_no_letter(job.name, job.state, is_old=job.is_old)
+            action.skip(number, GONE if job is None else why_not or f"{job.name} has changed meanwhile")
+
+    async def _retry_items(self, action: _Action, letters: Sequence[DeadLetter], more: int) -> None:
         """Have the imports that gave these up import their failed items again, each once."""
-        by_job: dict[str, list[DeadLetter]] = {}
-        for letter in letters:
-            if letter.reason == NO_EXTERNAL_ID:
-                action.skip(
-                    1, f"The source gave {letter.external_id} no id to ask for it by: retry the whole import"
-                )
-            else:
-                by_job.setdefault(letter.job_id or "", []).append(letter)
-        new = [job_id for job_id in by_job if job_id not in action.asked]
-        imports = await self.items.imports(new) if new else {}
-        for job_id, group in by_job.items():
-            if job_id not in action.asked:
-                job = imports.get(job_id)
-                action.asked[job_id] = "The import is gone" if job is None else await self._run_again(job)
-            why_not = action.asked[job_id]
+        numbers = Counter(letter.job_id or "" for letter in self._askable(action, letters))
+        numbers[letters[-1].job_id or ""] += more
+        imports = await self.items.imports(job_id for job_id, number in numbers.items() if number)
+        for job_id, number in numbers.items():
+            if not number:
+                continue
+            action.asked += 1
+            job = imports.get(job_id)
+            why_not = GONE if job is None else await self._run_again(job)
             if why_not is None:
-                action.did(group, len(group))
+                action.did([letter for letter in letters if letter.job_id == job_id], number)
             else:
-                action.skip(len(group), why_not)
+                action.skip(number, why_not)
+
+    def _askable(self, action: _Action, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+        """Those that their import can ask the source for; the others are skipped."""
+        nameless = [letter for letter in letters if letter.reason == NO_EXTERNAL_ID]
+        if nameless:
+            name = nameless[0].external_id
+            why = f"The source gave {name} no id to ask for it by: retry the whole import"
+            action.skip(len(nameless), why)
+        return [letter for letter in letters if letter.reason != NO_EXTERNAL_ID]
 
     async def _run_again(self, job: GivingImport) -> str | None:
         """Have an import import its failed items again; returns why that is not possible, if so."""

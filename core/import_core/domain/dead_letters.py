@@ -13,8 +13,8 @@ from import_core.domain.item_errors import GONE_FROM_SOURCE, NO_EXTERNAL_ID
 from import_core.domain.jobs import JobState
 from import_core.domain.reimport import LASTING_REASONS, LASTING_STAGES
 from import_core.domain.steps import StepKind
+from import_core.domain.values import MAX_TEXT_LENGTH
 
-LONGEST_ID = 253
 _SEPARATOR = "\0"
 """Between the parts of what an id is made of: PostgreSQL keeps no text with it."""
 
@@ -31,6 +31,14 @@ class DeadStep(StrEnum):
     def kind(self) -> StepKind | None:
         """The step after the import; None: the import."""
         return None if self is DeadStep.IMPORT else StepKind(self.value)
+
+
+_LONGEST_JOB_ID = 253
+"""Characters, all of them ASCII, of a job's id in an address."""
+_LONGEST_NAMED = _LONGEST_JOB_ID + len(_SEPARATOR) + 4 * MAX_TEXT_LENGTH
+"""Bytes of what an id is made of: imports keep products' ids of up to MAX_TEXT_LENGTH characters in UTF-8."""
+LONGEST_ID = max(map(len, DeadStep)) + len(".") + -(-4 * _LONGEST_NAMED // 3)
+"""Characters."""
 
 
 class LetterAction(StrEnum):
@@ -124,6 +132,8 @@ class Advice:
 _INSTALLATION = "installation"
 _PRODUCT = "product"
 _AGAIN = "then retry"
+# A wrong setup (keys, models, buckets) kills nothing, and neither does a service that asks to slow down: the batch
+# waits (failures.is_wrong_setup).
 _ADVICE: Mapping[str, Advice] = {
     "NothingToEmbed": Advice(
         "title, description",
@@ -138,11 +148,6 @@ _ADVICE: Mapping[str, Advice] = {
         "title, description, images",
         "The model does not take the product's texts or images: the message says why. Change them where the product "
         "comes from, or discard it.",
-    ),
-    "InvalidInput": Advice(
-        _PRODUCT,
-        "A value can't be used: the message names it. Change it where the product comes from; the next import takes "
-        "the step again.",
     ),
     "Timeout": Advice(
         _INSTALLATION,
@@ -159,23 +164,11 @@ _ADVICE: Mapping[str, Advice] = {
     "Stalled": Advice(
         _INSTALLATION, f"The batch made no progress. See what its workers waited for, {_AGAIN}."
     ),
-    "ModelNotUsable": Advice(_INSTALLATION, f"Put the model's folder and its settings in order, {_AGAIN}."),
-    "InvalidCredentials": Advice(
-        _INSTALLATION, f"Put the key of the service that the step calls in order, {_AGAIN}."
-    ),
-    "StorageRefused": Advice(
-        "images",
-        f"The object store refuses to give the product's images: put the workers' rights in order, {_AGAIN}.",
-    ),
     "EmbeddingFailed": Advice(
         _INSTALLATION, f"The model failed on this batch: the workers' logs say how; {_AGAIN}."
     ),
     "ProviderUnavailable": Advice(
         _INSTALLATION, "A service did not answer in all tries. Once it does, retry all of this reason."
-    ),
-    "ProviderThrottled": Advice(
-        _INSTALLATION,
-        f"A service asked to slow down in all tries. Lower the step's pool or its budget, {_AGAIN}.",
     ),
 }
 _OUT_OF_TRIES = Advice(

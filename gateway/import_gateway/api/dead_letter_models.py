@@ -103,8 +103,8 @@ class DeadLetterReasons(ApiModel):
     total: Count
     """Dead letters, of all reasons."""
     is_at_least: bool
-    """Whether there may be more, which are not counted: of steps the 100,000 that died last are looked at, and the
-    10,000 newest imports."""
+    """Whether there may be more, which are not counted: of steps the 100,000 that died last are looked at, of imports
+    the 10,000 newest, and 100,000 errors of their items and images."""
     as_of: Moment
     """Names the moment of this answer, for `until` of what is done about it."""
 
@@ -168,7 +168,7 @@ class DeadLettersChanged(ApiModel):
     next: str | None = None
     """Value of `cursor` to go on; null where all that are meant have been looked at."""
     skipped: Count = 0
-    """Dead letters that were meant, and can't be retried."""
+    """Dead letters that were meant and stay: they can't be retried, or their import has begun to run again."""
     why: str | None = None
     """Why not, of one of them."""
 
@@ -219,6 +219,6 @@ class DeadLettersRequest(RequestModel):
     until: Moment | None = None
     """Value of `asOf`: none that died later, so that what is done is what was seen."""
     limit: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] = MOST_AT_ONCE
-    """At most so many, in the order of the list."""
+    """At most so many, in the order of the list; what an import that is retried has beyond it counts, too."""
     cursor: Cursor | None = None
     """Where to go on: `next` of the answer before."""

@@ -32,8 +32,9 @@ _WHOSE = (
     "those that a step after it gave up."
 )
 _BOUNDED = (
-    "At most 1,000 at once, and about 100 imports; `more` says whether to ask again, with `next` as the `cursor`. With "
-    "`until` none that died after one looked. What was done until an error stays done."
+    "At most 1,000 at once, about 100 imports, and no more than a list's page looks at where few are meant; `more` "
+    "says whether to ask again, with `next` as the `cursor`. With `until` none that died after one looked. What was "
+    "done until an error stays done."
 )
 _RETRY = (
     "A step gets all its tries, and its step job belongs to no ImportJob. What an import gave up is imported again "
@@ -76,7 +77,7 @@ DEAD_LETTERS = (
         handler=dead_letters.retry_dead_letters,
         action=Action.RETRY,
         summary="Try again what was given up",
-        description=f"{_RETRY} {_BOUNDED}",
+        description=f"{_RETRY} All that is meant of an import counts with the call that retries it. {_BOUNDED}",
         body=DeadLettersRequest,
         answers={200: Answer("How many.", DeadLettersChanged)},
         problems=_BODY,

@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from import_core.domain.callers import Caller
+from import_core.domain.dead_letters import LONGEST_ID
 from import_core.domain.errors import ImportOperatorError, ObjectNotFoundError
 from import_core.observability.logs import get_logger
 from import_gateway.access.credentials import SAFE_METHODS, comes_from_own_page, read_credentials
@@ -40,6 +41,7 @@ PIECE = 65_536
 """Bytes of an answer that are handed to the server at once."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
+_LETTER = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_ID - 1}}}")
 
 
 class PathEndpoint:
@@ -179,8 +181,8 @@ def _object_name(request: Request, operation: Operation) -> str:
 
 
 def _check_path(parameters: Mapping[str, str]) -> None:
-    for value in parameters.values():
-        if _NAME.fullmatch(value) is None:
+    for parameter, value in parameters.items():
+        if (_LETTER if parameter == "letter" else _NAME).fullmatch(value) is None:
             raise ObjectNotFoundError("There is nothing of that name: no name can look like that")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from import_core.domain.dead_letters import LONGEST_ID
+from import_core.domain.dead_letters import LONGEST_ID, DeadStep
 from import_core.domain.mapping import TARGET_FIELDS
 from import_core.domain.submission import LONGEST_KEY
 from import_gateway.api.models import ApiModel, OverviewChange, Problem
@@ -36,7 +36,7 @@ _NAME_SCHEMA = {
 _LETTER_SCHEMA = {
     "type": "string",
     "maxLength": LONGEST_ID,
-    "pattern": r"^(generate-embedding|quality-control|index-product)\.[A-Za-z0-9_-]+$",
+    "pattern": rf"^({'|'.join(DeadStep)})\.[A-Za-z0-9_-]+$",
 }
 _HEADERS: dict[str, dict[str, Any]] = {
     "Idempotency-Key": {

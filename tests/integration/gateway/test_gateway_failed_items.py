@@ -15,6 +15,7 @@ from test_gateway_imports import problem
 from import_core.adapters.kube.resources import IMPORT_JOB
 from import_core.domain.dead_letters import item_id
 from import_core.domain.reopening import RETRY_ITEMS_ANNOTATION
+from import_core.domain.values import MAX_TEXT_LENGTH
 
 ITEM = """
 INSERT INTO imports.item_error (job_id, external_id, stage, reason, message) VALUES (%s, %s, 'map', %s, 'no number')
@@ -83,6 +84,17 @@ async def test_they_are_listed_behind_dead_steps_counted_and_shown(
     assert [item["id"] for item in only["items"]] == [item_id(autumn.id, "b")]
 
 
+async def test_one_of_the_longest_id_that_an_import_keeps_is_opened_and_acted_on(
+    gateway: Gateway, world: World, autumn: Ended
+) -> None:
+    longest = "\N{TEAPOT}" * MAX_TEXT_LENGTH
+    await give_up(world, autumn.id, longest)
+    (item,) = (await gateway.call("GET", ALL, params={"product": longest})).json()["items"]
+    one = (await gateway.call("GET", f"{ALL}/{item['id']}", caller="viewer")).json()
+    assert (one["externalId"], one["jobId"]) == (longest, autumn.id)
+    assert (await gateway.call("POST", f"{ALL}/{item['id']}/discard")).json()["changed"] == 1
+
+
 async def test_a_retry_asks_the_import_once_and_says_by_whom(
     gateway: Gateway, world: World, autumn: Ended
 ) -> None:
@@ -116,6 +128,21 @@ async def test_an_import_without_an_object_is_run_by_its_row(gateway: Gateway, w
     assert (done["changed"], done["skipped"], done["more"]) == (4, 0, False)
     rows = await world.execute("""SELECT id, status, "itemsOnly" FROM "ProductImportJob" ORDER BY id""")
     assert rows == [("row-1", "PENDING", True), ("row-2", "PENDING", True)]
+
+
+async def test_a_retry_of_many_counts_all_of_an_import_with_the_call_that_runs_it_again(
+    gateway: Gateway, world: World, autumn: Ended
+) -> None:
+    await give_up(world, autumn.id, "c", reason="NoExternalId")
+    await give_up(world, autumn.id, "d", reason="Malformed")
+    await give_up(world, await world.row("row", company="bean"), "x", "y", "z")
+    wanted = {"step": "import", "limit": 1}
+    first = (await gateway.call("POST", f"{ALL}/retry", json=wanted)).json()
+    assert (first["changed"], first["skipped"], first["more"]) == (3, 0, True)
+    rest = (await gateway.call("POST", f"{ALL}/retry", json={**wanted, "cursor": first["next"]})).json()
+    assert (rest["changed"], rest["skipped"], rest["more"]) == (3, 1, False)
+    assert "retry the whole import" in rest["why"]
+    assert await token(gateway, autumn.name)
 
 
 async def test_while_the_import_is_under_way_nothing_is_decided(

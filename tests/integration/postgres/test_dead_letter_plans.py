@@ -13,7 +13,8 @@ from import_core.adapters.kube.resources import Kind
 from import_core.adapters.postgres import Database, dead_letters, failed_items
 from import_core.adapters.postgres.dead_letter_choice import OF_ANY_COMPANY, OF_COMPANY, choice_of
 from import_core.adapters.postgres.dead_letters import NEWEST, DeadLetterStore, statement_of
-from import_core.adapters.postgres.failed_items import NEWEST_ITEM, FailedItemStore, items_choice
+from import_core.adapters.postgres.failed_item_choice import EXAMINED, LATER, items_choice
+from import_core.adapters.postgres.failed_items import NEWEST_ITEM, FailedItemStore
 from import_core.domain.dead_letters import DeadFilter, DeadStep
 from import_local.parts.postgres import PostgresServer
 
@@ -157,17 +158,16 @@ async def test_a_product_is_looked_up_by_its_id_company_by_company(many: Databas
 async def test_what_imports_gave_up_is_read_import_by_import(many: Database, name: str) -> None:
     async with many.connection() as connection:
         choice = await items_choice(connection, IMPORTS[name])
-    place = {"before": NEWEST_ITEM.created_at, "before_id": "", "examined": failed_items.EXAMINED}
-    statement = failed_items.IMPORTS.format(jobs=choice.jobs, meant=choice.of_import)
-    read = (await check(many, statement, {**choice.values, **place}))["ProductImportJob"]
-    assert read <= failed_items.EXAMINED * (failed_items.LATER + 3)
-    jobs = [f"job-{number}" for number in range(1, failed_items.EXAMINED + 1)]
+    place = {"before": NEWEST_ITEM.created_at, "before_id": "", "examined": EXAMINED}
+    read = (await check(many, choice.imports, {**choice.values, **place}))["ProductImportJob"]
+    assert read <= EXAMINED * (LATER + 3)
+    jobs = [f"job-{number}" for number in range(1, EXAMINED + 1)]
     same = {"companies": ["company-1"] * len(jobs), "providers": ["shop"] * len(jobs)}
     values = {**choice.values, **same, "jobs": jobs, "afters": [None] * len(jobs), "limit": 50}
-    read = (await check(many, failed_items.ITEMS.format(meant=choice.of_item), values))["item_error"]
+    read = (await check(many, choice.items, values))["item_error"]
     assert read <= 23 * len(jobs) / 10
-    values |= {"ends": [NEWEST_ITEM.created_at] * len(jobs)}
-    read = (await check(many, failed_items.COUNT.format(meant=choice.of_item), values))["item_error"]
+    values |= {"ends": [NEWEST_ITEM.created_at] * len(jobs), "most": dead_letters.COUNTED}
+    read = (await check(many, choice.count, values))["item_error"]
     assert read <= 23 * len(jobs) / 10
 
 
@@ -189,7 +189,7 @@ async def test_reasons_say_whether_all_were_counted(many: Database) -> None:
     of_company = await store.reasons(DeadFilter(company="company-7"))
     assert (of_company.total, of_company.counted_all) == (OF_A_COMPANY, True)
     of_imports = await FailedItemStore(many).reasons(DeadFilter(namespace="imports"))
-    newest = failed_items.EXAMINED * failed_items.MOST_STATEMENTS
+    newest = EXAMINED * failed_items.MOST_STATEMENTS
     assert (of_imports.total, of_imports.counted_all) == (3 * newest // 10, False)
     (reason,) = of_imports.reasons
     assert (reason.reason, reason.retryable) == ("InvalidField", False)

@@ -5,13 +5,16 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from postgres_rows import execute, request
+from test_dead_letter_plans import NoKube
 
+from import_core.adapters.dead_letters import DeadLetters
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.catalogue import CatalogueStore
+from import_core.adapters.postgres.failed_item_choice import LATER
 from import_core.adapters.postgres.failed_items import FailedItemStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.reopening import ReopeningStore
-from import_core.domain.dead_letters import DeadFilter, DeadStep
+from import_core.domain.dead_letters import DeadFilter, DeadStep, LetterAction
 from import_core.domain.jobs import JobState
 
 ITEM = """
@@ -113,6 +116,18 @@ async def test_what_a_later_import_has_read_anew_is_that_one_s(
     assert (await store.of_jobs(["first"]))["first"] == int(stays)
 
 
+async def test_the_later_one_is_found_among_many_of_the_company_s_other_connections(
+    database: Database, store: FailedItemStore
+) -> None:
+    await record(database, "first", hours_ago=100)
+    await fail(database, "first", "a")
+    for hours_ago in range(30, 30 + LATER + 1):
+        await record(database, f"other-{hours_ago}", hours_ago=hours_ago, provider="another")
+    assert await ids(store) == ["a"]
+    await record(database, "second", hours_ago=1)
+    assert await ids(store) == []
+
+
 async def test_an_import_of_changes_alone_or_one_that_ended_before_a_retry_does_not_count(
     database: Database, store: FailedItemStore
 ) -> None:
@@ -140,8 +155,8 @@ async def test_a_discarded_one_stays_among_the_errors_and_no_retry_asks_for_it(
     await fail(database, "done", "a")
     await fail(database, "done", "b")
     letters, _ = await store.page(DeadFilter(), limit=10)
-    assert await store.discard(letters[:1], by="ada") == 1
-    assert await store.discard(letters[:1], by="ada") == 0
+    assert await store.discard(letters[:1], by="ada") == (1, set())
+    assert await store.discard(letters[:1], by="ada") == (0, set())
     assert await ids(store) == ["b"]
     rows = await execute(
         database, "SELECT external_id, stage, message FROM imports.item_error ORDER BY external_id"
@@ -151,7 +166,7 @@ async def test_a_discarded_one_stays_among_the_errors_and_no_retry_asks_for_it(
     assert [each.external_id for each in failed] == ["b"]
     assert await ReopeningStore(database).retry_items({"done": "1"}) == ["done"]
     await execute(database, """UPDATE "ProductImportJob" SET status = 'COMPLETED'""")
-    assert await store.discard(letters[1:], by="ada") == 1
+    assert await store.discard(letters[1:], by="ada") == (1, set())
     assert await ReopeningStore(database).retry_items({"done": "2"}) == [], "there is none but discarded ones"
 
 
@@ -162,7 +177,12 @@ async def test_what_an_import_that_runs_again_has_is_not_discarded(
     await fail(database, "done", "a")
     letters, _ = await store.page(DeadFilter(), limit=10)
     await execute(database, """UPDATE "ProductImportJob" SET status = 'PENDING'""")
-    assert await store.discard(letters, by="ada") == 0
+    assert await store.discard(letters, by="ada") == (0, {"done"})
+    acted = await DeadLetters(database, NoKube, namespace="imports").act(
+        LetterAction.DISCARD, letters[0], by="ada", note=lambda _: None
+    )
+    assert (acted.changed, acted.skipped) == (0, 1)
+    assert "object-done is under way" in (acted.why or "")
     found = await store.read("done", "a", namespace="imports")
     assert found is not None
     assert found[1].state is JobState.PENDING

@@ -1,11 +1,15 @@
 """The OpenAPI document says all that may be answered."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 
+from import_core.domain.dead_letters import item_id, letter_id
 from import_core.domain.resources.import_job import ImportJobSpec
+from import_core.domain.steps import StepKind
+from import_core.domain.values import MAX_TEXT_LENGTH
 from import_gateway.api.openapi import get_openapi
 from import_gateway.api.routes import OPERATIONS
 
@@ -47,6 +51,15 @@ def test_steps_after_the_import_may_be_asked_for() -> None:
     for name, described in DOCUMENT["components"]["schemas"]["Enrich"]["properties"].items():
         kinds = {choice.get("type") for choice in described["anyOf"]}
         assert (kinds, "const" in json.dumps(described)) == ({"boolean", "null"}, False), name
+
+
+def test_every_dead_letter_s_id_is_described() -> None:
+    described = DOCUMENT["paths"]["/v1/dead-letters/{letter}"]["get"]["parameters"]
+    (schema,) = [each["schema"] for each in described if each["name"] == "letter"]
+    longest = item_id("j" * 253, "\N{TEAPOT}" * MAX_TEXT_LENGTH)
+    for one in (longest, item_id("job", "1"), *(letter_id("row", kind) for kind in StepKind)):
+        assert re.search(schema["pattern"], one)
+        assert len(one) <= schema["maxLength"]
 
 
 def test_references_lead_somewhere() -> None:

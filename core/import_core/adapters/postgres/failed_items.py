@@ -9,6 +9,14 @@ from itertools import groupby
 from typing import Any
 
 from import_core.adapters.postgres.dead_letters import COUNTED, COUNTED_OF_JOB
+from import_core.adapters.postgres.failed_item_choice import (
+    EXAMINED,
+    IS_OLD,
+    JOB,
+    PRODUCT_FAILED,
+    ItemsChoice,
+    items_choice,
+)
 from import_core.adapters.postgres.notifications import PROGRESS_CHANNEL, notify_in
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.domain.dead_letters import (
@@ -19,89 +27,17 @@ from import_core.domain.dead_letters import (
     DeadStep,
     may_pass,
 )
-from import_core.domain.item_errors import DISCARDED_STAGE, PRODUCT_STAGES
+from import_core.domain.item_errors import DISCARDED_STAGE
 from import_core.domain.jobs import JobState, ObjectReference
 
-EXAMINED = 500
-"""Imports that one statement looks at."""
 MOST_STATEMENTS = 20
 """Of one page, which is short, and not the last, where they find no more; as many for the reasons."""
-LATER = 50
-"""Imports of the company after one's own among which one is looked for that has read the whole catalogue anew."""
 
-_STAGES = ", ".join(f"'{stage}'" for stage in PRODUCT_STAGES)
-# A product that failed as a whole. That an image failed is kept with the import's errors: the product is there.
-PRODUCT_FAILED = f"e.url = '' AND e.stage IN ({_STAGES})"
-
-JOB = """
-    j.id, j."companyId", j.provider, j.status, j.namespace, j."objectName", j."objectUid", j."createdAt",
-    coalesce(j."completedAt", j."updatedAt"), j."itemsRetryToken"
-"""
-# What a later import of the same connection has read anew is that one's, whether it failed again or not. One that
-# lists changes alone, or chose other products, says nothing of it.
-IS_OLD = f"""EXISTS (SELECT FROM (
-    SELECT l.id, l.provider, l.namespace, l.status, l.spec, l."completedAt" FROM "ProductImportJob" l
-    WHERE l."companyId" = j."companyId" AND l."parentId" IS NULL AND (l."createdAt", l.id) > (j."createdAt", j.id)
-    ORDER BY l."createdAt", l.id LIMIT {LATER}) later
-  WHERE later.status = 'COMPLETED' AND later.provider = j.provider
-    AND later.namespace IS NOT DISTINCT FROM j.namespace AND later."completedAt" > j."completedAt"
-    AND later.spec -> 'filter' IS NOT DISTINCT FROM j.spec -> 'filter'
-    AND (SELECT c.reimport ->> 'since' FROM imports.checkpoint c WHERE c.job_id = later.id) IS NULL)"""
-# Finished imports, newest first, by keyset over index import_job_shown, both states merged; of a company by
-# import_job_company_shown.
-OF_ALL = """
-SELECT newest.* FROM unnest(ARRAY['COMPLETED', 'FAILED']) AS s (state), LATERAL (
-    SELECT j.* FROM "ProductImportJob" j
-    WHERE j.status = s.state AND j."parentId" IS NULL AND (j."createdAt", j.id) <= (%(before)s, %(before_id)s)
-    ORDER BY j."createdAt" DESC, j.id DESC LIMIT %(examined)s) newest
-ORDER BY newest."createdAt" DESC, newest.id DESC LIMIT %(examined)s
-"""
-OF_COMPANY = """
-SELECT j.* FROM "ProductImportJob" j
-WHERE j."companyId" = %(company)s AND j."parentId" IS NULL AND (j."createdAt", j.id) <= (%(before)s, %(before_id)s)
-ORDER BY j."createdAt" DESC, j.id DESC LIMIT %(examined)s
-"""
-OF_ONE = """
-SELECT j.* FROM "ProductImportJob" j
-WHERE j.id = %(job)s AND j."parentId" IS NULL AND (j."createdAt", j.id) <= (%(before)s, %(before_id)s)
-"""
-IMPORTS = f"""
-SELECT {JOB}, j.status IN ('COMPLETED', 'FAILED') AND {{meant}}, {IS_OLD} AS is_old FROM ({{jobs}}) j
-ORDER BY j."createdAt" DESC, j.id DESC
-"""
-# By index item_error_job, import by import, each up to what a page takes; the products' rows by their unique key.
-ITEMS = f"""
-SELECT found.place, found.external_id, found.stage, found.reason, found.message, found.created_at, p.*
-FROM (
-    SELECT t.place, t.company, t.provider, e.* FROM unnest(
-        %(jobs)s::text[], %(companies)s::text[], %(providers)s::text[], %(afters)s::text[])
-        WITH ORDINALITY AS t (id, company, provider, after, place), LATERAL (
-        SELECT DISTINCT ON (e.external_id) e.external_id, e.stage, e.reason, e.message, e.created_at
-        FROM imports.item_error e
-        WHERE e.job_id = t.id AND {PRODUCT_FAILED} AND e.external_id >= coalesce(t.after, '')
-          AND e.external_id IS DISTINCT FROM t.after AND {{meant}}
-        ORDER BY e.external_id, e.created_at DESC LIMIT %(limit)s) e
-    ORDER BY t.place, e.external_id LIMIT %(limit)s) found
-LEFT JOIN LATERAL (
-    SELECT p.id, p."importSource", p.title FROM "Product" p
-    WHERE p."companyId" = found.company AND p."externalId" = found.external_id AND p.connection = found.provider
-    LIMIT 1) p ON true
-ORDER BY found.place, found.external_id
-"""
-COUNT = f"""
-SELECT of_job.stage, of_job.reason, sum(of_job.number)::bigint, max(t.ended_at)
-FROM unnest(%(jobs)s::text[], %(ends)s::timestamptz[]) AS t (id, ended_at), LATERAL (
-    SELECT e.stage, e.reason, count(*) AS number FROM imports.item_error e
-    WHERE e.job_id = t.id AND {PRODUCT_FAILED} AND {{meant}} GROUP BY e.stage, e.reason) of_job
-GROUP BY of_job.stage, of_job.reason
-"""
 OF_JOBS = f"""
 SELECT j.id, CASE WHEN {IS_OLD} THEN 0 ELSE (SELECT count(*) FROM (
     SELECT FROM imports.item_error e WHERE e.job_id = j.id AND {PRODUCT_FAILED} LIMIT %(most)s) failed) END
 FROM "ProductImportJob" j WHERE j.id = ANY(%(jobs)s) AND j.status IN ('COMPLETED', 'FAILED')
 """
-# Whose row a word names; a product that was never imported has none.
-PRODUCT = """SELECT "companyId", "externalId" FROM "Product" WHERE id = %s"""
 SOME_IMPORTS = f"""
 SELECT {JOB}, {IS_OLD} FROM "ProductImportJob" j
 WHERE j.id = ANY(%(jobs)s) AND j."parentId" IS NULL
@@ -157,16 +93,6 @@ class ItemPosition:
 NEWEST_ITEM = ItemPosition(datetime.max.replace(tzinfo=UTC), "", None)
 
 
-@dataclass(frozen=True, slots=True)
-class ItemsChoice:
-    """A filter as conditions: which imports are looked at, which of them are meant, and which of their items."""
-
-    jobs: str
-    of_import: str
-    of_item: str
-    values: Mapping[str, Any]
-
-
 class FailedItemStore:
     """Every method raises DatabaseUnavailableError when the database is away."""
 
@@ -188,40 +114,43 @@ class FailedItemStore:
                 if not imports:
                     return letters, None
                 place = {imports[0].id: after.external_id} if imports[0].id == after.job_id else {}
-                found = await _items(connection, choice, meant, place, limit - len(letters))
+                found, stopped = await _items(connection, choice, meant, place, limit - len(letters))
                 letters += found
                 if len(letters) >= limit:
                     last = letters[-1]
                     job = next(job for job in imports if job.id == last.job_id)
                     return letters, ItemPosition(job.created_at, job.id, last.external_id)
-                if len(imports) < EXAMINED:
+                if stopped is None and len(imports) < EXAMINED:
                     return letters, None
-                after = ItemPosition(imports[-1].created_at, imports[-1].id, None)
+                after = stopped or ItemPosition(imports[-1].created_at, imports[-1].id, None)
         return letters, after
 
     async def reasons(self, wanted: DeadFilter) -> DeadReasons:
-        """Why imports gave products up, in the newest EXAMINED * MOST_STATEMENTS imports, up to COUNTED products."""
+        """Why imports gave products up: the newest EXAMINED * MOST_STATEMENTS of them, and COUNTED errors of theirs."""
         counts: dict[tuple[str, bool], tuple[int, datetime]] = {}
-        after: ItemPosition | None = NEWEST_ITEM
+        after, left = NEWEST_ITEM, COUNTED
         async with self._database.connection() as connection:
             choice = await items_choice(connection, wanted)
             for _ in range(MOST_STATEMENTS):
-                if after is None or sum(number for number, _ in counts.values()) >= COUNTED:
-                    break
                 imports, meant = await _imports(connection, choice, after)
-                is_last = len(imports) < EXAMINED
-                after = None if is_last else ItemPosition(imports[-1].created_at, imports[-1].id, None)
                 values = {
                     **choice.values,
                     "jobs": [job.id for job in meant],
                     "ends": [job.ended_at for job in meant],
+                    "most": left,
                 }
-                rows = await (await connection.execute(COUNT.format(meant=choice.of_item), values)).fetchall()
-                for stage, reason, number, newest in rows:
+                (total, *rows) = await (await connection.execute(choice.count, values)).fetchall()
+                for stage, reason, number, newest, _ in rows:
                     key = (reason, may_pass(stage, reason))
                     before, at = counts.get(key, (0, newest))
                     counts[key] = (before + number, max(at, newest))
-        return _as_reasons(counts, counted_all=after is None)
+                left -= total[-1]
+                if left <= 0:
+                    break
+                if len(imports) < EXAMINED:
+                    return _as_reasons(counts, counted_all=True)
+                after = ItemPosition(imports[-1].created_at, imports[-1].id, None)
+        return _as_reasons(counts, counted_all=False)
 
     async def read(
         self, job_id: str, external_id: str, *, namespace: str | None = None
@@ -233,8 +162,9 @@ class FailedItemStore:
             if row is None:
                 return None
             job = _import(row[:10], is_old=row[10])
-            choice = ItemsChoice("", "true", "e.external_id = %(external_id)s", {"external_id": external_id})
-            found = await _items(connection, choice, [job], {}, 1)
+            only = "e.external_id = %(external_id)s"
+            choice = ItemsChoice("", "true", only, "true", {"external_id": external_id})
+            found, _ = await _items(connection, choice, [job], {}, 1)
         return (found[0], job) if found else None
 
     async def imports(self, job_ids: Iterable[str]) -> dict[str, GivingImport]:
@@ -249,14 +179,16 @@ class FailedItemStore:
             cursor = await connection.execute(OF_JOBS, {"jobs": list(job_ids), "most": most})
             return dict(await cursor.fetchall())
 
-    async def discard(self, letters: Sequence[DeadLetter], *, by: str) -> int:
+    async def discard(self, letters: Sequence[DeadLetter], *, by: str) -> tuple[int, set[str]]:
         """Give products up for good: they stay among the import's errors, and are not imported again by its retries.
 
-        Returns how many. What an import that runs (again) has is left out. `by`: who gives them up, which is kept.
+        Returns how many, and which imports have not ended (any more): theirs are left as they are. `by`: who gives them
+        up, which is kept.
         """
-        jobs = sorted({letter.job_id for letter in letters if letter.job_id is not None})
+        jobs = {letter.job_id for letter in letters if letter.job_id is not None}
         async with self._database.transaction() as connection:
-            finished = {row[0] for row in await (await connection.execute(LOCK_FINISHED, (jobs,))).fetchall()}
+            cursor = await connection.execute(LOCK_FINISHED, (sorted(jobs),))
+            finished = {row[0] for row in await cursor.fetchall()}
             chosen = [letter for letter in letters if letter.job_id in finished]
             values = {
                 "jobs": [letter.job_id for letter in chosen],
@@ -266,31 +198,7 @@ class FailedItemStore:
             row = await (await connection.execute(DISCARD, values)).fetchone()
             if finished:
                 await notify_in(connection, PROGRESS_CHANNEL, sorted(finished))
-        return 0 if row is None else int(row[0])
-
-
-async def items_choice(connection: Connection, wanted: DeadFilter) -> ItemsChoice:
-    """The filter as conditions; the product's row is looked up first, as its company says whose imports to look at."""
-    company, values, of_import, of_item = wanted.company, dict[str, Any](), ["true"], ["true"]
-    if wanted.product is not None:
-        row = await (await connection.execute(PRODUCT, (wanted.product,))).fetchone()
-        if row is not None and company not in {None, row[0]}:
-            row = None
-        company = row[0] if row is not None else company
-        values["external_ids"] = [wanted.product] if row is None else [wanted.product, row[1]]
-        of_item.append("e.external_id = ANY(%(external_ids)s)")
-    for name, value, condition, where in (
-        ("reason", wanted.reason, "e.reason = %(reason)s", of_item),
-        ("company", company, 'j."companyId" = %(company)s', of_import),
-        ("job", wanted.job, "j.id = %(job)s", of_import),
-        ("namespace", wanted.namespace, "coalesce(j.namespace, %(namespace)s) = %(namespace)s", of_import),
-        ("until", wanted.until, 'coalesce(j."completedAt", j."updatedAt") <= %(until)s', of_import),
-    ):
-        if value is not None:
-            values[name] = value
-            where.append(condition)
-    jobs = OF_ONE if wanted.job is not None else OF_COMPANY if company is not None else OF_ALL
-    return ItemsChoice(jobs, " AND ".join(of_import), " AND ".join(of_item), values)
+        return 0 if row is None else int(row[0]), jobs - finished
 
 
 async def _imports(
@@ -303,8 +211,7 @@ async def _imports(
         "before_id": after.job_id,
         "examined": EXAMINED + 1,
     }
-    statement = IMPORTS.format(jobs=choice.jobs, meant=choice.of_import)
-    rows = await (await connection.execute(statement, values)).fetchall()
+    rows = await (await connection.execute(choice.imports, values)).fetchall()
     if after.external_id is None:
         rows = [row for row in rows if row[0] != after.job_id]
     imports = [_import(row[:10], is_old=row[11]) for row in rows]
@@ -318,7 +225,8 @@ async def _items(
     jobs: Sequence[GivingImport],
     afters: Mapping[str, str | None],
     limit: int,
-) -> list[DeadLetter]:
+) -> tuple[list[DeadLetter], ItemPosition | None]:
+    """The next failed products of these imports, and where it stopped before it had looked at all, if so."""
     values = {
         **choice.values,
         "jobs": [job.id for job in jobs],
@@ -327,8 +235,14 @@ async def _items(
         "afters": [afters.get(job.id) for job in jobs],
         "limit": limit,
     }
-    rows = await (await connection.execute(ITEMS.format(meant=choice.of_item), values)).fetchall()
-    return [_letter(jobs[row[0] - 1], row[1:]) for row in rows]
+    letters, stopped = [], None
+    for place, external_id, stage, *rest in await (await connection.execute(choice.items, values)).fetchall():
+        job = jobs[place - 1]
+        if stage is None:
+            stopped = ItemPosition(job.created_at, job.id, external_id)
+        else:
+            letters.append(_letter(job, (external_id, stage, *rest)))
+    return letters, stopped
 
 
 def _letter(job: GivingImport, row: Sequence[Any]) -> DeadLetter:

@@ -36,6 +36,9 @@ INDEXES: dict[str, str] = {
     "import_job_shown": """"ProductImportJob" (status, "createdAt", id) WHERE "parentId" IS NULL""",
     "import_job_company_shown": """"ProductImportJob" ("companyId", "createdAt", id)
         WHERE "parentId" IS NULL""",
+    "import_job_connection_completed": """"ProductImportJob"
+        ("companyId", provider, coalesce(namespace, ''), "createdAt", id)
+        WHERE status = 'COMPLETED' AND "parentId" IS NULL""",
     "import_job_in_progress": """"ProductImportJob" ("companyId") WHERE status = 'IN_PROGRESS'""",
 }
 

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
-from import_core.adapters.postgres.failed_items import PRODUCT_FAILED
+from import_core.adapters.postgres.failed_item_choice import PRODUCT_FAILED
 from import_core.adapters.postgres.pool import Connection, Database
 from import_core.domain.notifications import AfterFailure, Attempt, next_slots
 
