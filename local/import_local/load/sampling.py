@@ -64,13 +64,14 @@ class Sampler:
 
     async def _look(self, ports: ServerPorts) -> Sample:
         at = time.monotonic() - self.started
-        rows, redis, pool, leader, processes = await asyncio.gather(
+        rows, redis, pool, processes = await asyncio.gather(
             _known(self._ask_postgres()),
             _known(self._ask_redis()),
             _known(self._ask_pool()),
-            _known(self._ask_leader()),
             asyncio.to_thread(sample_processes, self.installation, ports),
         )
+        # Once they were looked at: one that held by then what a leader holds had the Lease before.
+        leader = await _known(self._ask_leader())
         due, claimed, later, completed, failed, connections = rows or (None,) * 6
         redis_bytes, redis_keys, clients = redis or (None,) * 3
         desired, ready = pool or (None, None)
