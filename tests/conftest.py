@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import structlog
 from grouping import FolderScheduling
 from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
@@ -26,6 +27,15 @@ from import_local.parts.valkey import ValkeyServer
 # A busy machine draws examples slowly; what is drawn is bounded by each test's own settings.
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
+
+# What is logged within the tests' own process. structlog's usual form shows each error with all that its functions
+# hold, which takes seconds of a busy machine: whoever waits in this loop for an answer runs out of time meanwhile.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 _PROJECT = Path(__file__).parents[1]
 _TEMPLATE = "migrated_template"

@@ -11,6 +11,7 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from import_core.adapters.tasks import end_tasks
 from import_local.binaries import find_kubectl
 from import_local.credentials import KeyPair
 from import_local.kubectl import run_kubectl
@@ -151,6 +152,23 @@ class Node:
         path = f"/api/v1/namespaces/{self.namespace}/pods/{name}"
         await self.api.request("DELETE", path, parameters=parameters)
 
+    async def end(self, name: str) -> Json:
+        """Ask for a pod's deletion; return it as it was once it had ended, however soon it is gone after that."""
+        seen = asyncio.Event()
+
+        def has_ended(pod: Json) -> bool:
+            seen.set()
+            return is_ended(pod)
+
+        ending = asyncio.create_task(self.wait_pod(name, has_ended))
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await seen.wait()
+            await self.delete(name)
+            return await ending
+        finally:
+            await end_tasks([ending])
+
     async def kubectl(self, *arguments: str) -> str:
         """Run kubectl as the administrator in the test's namespace."""
         return await run_kubectl(self.admin, "--namespace", self.namespace, *arguments)
@@ -158,6 +176,10 @@ class Node:
     async def get_log(self, name: str) -> str:
         """Return what a pod's container has written."""
         return await self.kubectl("logs", name)
+
+    async def read_log(self, name: str, size: int) -> str:
+        """Return the first `size` bytes that a pod's container writes, once it has written them."""
+        return await self.kubectl("logs", name, "--follow", f"--limit-bytes={size}")
 
     @asynccontextmanager
     async def follow(self, name: str) -> AsyncIterator[asyncio.StreamReader]:

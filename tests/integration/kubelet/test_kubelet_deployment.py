@@ -1,5 +1,6 @@
 """A Deployment of many pods on one node, scheduled, scaled and removed by the real controllers."""
 
+from eventually import eventually
 from kubelet_node import create
 
 COUNT = 20
@@ -55,4 +56,9 @@ async def test_a_deployment_scales_up_and_down(node):
     for pod in pods:
         await node.wait_gone(pod["metadata"]["name"])
     assert node.list_processes() == []
-    assert not list((node.state / "pods").iterdir())
+
+    async def nothing_is_kept() -> bool:
+        return not list((node.state / "pods").iterdir())
+
+    # A pod's folder goes after its object.
+    await eventually(nothing_is_kept, what="the end of the pods' folders")

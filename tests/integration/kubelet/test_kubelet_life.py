@@ -55,7 +55,7 @@ async def test_a_crashing_container_is_restarted_with_its_last_state(node):
     assert status["restartCount"] == 2
     assert status["lastState"]["terminated"]["exitCode"] == 7
     assert status["containerID"] != status["lastState"]["terminated"]["containerID"]
-    assert await node.get_log("crashes") == "start 3\n"
+    assert await node.read_log("crashes", 8) == "start 3\n"
     assert await node.kubectl("logs", "crashes", "--previous") == "start 2\n"
 
 
@@ -89,8 +89,7 @@ async def test_deletion_asks_the_process_to_end(node):
     await node.run("polite", script)
     await node.wait_pod("polite", is_running)
     async with node.follow("polite") as log:
-        await node.delete("polite")
-        pods_end = await node.wait_pod("polite", is_ended)
+        pods_end = await node.end("polite")
         await node.wait_gone("polite")
         assert await log.read() == b"asked\n"
     assert get_state(pods_end)["terminated"]["exitCode"] == 0
@@ -101,9 +100,8 @@ async def test_deletion_asks_the_process_to_end(node):
 async def test_a_process_that_does_not_listen_is_killed_after_the_grace_period(node):
     await node.run("deaf", IGNORES_TERM, spec={"terminationGracePeriodSeconds": 1})
     await node.wait_pod("deaf", is_running)
-    await node.kubectl("logs", "deaf", "--follow", "--limit-bytes=3")
-    await node.delete("deaf")
-    pod = await node.wait_pod("deaf", is_ended)
+    await node.read_log("deaf", 3)
+    pod = await node.end("deaf")
     assert get_state(pod)["terminated"]["exitCode"] == 137
     await node.wait_gone("deaf")
     assert node.list_processes() == []
@@ -112,6 +110,7 @@ async def test_a_process_that_does_not_listen_is_killed_after_the_grace_period(n
 async def test_a_second_deletion_shortens_the_grace_period(node):
     await node.run("deaf", IGNORES_TERM, spec={"terminationGracePeriodSeconds": 3600})
     await node.wait_pod("deaf", is_running)
+    await node.read_log("deaf", 3)
     await node.delete("deaf")
     await node.wait_pod("deaf", lambda pod: "deletionTimestamp" in pod["metadata"])
     await node.delete("deaf", grace=1)

@@ -20,6 +20,7 @@ async def test_pods_survive_their_kubelet(own_node, how):
     for index in range(3):
         await node.run(f"p{index}", "echo $$$$; exec sleep 1000")
         await node.wait_pod(f"p{index}", is_running)
+        await node.read_log(f"p{index}", 1)
     before = node.list_mains()
     logs = [await node.get_log(f"p{index}") for index in range(3)]
     await getattr(node, how)()
@@ -105,7 +106,7 @@ async def test_a_kubelet_killed_while_pods_start_doubles_none(own_node):
         pod = await node.wait_pod(f"p{index}", is_ready)
         starts = node.state / "pods" / pod["metadata"]["uid"] / "home" / "starts"
         async with asyncio.timeout(30):
-            while not starts.exists():  # noqa: ASYNC110
+            while not (starts.exists() and starts.read_text()):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert starts.read_text() == "one\n"
         assert pod["status"]["containerStatuses"][0]["restartCount"] == 0

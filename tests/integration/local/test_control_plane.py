@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from eventually import eventually
 
 from import_local.errors import ForeignClusterError
 from import_local.kubectl import KubectlError, apply_definitions, run_kubectl
@@ -83,7 +84,17 @@ async def test_a_user_has_only_the_rights_it_was_given(
         "-n",
         "default",
     )
-    assert "kube-root-ca.crt" in await run_kubectl(alice, "get", "configmaps", "-o", "name")
+
+    async def may_look() -> bool:
+        try:
+            return "kube-root-ca.crt" in await run_kubectl(alice, "get", "configmaps", "-o", "name")
+        except KubectlError as refused:
+            if "cannot list resource" not in str(refused):
+                raise
+            return False
+
+    # The API server hears of its own roles a moment after they are written.
+    await eventually(may_look, seconds=60, what="alice's right")
 
 
 async def test_a_service_account_signs_in_with_its_token(

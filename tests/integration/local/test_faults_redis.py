@@ -70,7 +70,8 @@ async def test_the_last_writes_are_lost_when_asked_for(pair: ValkeyPair, links: 
     changed = asyncio.Event()
     writing = asyncio.create_task(_write_until_it_fails(client, changed))
     await changed.wait()
-    await faults.fail_over(lose_last_writes=True)
+    # Long enough for a write on a busy machine, too.
+    await faults.fail_over(lose_last_writes=True, seconds_lost=1)
     acknowledged = await writing
     assert await client.get("early") == "1"
     assert await client.scard("late") < acknowledged

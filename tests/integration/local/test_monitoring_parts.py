@@ -30,7 +30,8 @@ async def test_a_rule_that_fires_reaches_the_receiver(servers_folder: Path) -> N
         prometheus = PrometheusServer(
             servers_folder / "prometheus",
             log_path=servers_folder / "prometheus.log",
-            resend_seconds=0.5,
+            # What is not told again within four times as long counts as over.
+            resend_seconds=5,
             configuration={
                 "global": {"scrape_interval": "200ms", "evaluation_interval": "200ms"},
                 "rule_files": [str(rules)],

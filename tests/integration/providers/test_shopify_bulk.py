@@ -193,10 +193,11 @@ async def test_paging_takes_over_when_the_operation_is_forgotten(shop, account):
 
 
 async def test_while_waiting_empty_pages_show_that_the_job_is_alive(shop, account):
-    order(account, bulkSeconds=0.6)
-    pages = await collect(shop(bulk_heartbeat=0.1))
-    beats = [page for page in pages if not page.products]
-    assert len(beats) > 2
+    order(account, bulk="stall")
+    async with aclosing(shop(bulk_heartbeat=0.1).pages(None)) as pages:
+        beats = [await anext(pages) for _ in range(4)]
+    await account.bulk.close()
+    assert [page.products for page in beats] == [()] * 4
     assert {page.cursor["index"] for page in beats} == {0}
 
 

@@ -329,22 +329,25 @@ async def test_a_browser_that_died_is_started_again(opened, account, browser):
 
 
 def chromiums():
-    """The browser's own processes, those of its pages among them."""
+    """The names that the browser's own processes have in their environments, those of its pages' among them, by id."""
+    found = {}
     for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+        # One may end while it is looked at.
+        with contextlib.suppress(psutil.NoSuchProcess):
             command = " ".join(child.cmdline())
             if "--headless" in command or "--type=" in command:
-                yield child
+                found[child.pid] = set(child.environ())
+    return found
 
 
 async def test_the_browser_does_not_get_the_workers_secrets(opened, account, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgresql://importer:secret@db/platform")
-    before = {process.pid for process in chromiums()}
+    before = chromiums()
     own = ChromiumBrowser()
     try:
         async with opened(own_browser=own) as (provider, _):
             assert len(products(await collect(provider))) == 5
-            seen = [set(process.environ()) for process in chromiums() if process.pid not in before]
+            seen = [names for pid, names in chromiums().items() if pid not in before]
     finally:
         await own.aclose()
     assert seen

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,6 +192,29 @@ async def stage(
     await database.close()
 
 
+@pytest.fixture
+def images_may_come(monkeypatch: pytest.MonkeyPatch) -> Iterator[asyncio.Event]:
+    """The sample answers no request for an image until this is set: a job waits where the test wants it."""
+    yield from _holding(monkeypatch, "import_local.samples.image_routes.delay")
+
+
+@pytest.fixture
+def calls_may_be_answered(monkeypatch: pytest.MonkeyPatch) -> Iterator[asyncio.Event]:
+    """The same for calls of the provider's API."""
+    yield from _holding(monkeypatch, "import_local.samples.serving.delay")
+
+
+def _holding(monkeypatch: pytest.MonkeyPatch, delay: str) -> Iterator[asyncio.Event]:
+    go_on = asyncio.Event()
+
+    async def wait(_seconds: float) -> None:
+        await go_on.wait()
+
+    monkeypatch.setattr(delay, wait)
+    yield go_on
+    go_on.set()
+
+
 class ApiServer(SampleServer):
     """Answers GET of ImportProviders and Secrets, as much of an API server as a worker needs."""
 
@@ -247,7 +270,7 @@ class WorkerProcess:
     log: Path
 
     async def get(self, path: str) -> tuple[int, str]:
-        async with httpx2.AsyncClient(trust_env=False, timeout=5) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=20) as client:
             answer = await client.get(f"http://{self.address}{path}")
             return answer.status_code, answer.text
 

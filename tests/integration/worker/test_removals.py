@@ -13,8 +13,7 @@ from import_core.adapters.postgres.removals import Owner, RemovalStore
 from import_core.domain.errors import ClaimLostError
 from import_core.domain.jobs import CHECKPOINT_VERSION, Checkpoint, JobState
 from import_local.samples.catalogue import expected_products
-from import_local.samples.control import FaultOrder, ProductOrder, change_product, set_faults
-from import_local.samples.faults import FaultSettings
+from import_local.samples.control import ProductOrder, change_product
 from import_worker.providers.shopify import ShopifyProvider
 
 ARCHIVE = {"action": "Archive"}
@@ -310,9 +309,12 @@ async def until_archived(stage, job_id: str, products: int) -> None:
 
 
 @pytest.mark.parametrize(("gone", "before_death"), [(1_100, 500), (300, 300)])
-async def test_a_death_in_the_middle_costs_nothing(stage, start_process, gone, before_death) -> None:
+async def test_a_death_in_the_middle_costs_nothing(
+    stage, start_process, calls_may_be_answered, gone, before_death
+) -> None:
     """Killed between two batches, and between the last one and the job's end."""
     provider = stage.connect("shopify", "tiny-10-0")
+    calls_may_be_answered.set()
     await run(stage, "first", provider)
     await stage.rows(
         """INSERT INTO "Product" (id, "companyId", "externalId", "importSource", title, connection,
@@ -322,13 +324,13 @@ async def test_a_death_in_the_middle_costs_nothing(stage, start_process, gone, b
         provider,
         gone,
     )
-    # Slow enough to be caught while it reads.
-    order = FaultOrder(api=FaultSettings(latency_seconds=1))
-    set_faults(stage.samples.account("shopify", "tiny-10-0"), order)
+    # It reads nothing until the lock is there.
+    calls_may_be_answered.clear()
     await stage.submit("second", provider, removed={"action": "Archive", "maxPercent": 100})
     worker = await start_process()
     job = await stage.until("second", lambda job: job.state is JobState.IN_PROGRESS)
     async with locked(stage, SECOND_BATCH if gone > before_death else END_OF_JOB):
+        calls_may_be_answered.set()
         await until_archived(stage, "second", before_death)
         worker.process.kill()
         await worker.ended()

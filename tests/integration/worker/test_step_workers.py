@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -136,6 +136,22 @@ class StepStage:
 
         await self.until(none_open)
 
+    async def counted(self, worker: Worker, kind: StepKind, expected: Mapping[str, float]) -> None:
+        """Wait until a worker has counted products by outcome: that comes a moment after their rows have it."""
+
+        def counts() -> dict[str, float | None]:
+            value = worker.metrics.registry.get_sample_value
+            return {
+                outcome: value("imports_step_products_total", {"step": kind.value, "outcome": outcome})
+                for outcome in expected
+            }
+
+        async def all_told() -> bool:
+            return sum(count or 0 for count in counts().values()) >= sum(expected.values())
+
+        await self.until(all_told, hand_over=False)
+        assert counts() == expected
+
     async def marks(self) -> dict[tuple[str, str], int]:
         rows = await self.stage.rows(
             "SELECT step, product_id, count(*) FROM marked GROUP BY step, product_id"
@@ -254,13 +270,7 @@ async def test_what_fails_is_dead_after_its_tries_and_the_rest_goes_on(step_stag
     step_stage.steps[EMBED] = step = Judging(EMBED, judge)
     async with step_stage.worker(EMBED) as worker:
         await step_stage.through()
-        counted = {
-            outcome: worker.metrics.registry.get_sample_value(
-                "imports_step_products_total", {"step": EMBED.value, "outcome": outcome}
-            )
-            for outcome in ("done", "retried", "dead")
-        }
-    assert counted == {"done": PRODUCTS - 2, "retried": 3, "dead": 2}
+        await step_stage.counted(worker, EMBED, {"done": PRODUCTS - 2, "retried": 3, "dead": 2})
     dead = await step_stage.stage.rows(
         "SELECT product_id, reason, attempts FROM imports.product_step WHERE state = 'Dead' ORDER BY attempts"
     )
@@ -344,8 +354,7 @@ async def test_what_is_decided_goes_on_while_the_rest_of_its_batch_waits(step_st
             return await step_stage.stage.rows(DONE) == [(PRODUCTS // 2,)]
 
         await step_stage.until(half_is_done, hand_over=False)
-        labels = {"step": CHECK.value, "outcome": "postponed"}
-        assert worker.metrics.registry.get_sample_value("imports_step_products_total", labels) == PRODUCTS / 2
+        await step_stage.counted(worker, CHECK, {"postponed": PRODUCTS / 2})
         waiting = await step_stage.stage.rows(
             """SELECT DISTINCT s.attempts, j.status, j."waitingReason", j."notBefore" > now() + interval '50 minutes'
             FROM imports.product_step s JOIN "ProductImportJob" j ON j.id = s.batch_id WHERE s.state = 'Due'"""

@@ -4,16 +4,9 @@ from eventually import eventually
 
 from import_core.adapters.postgres.draining import DrainStore
 from import_core.domain.jobs import JobState
-from import_local.samples.control import FaultOrder, set_faults
-from import_local.samples.faults import FaultSettings
 
 CATALOGUE = "tiny-40-1"
 POD = "pod-uid-1"
-
-
-def slow_images(stage, seconds: float) -> None:
-    order = FaultOrder(images=FaultSettings(latency_seconds=seconds))
-    set_faults(stage.samples.account("shopify", CATALOGUE), order)
 
 
 async def drained(stage) -> None:
@@ -31,8 +24,9 @@ async def answered(stage, workers: int) -> None:
     await eventually(look, seconds=60, what=f"{workers} processes have answered")
 
 
-async def test_a_busy_worker_finishes_takes_nothing_more_and_comes_back(stage, start_process) -> None:
-    slow_images(stage, 0.5)
+async def test_a_busy_worker_finishes_takes_nothing_more_and_comes_back(
+    stage, start_process, images_may_come
+) -> None:
     store = DrainStore(stage.database)
     worker = await start_process(POD_UID=POD)
     provider = stage.connect("shopify", CATALOGUE)
@@ -47,6 +41,7 @@ async def test_a_busy_worker_finishes_takes_nothing_more_and_comes_back(stage, s
     await stage.submit("job-2", provider)
     assert (await worker.get("/readyz"))[0] == 200, "ready while it has a job: others would be stopped first"
     assert not (await store.roster([POD]))[POD].drained
+    images_may_come.set()
     await drained(stage)
     job = await stage.job("job-1")
     assert (job.state, job.attempt, job.deaths) == (JobState.COMPLETED, 0, 0)
@@ -54,7 +49,6 @@ async def test_a_busy_worker_finishes_takes_nothing_more_and_comes_back(stage, s
     job = await stage.job("job-2")
     assert (job.state, job.attempt) == (JobState.PENDING, 0)
 
-    slow_images(stage, 0)
     await store.take_back([POD])
     assert (await stage.finished("job-2")).state is JobState.COMPLETED
     assert (await worker.get("/readyz"))[0] == 200
