@@ -34,6 +34,9 @@ from import_local.demo.manifests import get_step_pools
 from import_local.samples.catalogue.expected import Provider
 from import_local.samples.settings import SHOPIFY_TOKEN, WHATSAPP_NUMBER
 
+# The waits of a test have limits of their own, which together are longer than the project's for a test.
+pytestmark = pytest.mark.timeout(900)
+
 PRODUCTS = 200
 CATALOGUE = f"tiny-{PRODUCTS}-1-live"
 EVERYTHING = (PRODUCTS, PRODUCTS)

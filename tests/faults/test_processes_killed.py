@@ -41,8 +41,10 @@ async def kill_workers(running: Scenario, *, seconds: float, every: float = 1.0)
             running.faults.append(running.world.kill(source.choice(ready), "worker killed"))
 
 
+@pytest.mark.timeout(900)
 async def test_a_killed_worker_loses_nothing(world: FaultWorld, fault_report: FaultReport) -> None:
-    async with scenario(world, fault_report, "onekill", latency_seconds=0.5) as running:
+    # More jobs, and slower ones, than must be under way: also on a busy machine the kill comes before too many ended.
+    async with scenario(world, fault_report, "onekill", jobs=JOBS + 100, latency_seconds=2.0) as running:
         async with running.submitting():
             await running.until_running(10)
             running.faults.append(world.kill(await world.busiest(), "worker killed"))

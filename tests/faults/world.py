@@ -202,7 +202,7 @@ class FaultWorld(World):
     async def killed(self, target: PodProcess, kind: str) -> Fault:
         """Kill a process and wait until it is gone."""
         fault = self.kill(target, kind)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await wait_for_end(target.process)
         return fault
 

@@ -152,9 +152,9 @@ def parse_query(raw: str) -> SearchQuery:
             if parts and parts[-1] != "or":
                 parts.append("or")
         else:
-            # A word with a hyphen is several words; they are looked for apart.
+            # A word with a hyphen is several words; they are looked for apart, and an "or" among them is one of them.
             words.extend(folded.split())
-            parts.append(folded)
+            parts.append(" ".join('"or"' if word == "or" else word for word in folded.split()))
             unfinished = fold(token[-1]) != "" and len(folded.split()[-1]) >= SHORTEST_PREFIX
     if parts and parts[-1] == "or":
         parts.pop()

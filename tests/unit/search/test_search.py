@@ -66,6 +66,8 @@ def test_folding_twice_changes_nothing(text: str) -> None:
         ("shirt or trousers", "shirt or trousers", True),
         ("or shirt or or", "shirt", False),
         ('"or" shirt', '"or" shirt', True),
+        ("either-or shoes", 'either "or" shoes', True),
+        ("0:OR", '0 "or"', False),
         ("ab", "ab", False),
         ("shirt.", "shirt", False),
         ("shirt !!", "shirt", True),
