@@ -33,6 +33,9 @@ from import_local.samples.shopify import routes as shopify_routes
 from import_local.samples.state import Account, Sample
 
 STOP_SECONDS = 1
+KEEP_ALIVE_SECONDS = 75
+"""For so long an idle connection stays open, at the real providers for minutes: longer than clients keep theirs (httpx
+for 5 s), or one would now and then be closed just as it is used again."""
 
 
 async def _health(_request: Request) -> Response:
@@ -112,6 +115,7 @@ def server_config(app: Starlette) -> uvicorn.Config:
         access_log=False,
         log_level="warning",
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
 
