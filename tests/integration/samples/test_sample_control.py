@@ -133,7 +133,7 @@ async def test_counters_are_shown_and_reset(http, shop) -> None:
 async def test_limits_can_be_filled_up_and_everything_taken_back() -> None:
     settings = SampleSettings(data_folder=None, roastify_requests=2)
     headers = {"x-api-key": "rty_test_example"}
-    async with serve_samples(settings) as running, httpx2.AsyncClient(trust_env=False) as client:
+    async with serve_samples(settings) as running, httpx2.AsyncClient(trust_env=False, timeout=30) as client:
         url = f"{running.roastify_url}/vendure/v1/products"
         control = f"{running.base_url}/control"
         assert [(await client.get(url, headers=headers)).status_code for _ in range(3)] == [200, 200, 429]
@@ -158,7 +158,7 @@ async def test_the_command_serves_until_it_is_told_to_stop() -> None:
             assert process.stdout is not None
             line = (await process.stdout.readline()).decode()
             address = line.split(": ", 1)[1].removesuffix("/shopify/<shop>\n")
-            async with httpx2.AsyncClient(trust_env=False) as client:
+            async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
                 assert (await client.get(f"{address}/healthz")).json() == {"status": "ok"}
             second = await asyncio.create_subprocess_exec(
                 sys.executable,

@@ -154,7 +154,7 @@ async def test_correct_images_of_every_kind(http: httpx2.AsyncClient, encoding: 
 
 
 async def test_a_dripping_answer_ends_with_the_server() -> None:
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
         async with (
             serve_samples(SampleSettings(data_folder=None)) as running,
             client.stream("GET", f"{running.base_url}/hostile/slow.jpg") as response,
