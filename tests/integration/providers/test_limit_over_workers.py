@@ -125,8 +125,8 @@ async def prove(redis_url: str, *, requests: int, scale: float) -> None:
 
 
 async def test_the_limit_holds_over_all_workers_and_is_used(redis_url: str) -> None:
-    """Two minutes, ten times faster."""
-    await prove(redis_url, requests=20, scale=10)
+    """Two minutes, ten times faster; so few calls that a busy machine can make them."""
+    await prove(redis_url, requests=10, scale=10)
 
 
 @pytest.mark.long

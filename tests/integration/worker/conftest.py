@@ -28,7 +28,7 @@ from import_core.adapters.s3.store import ObjectStore
 from import_core.domain.jobs import JobRequest, JobRow, Message, ObjectReference
 from import_local.parts.objectstore import Bucket
 from import_local.ports import free_port
-from import_local.samples.app import RunningSamples, SampleServer, serve_samples
+from import_local.samples.app import KEEP_ALIVE_SECONDS, RunningSamples, SampleServer, serve_samples
 from import_local.samples.settings import GRAPH_CATALOGUE
 from import_worker.runner import StopSignal, Worker
 from import_worker.settings import WorkerSettings
@@ -228,7 +228,9 @@ class ApiServer(SampleServer):
                 Route(f"/api/v1/namespaces/{NAMESPACE}/secrets/{{name}}", self._secret),
             ]
         )
-        super().__init__(uvicorn.Config(app, lifespan="off", log_config=None))
+        super().__init__(
+            uvicorn.Config(app, lifespan="off", log_config=None, timeout_keep_alive=KEEP_ALIVE_SECONDS)
+        )
 
     def kubeconfig(self) -> str:
         """The file that leads to this server."""

@@ -127,6 +127,12 @@ async def test_a_thousand_step_jobs_of_all_kinds_complete(
             GEMINI_BASE_URL=stage.samples.gemini_url,
             GEMINI_CALLS_PER_MINUTE="10000",
         )
+
+    async def all_there() -> bool:
+        return bool(await stage.rows("SELECT count(*) FROM imports.worker") == [(len(STEPS_IN_ORDER),)])
+
+    # One that is long in loading its model would begin when the others have nothing left to do.
+    await eventually(all_there, seconds=120, what="a worker of each kind")
     await start_operator()
 
     async def none_due() -> bool:
