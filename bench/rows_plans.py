@@ -83,7 +83,7 @@ STATEMENTS: dict[str, tuple[str, Mapping[str, Any] | Sequence[Any]]] = {
     ),
     "reconcile: finished rows of objects with open steps in batches of others": (
         origins.GUESTS_OF_OBJECTS,
-        {"namespace": "imports", "after": "", "before": LATE, "limit": origins.PAGE},
+        {"namespace": "imports", "parent": "", "batch": "", "before": LATE, "limit": origins.BATCHES},
     ),
     "steps: cancelled parents": (step_control.CANCELLED_PARENTS, {"after": "", "limit": 500}),
     "steps: finished jobs to sweep": (

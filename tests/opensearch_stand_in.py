@@ -32,6 +32,7 @@ def error(kind: str, reason: str, status: int) -> Json:
 class OpenSearchStandIn:
     """`answers`: what the next requests get instead, as (status, body); `refuses`: errors of documents, by id.
 
+    `refuses_aliases`: what whoever gives an index an alias gets instead, as (status, body).
     `after`: what happens when the so-many-th request of a kind has been answered.
     `indices` are bodies of their creation, by name; `aliases` name the index of each.
     """
@@ -43,6 +44,7 @@ class OpenSearchStandIn:
         self.versions: dict[tuple[str, str], int] = {}
         self.answers: list[tuple[int, Any]] = []
         self.refuses: dict[str, tuple[int, str]] = {}
+        self.refuses_aliases: tuple[int, Json] | None = None
         self.requests: Counter[str] = Counter()
         self.after: dict[tuple[str, int], Callable[[], None]] = {}
         self.url = ""
@@ -51,6 +53,8 @@ class OpenSearchStandIn:
     async def running(self) -> AsyncIterator["OpenSearchStandIn"]:
         routes = [
             Route("/_alias/{name}", self._alias, methods=["HEAD"]),
+            Route("/{index}/_alias/{name}", self._put_alias, methods=["PUT"]),
+            Route("/{index}/_alias/{name}", self._delete_alias, methods=["DELETE"]),
             Route("/{index}", self._create, methods=["PUT"]),
             Route("/{index}", self._drop, methods=["DELETE"]),
             Route("/{index}/_bulk", self._bulk, methods=["POST"]),
@@ -86,6 +90,28 @@ class OpenSearchStandIn:
             return instead
         return Response(status_code=200 if request.path_params["name"] in self.aliases else 404)
 
+    async def _put_alias(self, request: Request) -> Response:
+        if instead := await self._instead(request, "put_alias"):
+            return instead
+        if self.refuses_aliases is not None:
+            status, refusal = self.refuses_aliases
+            return JSONResponse(refusal, status)
+        index, name = request.path_params["index"], request.path_params["name"]
+        if index not in self.indices:
+            return JSONResponse(error("index_not_found_exception", f"no such index [{index}]", 404), 404)
+        if name in self.indices:
+            reason = f"Invalid alias name [{name}]: an index or data stream exists with the same name"
+            return JSONResponse(error("invalid_alias_name_exception", reason, 400), 400)
+        self.aliases[name] = index
+        return JSONResponse({"acknowledged": True})
+
+    async def _delete_alias(self, request: Request) -> Response:
+        index, name = request.path_params["index"], request.path_params["name"]
+        if self.aliases.get(name) != index:
+            return JSONResponse(error("aliases_not_found_exception", f"aliases [{name}] missing", 404), 404)
+        del self.aliases[name]
+        return JSONResponse({"acknowledged": True})
+
     async def _create(self, request: Request) -> Response:
         name = request.path_params["index"]
         if instead := await self._instead(request, "create"):
@@ -114,7 +140,7 @@ class OpenSearchStandIn:
             return instead
         pattern = request.path_params["index"]
         found = {name: body["mappings"] for name, body in self.indices.items() if fnmatch(name, pattern)}
-        return JSONResponse({name: {"mappings": mappings} for name, mappings in found.items()})
+        return JSONResponse({name: {"mappings": _told(mappings)} for name, mappings in found.items()})
 
     async def _bulk(self, request: Request) -> Response:
         if instead := await self._instead(request, "bulk"):
@@ -203,6 +229,15 @@ class OpenSearchStandIn:
 
 
 def _nothing() -> None: ...
+
+
+def _told(mappings: Json) -> Json:
+    """As it is told when it is asked for: `copy_to` is a list, whatever was given."""
+    fields = {
+        name: {**about, "copy_to": [about["copy_to"]]} if "copy_to" in about else about
+        for name, about in mappings["properties"].items()
+    }
+    return {**mappings, "properties": fields}
 
 
 def _item_error(kind: str, reason: str, status: int) -> Json:

@@ -220,8 +220,8 @@ CASES = {
     ),
     "guests of objects": Case(
         origins.GUESTS_OF_OBJECTS,
-        {"namespace": "imports", "after": "", "before": NOW, "limit": 5000},
-        4000 + 3 * len(PARENTS),
+        {"namespace": "imports", "parent": PARENTS[5], "batch": "", "before": NOW, "limit": 500},
+        500,
         before=STEP_JOBS,
     ),
     "step jobs to sweep": Case(

@@ -4,11 +4,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from postgres_rows import NAMESPACE, execute, request
+from step_products import claim_batch
 
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.reopening import ReopeningStore
-from import_core.adapters.postgres.step_control import StepControl
+from import_core.adapters.postgres.step_control import CANCELLED_AT_ONCE, StepControl, hold_all_steps
 from import_core.domain.steps import StepKind
 from import_core.domain.sweeping import may_go
 from import_operator.handlers.handle_record_import_job import handle_record_import_job
@@ -67,6 +68,38 @@ async def test_suspending_a_finished_import_holds_its_steps_and_resuming_frees_t
         handle_record_import_job(state, body(version, suspended=suspended))
         await loop.round()
         assert await state_of(database, "batch-1") == ("PENDING", suspended)
+
+
+async def test_all_batches_of_an_import_are_held_and_freed_however_many_there_are(database: Database) -> None:
+    many = 2 * CANCELLED_AT_ONCE + 100
+    store = JobStore(database)
+    await store.record([request("job-1")])
+    await execute(
+        database,
+        """INSERT INTO "ProductImportJob"
+            (id, "companyId", provider, queue, "parentId", status, attempt, deaths, dispatch)
+        SELECT 'batch-' || to_char(n, 'FM00000'), 'acme', 'index-product', 'index-product', 'job-1', 'PENDING', 0, 0, 0
+        FROM generate_series(1, %s) n""",
+        (many,),
+    )
+    await claim_batch(database, f"batch-{many:05}")
+    for generation, suspended in ((2, True), (3, False)):
+        await store.record([request("job-1", generation=generation, suspended=suspended)])
+        assert await execute(
+            database,
+            """SELECT suspended IS TRUE, status, count(*) FROM "ProductImportJob"
+            WHERE "parentId" = 'job-1' GROUP BY 1, 2""",
+        ) == [(suspended, "PENDING", many)]
+        assert await execute(database, "SELECT job_id FROM imports.claim") == []
+
+
+async def test_steps_of_an_import_that_somebody_has_resumed_since_are_not_held(database: Database) -> None:
+    await JobStore(database).record([request("job-1"), request("job-2", suspended=True)])
+    for job_id in ("job-1", "job-2"):
+        await step_job(database, f"batch-of-{job_id}", job_id)
+    await hold_all_steps(database, ["job-1", "job-2"], suspended=True)
+    assert await state_of(database, "batch-of-job-1") == ("PENDING", False)
+    assert await state_of(database, "batch-of-job-2") == ("PENDING", True)
 
 
 async def test_a_change_that_nobody_watched_is_heeded_while_steps_are_to_come(database: Database) -> None:

@@ -215,6 +215,23 @@ async def test_a_deleted_import_is_found_though_its_products_are_in_another_one_
     assert await unfinished() == []
 
 
+async def test_imports_with_products_in_many_batches_of_others_are_told_once_each(
+    database: Database, claimed: Any
+) -> None:
+    names = [f"p{number:02}" for number in range(12)]
+    await commit(database, await importing(database, claimed, embedding=True), page(*names))
+    for job_id, taken in (("job-2", names[::2]), ("job-3", names[1:8:2])):
+        claim = await importing(database, claimed, job_id, embedding=True)
+        await commit(database, claim, page(*taken))
+    assert len(await batches(database)) == 6, "two products in each, all of them asked for by others since"
+    await execute(database, """UPDATE "ProductImportJob" SET status = 'COMPLETED' WHERE id LIKE 'job-%'""")
+    origins = OriginStore(database)
+    for page_size in (1, 2, 4, 100):
+        pages = origins.unfinished(NAMESPACE, recorded_before=await origins.now(), page_size=page_size)
+        found = [job_id async for page in pages for job_id in page]
+        assert sorted(found) == ["job-1", "job-2", "job-3"], page_size
+
+
 async def test_a_dead_letter_that_a_person_retried_is_not_missed_with_its_import_s_object(
     database: Database, claimed: Any
 ) -> None:

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.quality import QualityStore
+from import_core.adapters.s3.store import ObjectStore
 from import_core.domain.errors import (
     BreakerOpenError,
     CredentialsError,
@@ -18,6 +19,7 @@ from import_core.domain.errors import (
     ProviderThrottledError,
     ProviderUnavailableError,
     QueueUnavailableError,
+    StorageRefusedError,
     StorageUnavailableError,
 )
 from import_core.domain.images import MAX_BYTES
@@ -203,6 +205,65 @@ async def test_an_image_of_too_many_bytes_is_not_read(world: QualityWorld) -> No
     batch = await world.open().run([huge])
     assert (verdicts(batch), codes(batch)) == ({"huge": "flagged"}, ["ImageUnreadable"])
     assert world.calls == 0
+
+
+class Refusing:
+    """An object store that refuses these keys, or all, as one does that has put an object away or withdrawn a right."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._get, self.keys, self.all = store.get, set[str](), False
+
+    async def get(self, key: str, *, at_most: int | None = None) -> bytes | None:
+        if self.all or key in self.keys:
+            raise StorageRefusedError("the object store refused it")
+        return await self._get(key, at_most=at_most)
+
+
+@pytest.fixture
+def refusing(world: QualityWorld, monkeypatch: pytest.MonkeyPatch) -> Refusing:
+    made = Refusing(world.store)
+    monkeypatch.setattr(world.store, "get", made.get)
+    return made
+
+
+ALONE = replace(product("alone").images[0], key="images/acme/alone.jpg")
+
+
+async def test_an_image_that_the_store_refuses_flags_its_product_alone(
+    world: QualityWorld, refusing: Refusing
+) -> None:
+    refusing.keys = {ALONE.key}
+    refused, later = (product(name, f"Text of {name}.", images=(ALONE,)) for name in ("refused", "later"))
+    # Its own batch alone can't tell; the batch waits.
+    with pytest.raises(StorageRefusedError):
+        await world.open().run([refused])
+    step = world.open()
+    batch = await step.run([refused, *MANY])
+    assert batch.rest is None
+    assert verdicts(batch) == {
+        "refused": "flagged",
+        **dict.fromkeys((one.product_id for one in MANY), "approved"),
+    }
+    assert codes(batch) == ["ImageUnreadable"]
+    assert world.calls == len(MANY)
+    # This worker knows an image that the store still gives.
+    batch = await step.run([later])
+    assert (verdicts(batch), codes(batch)) == ({"later": "flagged"}, ["ImageUnreadable"])
+
+
+async def test_a_store_that_refuses_everything_is_wrong_and_no_products_fault(
+    world: QualityWorld, refusing: Refusing
+) -> None:
+    step = world.open()
+    await step.run(MANY[:1])
+    refusing.all = True
+    with pytest.raises(StorageRefusedError):
+        await step.run(MANY[1:])
+    bare = product("bare", images=())
+    batch = await step.run([*MANY[1:], bare])
+    assert isinstance(batch.rest, StorageRefusedError)
+    assert verdicts(batch) == {"bare": "rejected"}
+    assert world.calls == 1
 
 
 async def test_throttling_stops_all_workers_for_as_long_as_asked_and_costs_no_try(

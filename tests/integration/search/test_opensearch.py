@@ -335,14 +335,62 @@ async def test_an_index_where_the_alias_belongs_is_told(
     assert stand_in.documents["failing"] == {}
 
 
-async def test_an_index_without_its_alias_is_told(
-    failing: OpenSearchIndex, stand_in: OpenSearchStandIn
+async def test_an_index_that_lost_its_alias_has_it_again_with_all_that_is_in_it(
+    found_there: Catalogue, place: Place
+) -> None:
+    await found_there.add(product("a", "Shirt"), product("b", "Shirt"))
+    client = connect(place.url)
+    await client.indices.delete_alias(index=place.index_name + FIRST, name=place.index_name)
+    await client.close()
+    assert await found_there.found("shirt") == []
+    assert await found_there.index_products(product("a", "Shirt")) == []
+    assert sorted(await found_there.found("shirt")) == ["a", "b"]
+
+
+FOREIGN = {"mappings": {"dynamic": "strict", "properties": {"name": {"type": "text"}}}}
+NO_RIGHT = error("security_exception", "no permissions for [indices:admin/aliases]", 403)
+
+
+@pytest.mark.parametrize(
+    ("indices", "refusal", "why"),
+    [
+        ({"failing-000001": FOREIGN}, None, "it has not the fields that are searched"),
+        (
+            {"failing-000001": MAPPING, "failing-000002": MAPPING, "failing-old": FOREIGN},
+            None,
+            "there is failing-000002 as well",
+        ),
+        (
+            {"failing-000001": MAPPING},
+            (403, NO_RIGHT),
+            r"OpenSearch does not give it back \(security_exception\)",
+        ),
+        ({"failing-000001": MAPPING}, (403, {"Message": "not authorized"}), r"give it back \(refused\)"),
+    ],
+)
+async def test_an_alias_that_can_not_be_given_back_is_told_with_what_to_do(
+    failing: OpenSearchIndex,
+    stand_in: OpenSearchStandIn,
+    indices: dict[str, Json],
+    refusal: tuple[int, Json] | None,
+    why: str,
 ) -> None:
     stand_in.aliases.clear()
+    stand_in.indices = dict(indices)
+    stand_in.documents = {name: {} for name in indices}
+    stand_in.refuses_aliases = refusal
     for _ in range(2):
-        with pytest.raises(SearchUnavailableError, match="no index with the alias failing"):
+        with pytest.raises(SearchUnavailableError, match=why) as raised:
             await failing.put([asked("a")])
-    assert set(stand_in.indices) == {"failing" + FIRST}
+        assert "give the alias to the index that is meant, or delete failing-000001" in str(raised.value)
+    assert stand_in.aliases == {}
+    # A person did so.
+    stand_in.drop("failing-000001")
+    stand_in.indices["failing-000002"] = MAPPING
+    stand_in.documents["failing-000002"] = {}
+    stand_in.aliases["failing"] = "failing-000002"
+    await failing.put([asked("a")])
+    assert set(stand_in.documents["failing-000002"]) == {"a"}
 
 
 async def test_an_index_of_other_fields_refuses_each_document_with_the_reason(

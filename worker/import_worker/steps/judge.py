@@ -12,15 +12,12 @@ import structlog
 from import_core.adapters.models.inline_images import make_inline
 from import_core.adapters.postgres.quality import DayBudget
 from import_core.adapters.redis.decision_cache import DecisionCache
-from import_core.adapters.s3.store import ObjectStore
 from import_core.domain.errors import (
     BreakerOpenError,
-    ObjectTooLargeError,
     PermanentError,
     ProviderThrottledError,
     ProviderUnavailableError,
 )
-from import_core.domain.images import MAX_BYTES
 from import_core.domain.judging import (
     ANSWER_SCHEMA,
     CallEnd,
@@ -37,6 +34,7 @@ from import_core.domain.quality import Decision
 from import_core.domain.steps import StepProduct
 from import_core.observability.metrics import WorkerMetrics
 from import_worker.providers.base import CallGuard, Permit, RateLimiter
+from import_worker.steps.image_reads import BatchReads, ImageReader, ImageSource
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +71,7 @@ class ModelJudge:
         limiter: RateLimiter,
         day: DayBudget | None,
         guard: CallGuard,
-        store: ObjectStore,
+        store: ImageSource,
         metrics: WorkerMetrics,
         rules: str,
         images: int,
@@ -84,10 +82,10 @@ class ModelJudge:
         self._limiter = limiter
         self._day = day
         self._guard = guard
-        self._store = store
+        self.images = ImageReader(store)
         self._metrics = metrics
         self._rules = rules
-        self._images = images
+        self._most_images = images
         self.concurrency = concurrency
         self._calls = asyncio.Semaphore(concurrency)
         self._decoding = asyncio.Semaphore(IMAGES_AT_ONCE)
@@ -102,8 +100,8 @@ class ModelJudge:
         found = await self._cache.find(list(dict.fromkeys(keys.values())))
         return {product_id: found[key] for product_id, key in keys.items() if key in found}
 
-    async def decide(self, product: StepProduct) -> Decision:
-        """Ask about one product.
+    async def decide(self, product: StepProduct, reads: BatchReads) -> Decision:
+        """Ask about one product, unless an image of it can't be read: `reads` knows whether that is the image's fault.
 
         Raises HandBackError where a budget is used up or the breaker is open, ProviderThrottledError,
         ProviderUnavailableError, DependencyUnavailableError; CredentialsError and ModelNotUsableError, which hold for
@@ -111,7 +109,7 @@ class ModelJudge:
         """
         async with self._calls:
             await self._guard.check()
-            images = await self._read_images(product)
+            images = await self._read_images(product, reads)
             if isinstance(images, Decision):
                 return images
             reply = await self._ask(ask_about(product, images, word=secrets.token_hex(8)))
@@ -124,26 +122,20 @@ class ModelJudge:
         return found.decision
 
     def _key(self, product: StepProduct) -> str:
-        return decision_key(product, rules=self._rules, model=self._model.model, images=self._images)
+        return decision_key(product, rules=self._rules, model=self._model.model, images=self._most_images)
 
-    async def _read_images(self, product: StepProduct) -> list[bytes] | Decision:
+    async def _read_images(self, product: StepProduct, reads: BatchReads) -> list[bytes] | Decision:
         images: list[bytes] = []
-        for number, image in enumerate(shown_images(product, self._images), 1):
+        for number, image in enumerate(shown_images(product, self._most_images), 1):
             async with self._decoding:
-                small = await self._read_small(image.key)
-            if small is None:
-                log.warning("quality.image_unreadable", productId=product.product_id, key=image.key)
+                small = await _read_small(image.key, reads)
+            if isinstance(small, str):
+                log.warning(
+                    "quality.image_unreadable", productId=product.product_id, key=image.key, detail=small
+                )
                 return unreadable_image(number)
             images.append(small)
         return images
-
-    async def _read_small(self, key: str) -> bytes | None:
-        """An image as the model is shown it; None where it is gone, too large to be one of ours, or no image."""
-        try:
-            content = await self._store.get(key, at_most=MAX_BYTES)
-        except ObjectTooLargeError:
-            return None
-        return await asyncio.to_thread(make_inline, content) if content is not None else None
 
     async def _ask(self, question: Question) -> Reply:
         clock = asyncio.get_running_loop().time
@@ -197,3 +189,11 @@ class ModelJudge:
         if reply is not None:
             self._metrics.quality_model_tokens.labels("input").inc(reply.input_tokens)
             self._metrics.quality_model_tokens.labels("output").inc(reply.output_tokens)
+
+
+async def _read_small(key: str, reads: BatchReads) -> bytes | str:
+    """An image as the model is shown it, or why it can't be."""
+    content = await reads.read(key)
+    if isinstance(content, str):
+        return content
+    return await asyncio.to_thread(make_inline, content) or "it can't be decoded"

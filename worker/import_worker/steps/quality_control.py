@@ -25,7 +25,11 @@ from import_core.adapters.redis.limiter import SlidingWindowLimiter
 from import_core.adapters.s3.store import ObjectStore
 from import_core.adapters.tasks import end_tasks
 from import_core.domain.breaker import BreakerPolicy
-from import_core.domain.errors import DependencyUnavailableError, ProviderRejectedError
+from import_core.domain.errors import (
+    DependencyUnavailableError,
+    ProviderRejectedError,
+    StorageRefusedError,
+)
 from import_core.domain.quality import (
     Decision,
     QualityRules,
@@ -116,12 +120,13 @@ async def _ask(judge: ModelJudge, products: Sequence[StepProduct]) -> _Asked:
     except DependencyUnavailableError as error:
         asked.error = error
         return asked
+    reads = judge.images.batch()
     coming = iter([product for product in products if product.product_id not in asked.kept])
 
     async def some() -> None:
         for product in coming:
             try:
-                asked.decisions[product.product_id] = await judge.decide(product)
+                asked.decisions[product.product_id] = await judge.decide(product, reads)
             except ProviderRejectedError as error:
                 asked.failures[product.product_id] = StepFailed(
                     product.product_id, error.reason, error.message, retryable=False
@@ -137,6 +142,14 @@ async def _ask(judge: ModelJudge, products: Sequence[StepProduct]) -> _Asked:
         await asyncio.gather(*tasks)
     finally:
         await end_tasks(tasks)
+    try:
+        await reads.check()
+    except (StorageRefusedError, DependencyUnavailableError) as error:
+        # What was refused says nothing about its products then.
+        asked.error = asked.error or error
+        for product in products:
+            if any(image.key in reads.refused for image in product.images):
+                asked.decisions.pop(product.product_id, None)
     return asked
 
 

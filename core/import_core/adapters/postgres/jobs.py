@@ -19,6 +19,7 @@ from import_core.adapters.postgres.rows import JOB_COLUMNS, JOB_TABLES, job_from
 from import_core.adapters.postgres.step_control import (
     cancel_steps,
     count_steps,
+    hold_all_steps,
     resume_steps,
     suspend_steps,
 )
@@ -140,23 +141,29 @@ class JobStore:
     async def record(self, requests: Sequence[JobRequest]) -> list[str]:
         """Record jobs, or newer generations of waiting ones; at most 500 a statement; idempotent.
 
-        Running ones that are suspended are taken from their workers in the same transaction. Returns the ids
-        that had no row.
+        Running ones that are suspended are taken from their workers in the same transaction; of their step jobs those
+        that are more than one transaction takes follow in others. Returns the ids that had no row.
         """
         new: list[str] = []
         for start in range(0, len(requests), BATCH):
             batch = requests[start : start + BATCH]
             held = {request.id: request.generation for request in batch if request.suspended}
+            free = [request.id for request in batch if not request.suspended]
+            more_held = False
             async with self._database.transaction() as connection:
                 taken = await _end_claims(connection, list(held))
                 recorded = await record_batch(connection, batch)
                 if held:
                     await connection.execute(SUSPEND_JOBS, (list(held), list(held.values())))
-                    await suspend_steps(connection, list(held))
-                await resume_steps(connection, [job.id for job in batch if not job.suspended])
+                    more_held = await suspend_steps(connection, list(held))
+                more_free = await resume_steps(connection, free)
                 taken += await _end_claims(connection, list(held))
                 await notify_in(connection, CONTROL_CHANNEL, taken)
                 await notify_in(connection, LIVE_CHANNEL, [*recorded, *held])
+            if more_held:
+                await hold_all_steps(self._database, list(held), suspended=True)
+            if more_free:
+                await hold_all_steps(self._database, free, suspended=False)
             new += recorded
         return new
 

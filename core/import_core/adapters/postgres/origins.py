@@ -9,6 +9,8 @@ from import_core.adapters.postgres.pool import Database, server_time
 from import_core.adapters.postgres.step_control import PARENTS
 
 PAGE = 5000
+BATCHES = 500
+"""Batches of steps of a page, each with as many products as a batch of its step may have."""
 
 # By index import_job_live, in the order of its key. Rows without an object (inserted by the platform) are
 # nobody's to cancel, and are not read.
@@ -24,19 +26,27 @@ WHERE j.namespace = %(namespace)s AND j."createdAt" < %(before)s AND j."objectUi
   AND j.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
 ORDER BY p.id LIMIT %(limit)s
 """
-# Those whose due steps are all in batches of other ImportJobs: each product in one is looked at. A batch that is its
-# own parent is a person's, whose dead letter may be of an ImportJob that is long gone.
-GUESTS_OF_OBJECTS = f"""{PARENTS.replace("%(after)s", "''")}
-SELECT DISTINCT g.id FROM parent p
-JOIN "ProductImportJob" b ON b."parentId" = p.id AND b."parentId" IS NOT NULL AND b.status IN ('PENDING', 'IN_PROGRESS')
-    AND b.id <> p.id
-JOIN imports.product_step s ON s.batch_id = b.id AND s.job_id <> p.id AND s.state = 'Due'
-JOIN "ProductImportJob" g ON g.id = s.job_id
-WHERE g.id > %(after)s AND g.namespace = %(namespace)s AND g."createdAt" < %(before)s AND g."objectUid" IS NOT NULL
-  AND g.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
-  AND (SELECT true FROM "ProductImportJob" o
-      WHERE o."parentId" = g.id AND o."parentId" IS NOT NULL AND o.status IN ('PENDING', 'IN_PROGRESS') LIMIT 1) IS NULL
-ORDER BY g.id LIMIT %(limit)s
+# Finished ones that have no batch of their own, with due steps in a page of others' batches: each product in one of
+# these is looked at. A batch that is its own parent is a person's, whose dead letter may be of an ImportJob that is
+# long gone. By index import_job_steps, in the order of its key; one row, which says where to go on.
+GUESTS_OF_OBJECTS = """
+WITH page AS (
+    SELECT "parentId" AS parent, id FROM "ProductImportJob"
+    WHERE "parentId" IS NOT NULL AND status IN ('PENDING', 'IN_PROGRESS') AND ("parentId", id) > (%(parent)s, %(batch)s)
+    ORDER BY "parentId", id LIMIT %(limit)s
+), guest AS (
+    SELECT DISTINCT s.job_id AS id FROM page
+    JOIN imports.product_step s ON s.batch_id = page.id AND s.job_id <> page.parent AND s.state = 'Due'
+    WHERE page.id <> page.parent
+)
+SELECT last.parent, last.id, (SELECT count(*) FROM page), (
+    SELECT array_agg(g.id ORDER BY g.id) FROM guest JOIN "ProductImportJob" g ON g.id = guest.id
+    WHERE g.namespace = %(namespace)s AND g."createdAt" < %(before)s AND g."objectUid" IS NOT NULL
+      AND g.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
+      AND (SELECT true FROM "ProductImportJob" o
+          WHERE o."parentId" = g.id AND o."parentId" IS NOT NULL AND o.status IN ('PENDING', 'IN_PROGRESS')
+          LIMIT 1) IS NULL)
+FROM (SELECT parent, id FROM page ORDER BY parent DESC, id DESC LIMIT 1) last
 """
 EXISTING = 'SELECT id FROM "ProductImportJob" WHERE id = ANY(%s)'
 
@@ -57,11 +67,11 @@ class OriginStore:
     ) -> AsyncIterator[list[str]]:
         """Pages of ids (the objects' uids) of jobs that came from a namespace's objects and have work left.
 
-        First the waiting and running ones, then finished ones with batches of steps, then those whose open steps are
-        in batches of others alone, each in the order of the ids. Only of rows that were recorded before a time; one
-        page is in memory.
+        First the waiting and running ones, then finished ones with batches of steps, each in the order of the ids, then
+        those whose open steps are in batches of others alone. Only of rows that were recorded before a time; one page
+        is in memory, and the ids of the last kind, each of which comes once.
         """
-        for statement in (UNFINISHED, PARENTS_OF_OBJECTS, GUESTS_OF_OBJECTS):
+        for statement in (UNFINISHED, PARENTS_OF_OBJECTS):
             place = {"namespace": namespace, "after": "", "before": recorded_before, "limit": page_size}
             while True:
                 async with self._database.connection() as connection:
@@ -71,6 +81,25 @@ class OriginStore:
                 if len(page) < page_size:
                     break
                 place["after"] = page[-1]
+        async for page in self._guests(namespace, recorded_before, min(page_size, BATCHES)):
+            yield page
+
+    async def _guests(self, namespace: str, before: datetime, page_size: int) -> AsyncIterator[list[str]]:
+        place = {"namespace": namespace, "before": before, "parent": "", "batch": "", "limit": page_size}
+        seen: set[str] = set()
+        while True:
+            async with self._database.connection() as connection:
+                row = await (await connection.execute(GUESTS_OF_OBJECTS, place)).fetchone()
+            if row is None:
+                return
+            parent, batch, number, found = row
+            page = [job_id for job_id in found or () if job_id not in seen]
+            if page:
+                seen.update(page)
+                yield page
+            if number < page_size:
+                return
+            place |= {"parent": parent, "batch": batch}
 
     async def existing(self, job_ids: list[str]) -> set[str]:
         """Those of the ids that have a row, finished or not."""

@@ -87,6 +87,12 @@ WHERE id = ANY(ARRAY(
     SELECT id FROM "ProductImportJob" WHERE id = ANY(%s) AND status IN ('COMPLETED', 'FAILED')
     ORDER BY id FOR UPDATE))
 """
+# Those that nobody has decided otherwise about since; the row of one that has ended need not tell.
+STILL_SO = """
+SELECT id FROM "ProductImportJob"
+WHERE id = ANY(%s) AND (status NOT IN ('PENDING', 'IN_PROGRESS') OR (suspended IS TRUE) = %s)
+ORDER BY id FOR UPDATE
+"""
 # Distinct parents of open step jobs, by skipping through index import_job_steps.
 PARENTS = """
 WITH RECURSIVE parent AS (
@@ -232,6 +238,20 @@ async def resume_steps(connection: Connection, parent_ids: Sequence[str]) -> boo
     return cursor.rowcount == CANCELLED_AT_ONCE
 
 
+async def hold_all_steps(database: Database, parent_ids: Sequence[str], *, suspended: bool) -> None:
+    """Suspend or resume the step jobs of ImportJobs to the last one, in a transaction for each CANCELLED_AT_ONCE.
+
+    An unfinished ImportJob that is not so itself (any more) is left alone. Raises DatabaseUnavailableError.
+    """
+    act = suspend_steps if suspended else resume_steps
+    more = bool(parent_ids)
+    while more:
+        async with database.transaction() as connection:
+            # The parents first, as whoever ends a batch does.
+            cursor = await connection.execute(STILL_SO, (list(parent_ids), suspended))
+            more = await act(connection, [row[0] for row in await cursor.fetchall()])
+
+
 async def settle_batches(connection: Connection, job_ids: Sequence[str]) -> None:
     """Bring the rows of batches whose jobs have ended, by whomever, to what that means for them.
 
@@ -326,12 +346,11 @@ class StepControl:
         """Suspend or resume the steps of ImportJobs that have ended, by id."""
         for value in (True, False):
             ids = sorted(job_id for job_id, wanted in suspended.items() if wanted is value)
-            more = bool(ids)
-            while more:
-                async with self._database.transaction() as connection:
-                    await connection.execute(MARK_FINISHED, (value, ids))
-                    act = suspend_steps if value else resume_steps
-                    more = await act(connection, ids)
+            if not ids:
+                continue
+            async with self._database.transaction() as connection:
+                await connection.execute(MARK_FINISHED, (value, ids))
+            await hold_all_steps(self._database, ids, suspended=value)
 
     async def sweep(self, *, seconds: float = KEPT_SECONDS, limit: int = SWEPT_AT_ONCE) -> int:
         """Delete step jobs that ended over `seconds` ago, at most `limit` of each queue; returns how many.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,12 @@ from import_core.adapters.search.base import TextHit
 from import_core.domain.errors import InvalidInputError, ProductsRefusedError, SearchUnavailableError
 from import_core.domain.search import SearchQuery, parse_query, search_text
 from import_core.domain.steps import StepProduct
+from import_core.observability.logs import get_logger
 
 if TYPE_CHECKING:
     from opensearchpy import AsyncOpenSearch
+
+log = get_logger(__name__)
 
 CALL_SECONDS = 5.0
 BULK_SECONDS = 30.0
@@ -58,6 +62,9 @@ MAPPING: dict[str, Any] = {
 }
 FIRST = "-000001"
 """What the alias's own name is followed by in the name of the index that is made for it."""
+SERIES = re.compile(r"\d{6}")
+"""What indices of the alias's own name end with, as OpenSearch counts them when it rolls over."""
+EXISTS = "resource_already_exists_exception"
 FIELDS = ["title^10", "labels^6", "tags^3", "description"]
 """What counts how much, as the weights of PostgreSQL's full text."""
 
@@ -169,17 +176,45 @@ class OpenSearchIndex:
         async with self._making:
             if self._made:
                 return
-            name, kind = self._index + FIRST, None
+            name, kind, is_alone = self._index + FIRST, None, False
             async with _translated():
                 if not await self._client.indices.exists_alias(name=self._index):
                     body = {**MAPPING, "aliases": {self._index: {}}}
                     answer = await self._client.indices.create(index=name, body=body, params={"ignore": 400})
                     kind = (answer.get("error") or {}).get("type")
-            if kind not in {None, "resource_already_exists_exception"}:
+                if kind == EXISTS:
+                    # Whoever was faster has made it with its alias, in one request.
+                    is_alone = not await self._client.indices.exists_alias(name=self._index)
+            if kind not in {None, EXISTS}:
                 raise SearchUnavailableError(
                     f"OpenSearch does not make the index {name} with the alias {self._index}: {kind}"
                 )
+            if is_alone:
+                await self._give_alias(name)
             self._made = True
+
+    async def _give_alias(self, name: str) -> None:
+        """Give our index its alias back, where no other could be meant; else a person is told to."""
+        async with _translated():
+            found = await self._client.indices.get_mapping(index=f"{self._index}-*")
+        others = [one for one in found if one != name and SERIES.fullmatch(one[len(self._index) + 1 :])]
+        if others:
+            why = f"there is {min(others)} as well"
+        elif _fields(found.get(name, {}).get("mappings", {})) != _fields(MAPPING["mappings"]):
+            why = "it has not the fields that are searched"
+        else:
+            async with _translated():
+                answer = await self._client.indices.put_alias(
+                    index=name, name=self._index, params={"ignore": [400, 403, 404]}
+                )
+            if answer.get("acknowledged"):
+                log.warning("search.alias_given_back", index=name, alias=self._index)
+                return
+            why = f"OpenSearch does not give it back ({(answer.get('error') or {}).get('type', 'refused')})"
+        raise SearchUnavailableError(
+            f"The index {name} has lost the alias {self._index}, and {why}: give the alias to the index that is meant,"
+            f" or delete {name}, which is then made anew"
+        )
 
     async def _bulk(self, lines: str) -> dict[str, str]:
         """Send a bulk request; returns why it refused which documents."""
@@ -239,6 +274,19 @@ def get_query(company_id: str, asked: SearchQuery) -> dict[str, Any]:
     if either:
         return {"bool": {**found, "should": [*must, *phrases], "minimum_should_match": 1}}
     return {"bool": {**found, "must": [*must, *phrases]}}
+
+
+def _fields(mappings: Mapping[str, Any]) -> dict[str, Any]:
+    """What writes and searches need of an index's fields, in one form: OpenSearch tells them in words of its own."""
+    fields: dict[str, Any] = {
+        name: (about.get("type"), about.get("analyzer"), tuple(_listed(about.get("copy_to", ()))))
+        for name, about in mappings.get("properties", {}).items()
+    }
+    return {**fields, "": mappings.get("dynamic")}
+
+
+def _listed(value: str | Sequence[str]) -> Sequence[str]:
+    return [value] if isinstance(value, str) else value
 
 
 def _action(product_id: str, version: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 // The page of dead letters: why imports and steps gave products up, which these are, and what is decided on them.
 
 import { api } from "./api.js";
+import { asking } from "./asking.js";
 import { confirm } from "./confirm.js";
 import { toActed, toLetters, toMe, toReasons } from "./contract.js";
 import { byId, fromTemplate, setAttribute, setHidden, setText } from "./drawing.js";
@@ -14,6 +15,7 @@ const FIELDS = { companyId: "letters-company", job: "letters-job", product: "let
 const VERBS = { retry: "Retry", discard: "Discard" };
 const DONE = { retry: "to be tried again", discard: "given up" };
 
+const ask = asking("letters");
 let may = null;
 let reasons = null;
 let readAt = null;
@@ -22,7 +24,6 @@ let chosen = null;
 // What the fields said when the reasons were asked for: what is typed since is not shown yet.
 let filtered = {};
 let next = "";
-let asked = 0;
 let busy = false;
 const details = new LetterDetails(actOnOne);
 
@@ -112,25 +113,6 @@ function drawLetters(page, more) {
   if (more) rows[0]?.querySelector(".job-name").focus();
 }
 
-// Whoever asks later wins: an answer that comes too late is not drawn.
-async function asking(ask, draw) {
-  const request = ++asked;
-  setAttribute(byId("letters"), "aria-busy", true);
-  try {
-    const answer = await ask();
-    if (request !== asked) return;
-    setHidden(byId("letters-problem"), true);
-    draw(answer);
-  } catch (problem) {
-    if (request !== asked) return;
-    setText(byId("letters-problem-text"), problem.status === 401 ? "You are not signed in." : sentence(problem.message));
-    setHidden(byId("letters-sign-in"), problem.status !== 401);
-    setHidden(byId("letters-problem"), false);
-  } finally {
-    if (request === asked) setAttribute(byId("letters"), "aria-busy", false);
-  }
-}
-
 async function getAll() {
   if (may === null) {
     const { may: rights } = toMe(await api.me());
@@ -141,7 +123,7 @@ async function getAll() {
 }
 
 function read() {
-  return asking(getAll, ({ fields, why, page }) => {
+  return ask(getAll, ({ fields, why, page }) => {
     reasons = why;
     filtered = fields;
     readAt = new Date().toISOString();
@@ -152,7 +134,7 @@ function read() {
 }
 
 function readMore() {
-  return asking(async () => toLetters(await api.deadLetters({ ...wanted(), cursor: next })), (page) => drawLetters(page, true));
+  return ask(async () => toLetters(await api.deadLetters({ ...wanted(), cursor: next })), (page) => drawLetters(page, true));
 }
 
 function choose(row) {
@@ -161,7 +143,7 @@ function choose(row) {
   reasons.items.forEach((item, index) => setAttribute(buttons[index], "aria-pressed", isChosen(item)));
   remember();
   drawHead();
-  return asking(async () => toLetters(await api.deadLetters(wanted())), (page) => drawLetters(page, false));
+  return ask(async () => toLetters(await api.deadLetters(wanted())), (page) => drawLetters(page, false));
 }
 
 // The address says what is shown, so that it can be sent to somebody.

@@ -1,9 +1,10 @@
 // The page of figures: reads them once a minute, and draws them as small charts with the same in words beside.
 
 import { api } from "./api.js";
+import { asking } from "./asking.js";
 import { toFigures } from "./contract.js";
-import { byId, fromTemplate, setAttribute, setHidden, setText } from "./drawing.js";
-import { clock, count, duration, plural, sentence } from "./words.js";
+import { byId, fromTemplate, setHidden, setText } from "./drawing.js";
+import { clock, count, duration, plural } from "./words.js";
 
 const AGAIN_MILLISECONDS = 60_000;
 const SVG = "http://www.w3.org/2000/svg";
@@ -11,8 +12,8 @@ const WIDTH = 1000;
 const HEIGHT = 100;
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
 
+const ask = asking("figures");
 let figures = null;
-let asked = 0;
 
 function element(name, attributes) {
   const made = document.createElementNS(SVG, name);
@@ -136,26 +137,14 @@ function draw() {
   setText(byId("figures-at"), figures.measuredAt ? `as of ${clock(figures.measuredAt)}` : "");
 }
 
-async function read() {
-  const request = ++asked;
+function read() {
   const days = Number(byId("figures-span").value);
-  setAttribute(byId("figures"), "aria-busy", true);
-  try {
-    const found = toFigures(await api.figures(days));
-    if (request !== asked) return;
+  ask(async () => toFigures(await api.figures(days)), (found) => {
     figures = found;
     setText(byId("figures-days"), String(days));
-    setHidden(byId("figures-problem"), true);
     offerQueues();
     draw();
-  } catch (problem) {
-    if (request !== asked) return;
-    setText(byId("figures-problem-text"), problem.status === 401 ? "You are not signed in." : sentence(problem.message));
-    setHidden(byId("figures-sign-in"), problem.status !== 401);
-    setHidden(byId("figures-problem"), false);
-  } finally {
-    if (request === asked) setAttribute(byId("figures"), "aria-busy", false);
-  }
+  });
 }
 
 byId("figures-queue").addEventListener("change", draw);

@@ -1,13 +1,14 @@
 // The page that searches a company's catalogue, as a storefront would: by `GET /v1/search`.
 
 import { api } from "./api.js";
+import { asking } from "./asking.js";
 import { FOUND_AT_MOST, FOUND_ON_A_PAGE, toFound } from "./contract.js";
-import { byId, fromTemplate, setAttribute, setHidden, setText } from "./drawing.js";
-import { plural, sentence } from "./words.js";
+import { byId, fromTemplate, setHidden, setText } from "./drawing.js";
+import { plural } from "./words.js";
 
 const PARTS = { text: "words", vectors: "meaning", cache: "the cache" };
 
-let asked = 0;
+const ask = asking("search");
 let wanted = null;
 let shown = 0;
 
@@ -32,27 +33,16 @@ function draw(page, more) {
   setText(byId("search-found"), away ? `${words}. Did not answer in time: ${away}.` : words);
 }
 
-async function search(more) {
+// What is of another question must not stand below this one.
+function clear() {
+  draw({ items: [], degraded: [] }, false);
+  setText(byId("search-found"), "");
+}
+
+function search(more) {
   if (!wanted) return;
-  const request = ++asked;
-  setAttribute(byId("search"), "aria-busy", true);
-  try {
-    const page = toFound(await api.search(wanted.company, wanted.words, more ? shown : 0));
-    if (request !== asked) return;
-    setHidden(byId("search-problem"), true);
-    draw(page, more);
-  } catch (problem) {
-    if (request !== asked) return;
-    setText(byId("search-problem-text"), problem.status === 401 ? "You are not signed in." : sentence(problem.message));
-    setHidden(byId("search-sign-in"), problem.status !== 401);
-    setHidden(byId("search-problem"), false);
-    if (more) return;
-    // What is of another question must not stand below this one.
-    draw({ items: [], degraded: [] }, false);
-    setText(byId("search-found"), "");
-  } finally {
-    if (request === asked) setAttribute(byId("search"), "aria-busy", false);
-  }
+  const get = async () => toFound(await api.search(wanted.company, wanted.words, more ? shown : 0));
+  ask(get, (page) => draw(page, more), () => more || clear());
 }
 
 byId("search-form").addEventListener("submit", (event) => {

@@ -26,6 +26,7 @@ STATIC = (
     "dead-letters",
     "search",
     "page/app.js",
+    "page/asking.js",
     "page/deadletters.js",
     "page/style.css",
     "page/jobs.css",

@@ -70,6 +70,39 @@ async def test_nothing_found_and_refusals_are_said(live: PageWorld, stand_in: St
     await expect(page.get_by_role("link", name="Sign in")).to_be_visible()
 
 
+ASK_THREE_TIMES = """async () => {
+    const { asking } = await import("/page/asking.js");
+    const ask = asking("search");
+    const part = (name) => document.getElementById(`search${name}`);
+    const [answers, drawn, seen] = [[], [], []];
+    const get = () => new Promise((resolve, reject) => answers.push({ resolve, reject }));
+    const begun = [1, 2, 3].map(() => ask(get, (answer) => drawn.push(answer), () => drawn.push("failed")));
+    const ends = [
+        [1, () => answers[1].resolve("second")],
+        [0, () => answers[0].reject(new Error("late"))],
+        [2, () => answers[2].resolve("third")],
+    ];
+    for (const [index, end] of ends) {
+        end();
+        await begun[index];
+        seen.push([part("").getAttribute("aria-busy"), part("-problem").hidden, ...drawn]);
+    }
+    await ask(() => Promise.reject(new Error("Away")), () => {}, () => drawn.push("failed"));
+    seen.push([part("").getAttribute("aria-busy"), part("-problem-text").textContent, ...drawn]);
+    return seen;
+}"""
+
+
+async def test_only_the_answer_to_what_was_asked_last_is_drawn(live: PageWorld, stand_in: StandIn) -> None:
+    await live.page.goto(stand_in.url + "search")
+    assert await live.page.evaluate(ASK_THREE_TIMES) == [
+        ["true", True],
+        ["true", True],
+        ["false", True, "third"],
+        ["false", "Away.", "third", "failed"],
+    ]
+
+
 async def test_texts_of_products_do_nothing_and_everybody_can_use_it(
     browser: Browser, stand_in: StandIn
 ) -> None:
