@@ -142,7 +142,7 @@ async def check_loops(sources: Sources) -> list[Finding]:
     queues = await served_queues(sources)
     try:
         async with sources.stores() as stores:
-            now = await stores.reports.moment()
+            now = await stores.reports.now()
             states = await stores.queues.read(queues)
     except NoDatabaseError:
         return [

@@ -71,7 +71,7 @@ async def run(
     Raises UsageError for a wrong `since` or without DATABASE_URL, DatabaseUnavailableError.
     """
     async with sources.needed_stores("Decisions are kept in PostgreSQL") as stores:
-        moment = await stores.reports.moment()
+        moment = await stores.reports.now()
         start = parse_since(since, now=moment) if since is not None else None
         kept = await stores.decisions.read(sources.namespace, pool, since=start, limit=limit)
     replays = [replay(each) for each in kept]

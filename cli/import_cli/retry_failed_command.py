@@ -56,7 +56,7 @@ async def run(
     """
     quiet = None if as_json else console
     async with sources.needed_stores("Failed jobs are kept in PostgreSQL") as stores:
-        moment = await stores.reports.moment()
+        moment = await stores.reports.now()
         since = parse_since(wanted.since, now=moment) if wanted.since is not None else None
         # A retried job that fails again ends after this moment, so it is not met again.
         chosen = FailedFilter(

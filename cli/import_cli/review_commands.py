@@ -164,7 +164,7 @@ async def show_list(
 ) -> int:
     """Print flagged products; always 0."""
     async with sources.needed_stores(WHY) as stores:
-        wanted = FlaggedFilter(await stores.quality.moment(), company, reason)
+        wanted = FlaggedFilter(await stores.quality.now(), company, reason)
         items = [item async for item in _flagged(stores, wanted, limit=limit + 1)]
     more, items = len(items) > limit, items[:limit]
     if as_json:
@@ -256,7 +256,7 @@ async def decide(
 
 async def _chosen(stores: Stores, choice: Choice) -> list[ReviewItem]:
     if choice.is_filter:
-        wanted = FlaggedFilter(await stores.quality.moment(), choice.company, choice.reason)
+        wanted = FlaggedFilter(await stores.quality.now(), choice.company, choice.reason)
         return [item async for item in _flagged(stores, wanted, limit=MOST_AT_ONCE)]
     names = list(dict.fromkeys(choice.products))
     found = await stores.quality.find(names)

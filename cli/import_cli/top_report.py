@@ -87,7 +87,7 @@ async def collect_top(sources: Sources) -> TopReport:
 
 
 async def _with_rows(stores: Stores, status: StatusReport, queues: Sequence[str]) -> TopReport:
-    now = await stores.reports.moment()
+    now = await stores.reports.now()
     states = await stores.queues.read(queues)
     depths = await stores.jobs.depth(queues)
     lines = [QueueLine(queue, states[queue], depths[queue], await stores.paces.of(queue)) for queue in queues]

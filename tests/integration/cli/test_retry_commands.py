@@ -150,13 +150,13 @@ async def test_pages_meet_each_job_once_also_one_that_fails_again_meanwhile(cli:
     # All of one moment: the key has to tell them apart.
     await cli.sql("""UPDATE "ProductImportJob" SET "createdAt" = '2026-01-01Z'""")
     reports = ReportStore(cli.database)
-    wanted = FailedFilter(cli.namespace, await reports.moment())
+    wanted = FailedFilter(cli.namespace, await reports.now())
     met: list[str] = []
     async for page in reports.failed_jobs(wanted, page_size=2):
         met += [job.job_id for job in page]
         await cli.finish("row-6")
     assert met == [f"row-{number}" for number in range(6)]
-    later = FailedFilter(cli.namespace, await reports.moment())
+    later = FailedFilter(cli.namespace, await reports.now())
     assert sum([len(page) async for page in reports.failed_jobs(later, page_size=3)]) == 7
     old = FailedFilter(cli.namespace, wanted.before - timedelta(days=1))
     assert [page async for page in reports.failed_jobs(old, page_size=2)] == []
@@ -168,7 +168,7 @@ async def test_a_page_reads_no_more_rows_than_it_holds(cli: CliWorld) -> None:
         FROM generate_series(1, 20000) n""")
     await cli.sql('ANALYZE "ProductImportJob"')
     reports = ReportStore(cli.database)
-    wanted = asdict(FailedFilter(cli.namespace, await reports.moment(), company="of-nobody"))
+    wanted = asdict(FailedFilter(cli.namespace, await reports.now(), company="of-nobody"))
     position = {"after": wanted["before"] - timedelta(hours=3), "after_id": "", "limit": 200}
     async with cli.database.connection() as connection:
         cursor = await connection.execute(

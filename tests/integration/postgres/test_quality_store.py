@@ -111,7 +111,7 @@ async def test_flagged_products_come_in_the_order_of_waiting_page_by_page(databa
     )
     # The platform deleted one meanwhile.
     await sql(database, """DELETE FROM "Product" WHERE id = 'p1'""")
-    wanted, seen, last = FlaggedFilter(await store.moment()), [], None
+    wanted, seen, last = FlaggedFilter(await store.now()), [], None
     while page := await store.flagged(wanted, after=last, limit=2):
         seen += [item.product_id for item in page]
         last = page[-1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from import_core.adapters.models.base import Embedder
 from import_core.adapters.models.opening import open_embedder
@@ -14,11 +13,10 @@ from import_core.adapters.postgres.pool import Connection
 from import_core.adapters.vectors.base import ProductVectors, VectorIndex
 from import_core.adapters.vectors.opening import open_vector_index
 from import_core.domain.embedding import EmbeddingSetup, images_to_try, product_text
-from import_core.domain.errors import ObjectTooLargeError, StorageRefusedError
-from import_core.domain.images import MAX_BYTES
 from import_core.domain.search import is_archived
 from import_core.domain.steps import StepDone, StepFailed, StepImage, StepKind, StepOutcome, StepProduct
 from import_worker.steps.base import StepBatch
+from import_worker.steps.image_reads import BatchReads, ImageReader, ImageSource
 from import_worker.steps.registry import StepContext
 
 IMAGES_AT_ONCE = 8
@@ -28,13 +26,6 @@ BATCHES_WITH_IMAGES = 2
 NOTHING_TO_EMBED = "NothingToEmbed"
 
 
-class ImageSource(Protocol):
-    """Where images' bytes are: the object store."""
-
-    async def get(self, key: str, *, at_most: int | None = None) -> bytes | None:
-        """An object's bytes; None if there is none. Raises ObjectTooLargeError."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Picture:
     """What became of a product's images: the vector of the first usable one, and what was wrong with others."""
@@ -42,14 +33,6 @@ class _Picture:
     vector: list[float] | None = None
     image: StepImage | None = None
     problems: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class _Reads:
-    """How the object store has answered in a batch: whether at all, and what it refused last."""
-
-    answered: bool = False
-    refused: StorageRefusedError | None = None
 
 
 class EmbeddingStep:
@@ -64,7 +47,7 @@ class EmbeddingStep:
     def __init__(self, embedder: Embedder, index: VectorIndex, images: ImageSource) -> None:
         self._embedder = embedder
         self._index = index
-        self._images = images
+        self._images = ImageReader(images)
         self.setup = EmbeddingSetup(embedder.checksum, index.name)
         self._room = asyncio.Semaphore(BATCHES_WITH_IMAGES)
 
@@ -138,9 +121,9 @@ class EmbeddingStep:
     async def _embed_images(self, products: Sequence[StepProduct]) -> dict[str, _Picture]:
         """By product id. Round after round: the products whose image could not be used try their next one.
 
-        Raises StorageRefusedError where the object store has refused every image: that is its setup, not an image.
+        Raises what `BatchReads.check` raises.
         """
-        reads = _Reads()
+        reads = self._images.batch()
         pictures = {product.product_id: _Picture() for product in products}
         waiting = [(product.product_id, list(images_to_try(product))) for product in products]
         while waiting := [(product_id, images) for product_id, images in waiting if images]:
@@ -156,35 +139,21 @@ class EmbeddingStep:
                         pictures[product_id] = _Picture(problems=(*before, f"{images[0].key}: {problem}"))
                         left.append((product_id, images[1:]))
             waiting = left
-        if reads.refused is not None and not reads.answered:
-            raise reads.refused
+        await reads.check()
         return pictures
 
     async def _embed_part(
-        self, images: Sequence[StepImage], reads: _Reads
+        self, images: Sequence[StepImage], reads: BatchReads
     ) -> list[tuple[list[float] | None, str]]:
         """For each image its vector, or None and why there is none."""
         async with self._room:
-            read = await asyncio.gather(*(self._read(image, reads) for image in images))
+            read = await asyncio.gather(*(reads.read(image.key) for image in images))
             contents = [content for content in read if isinstance(content, bytes)]
             vectors = iter(await self._embedder.embed_images(contents))
         return [
             (next(vectors), "it can't be decoded") if isinstance(content, bytes) else (None, content)
             for content in read
         ]
-
-    async def _read(self, image: StepImage, reads: _Reads) -> bytes | str:
-        """An image's bytes, or why it has none."""
-        try:
-            content = await self._images.get(image.key, at_most=MAX_BYTES)
-        except StorageRefusedError as error:
-            reads.refused = error
-            return error.message
-        except ObjectTooLargeError as error:
-            reads.answered = True
-            return error.message
-        reads.answered = True
-        return "it is not in the object store" if content is None else content
 
 
 async def make_step(context: StepContext) -> EmbeddingStep:

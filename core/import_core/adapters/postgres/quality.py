@@ -251,7 +251,7 @@ class QualityStore:
         cursor = await connection.execute(WITHHELD, (list(product_ids),))
         return {row[0] for row in await cursor.fetchall()}
 
-    async def moment(self) -> datetime:
+    async def now(self) -> datetime:
         """The database's time."""
         async with self._database.connection() as connection:
             return await server_time(connection)

@@ -186,7 +186,7 @@ class ReportStore:
             cursor = await connection.execute(RECENT_FAILURES, (RECENT, limit))
             return [Failure(*row) for row in await cursor.fetchall()]
 
-    async def moment(self) -> datetime:
+    async def now(self) -> datetime:
         """The database's time, by which rows are dated."""
         async with self._database.connection() as connection:
             return await server_time(connection)
