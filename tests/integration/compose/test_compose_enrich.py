@@ -65,7 +65,7 @@ async def live(world: ComposeWorld, company: str) -> None:
             return False
         # A search that began before they went live may have read their words before, and their meaning after.
         items = answer["items"]
-        both = [item for item in items if item["textScore"] is not None and item["similarity"] is not None]
+        both = [item for item in items if (item["textScore"] or 0) > 0 and item["similarity"] is not None]
         return len(both) == PRODUCTS
 
     await eventually(all_found, seconds=60, what=f"the products of {company} are found by both")

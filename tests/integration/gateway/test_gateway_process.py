@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from eventually import eventually
@@ -71,6 +72,12 @@ async def running(cluster: Cluster, folder: Path, **environment: str) -> AsyncIt
             await process.wait()
 
 
+def without_waiting(line: str) -> dict[str, Any]:
+    """What a stream's line tells of an import but why it waits, and for how long."""
+    told: dict[str, Any] = json.loads(line.removeprefix("data:"))
+    return {name: value for name, value in told.items() if name not in {"estimate", "waitingReason"}}
+
+
 async def test_stop_is_announced_and_ends_streams(world: World, tmp_path: Path) -> None:
     await world.row("open")
     cluster = world.cluster
@@ -82,8 +89,9 @@ async def test_stop_is_announced_and_ends_streams(world: World, tmp_path: Path) 
     ):
         assert stream.status_code == 200
         lines = stream.aiter_lines()
-        while not (await anext(lines)).startswith("data"):
+        while not (first := await anext(lines)).startswith("data:"):
             pass
+        told = without_waiting(first)
         gateway.process.send_signal(signal.SIGTERM)
 
         async def unready() -> bool:
@@ -92,9 +100,10 @@ async def test_stop_is_announced_and_ends_streams(world: World, tmp_path: Path) 
         await eventually(unready)
         assert (await client.get("/v1/me")).status_code == 200, "others may still send some"
         async with asyncio.timeout(30):
-            # The place in the queue may still be told; then the stream ends as a whole answer.
-            async for _ in lines:
-                pass
+            # Its place in the queue may still be told, and nothing else of it; then the stream ends as a whole answer.
+            async for line in lines:
+                if line.startswith("data:"):
+                    assert without_waiting(line) == told
             assert await gateway.process.wait() == 0
         assert gateway.logged("gateway.stopped")
         text = gateway.log.read_text()

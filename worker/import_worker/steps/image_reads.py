@@ -39,14 +39,18 @@ class ImageReader:
         if self._readable is None:
             return False
         try:
-            await self.read(self._readable)
+            content = await self.read(self._readable)
         except StorageRefusedError:
             return False
-        return True
+        except ObjectTooLargeError:
+            return True
+        if content is None:
+            self._readable = None
+        return content is not None
 
 
 class BatchReads:
-    """How the object store has answered in a batch: whether at all, and what it refused."""
+    """How the object store has answered in a batch: whether it gave anything, and what it refused."""
 
     def __init__(self, reader: ImageReader) -> None:
         self._reader = reader
@@ -64,8 +68,11 @@ class BatchReads:
         except ObjectTooLargeError as error:
             self._answered = True
             return error.message
+        if content is None:
+            # No proof: without the right to decrypt, say, what is missing is still told, and all else refused.
+            return "it is not in the object store"
         self._answered = True
-        return "it is not in the object store" if content is None else content
+        return content
 
     async def check(self) -> None:
         """Once all is read: tell whether what was refused is the images' or the store's.

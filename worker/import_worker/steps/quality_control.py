@@ -113,7 +113,10 @@ class _Asked:
 
 
 async def _ask(judge: ModelJudge, products: Sequence[StepProduct]) -> _Asked:
-    """Ask about each; after the first error that concerns all, no more are begun, and those under way end."""
+    """Ask about each; after the first error that concerns all, no more are begun, and those under way end.
+
+    Images that are refused are told from a store that refuses all of them once each was asked for.
+    """
     asked = _Asked()
     try:
         asked.kept = await judge.kept(products)
