@@ -206,6 +206,12 @@ class JobMachine(JobTables):
         self.note("handed over again" if again else "nothing lost")
 
     @precondition(lambda self: self.model.unclaimed())
+    @rule(index=some)
+    def redis_restarts_empty(self, index: int) -> None:
+        self.in_redis.clear()
+        self.dispatch_again(index=index)
+
+    @precondition(lambda self: self.model.unclaimed())
     @rule()
     def take_back(self) -> None:
         """The queue is paused: what nobody has claimed is not handed over any more."""
