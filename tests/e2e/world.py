@@ -21,9 +21,9 @@ from import_local.binaries import find_kubectl
 from import_local.demo.manifests import POOL
 from import_local.demo.measures import open_store
 from import_local.installation import Installation
+from import_operator.deployments import POOL_LABEL
 
 NAMESPACE = "imports"
-POOL_LABEL = "imports.avnz.io/pool"
 KUBECTL_IMPORTS = str(Path(sys.executable).with_name("kubectl-imports"))
 FINAL = frozenset({"Succeeded", "Failed", "Cancelled"})
 COMMAND_SECONDS = 200.0

@@ -17,6 +17,7 @@ from import_core.adapters.postgres.dead_letters import (
     DeadLetterStore,
     DeadPosition,
 )
+from import_core.adapters.postgres.failed_item_choice import ITEMS_EXAMINED
 from import_core.adapters.postgres.failed_items import (
     NEWEST_ITEM,
     FailedItemStore,
@@ -41,8 +42,6 @@ from import_core.domain.reopening import RETRY_ITEMS_ANNOTATION, why_not_again
 from import_core.domain.steps import StepState
 
 GONE = "The import is gone"
-IMPORT_PAGE = 1_000
-"""Products of one import that are counted at once before it runs again."""
 IMPORTS_AT_ONCE = 100
 """An action ends once it has had the failed items of so many imports imported again: each takes two calls."""
 
@@ -212,12 +211,11 @@ class DeadLetters:
         while left > 0 and action.asked < IMPORTS_AT_ONCE:
             limit = min(BATCH, left)
             letters, after = await self.page(wanted, after=after, limit=limit)
-            more, after_import = 0, after
+            more = 0
             if kind is LetterAction.RETRY and letters and isinstance(after, ItemPosition):
-                more, after_import = await self._rest_of_import(action, wanted, letters[-1], after)
+                more, after = await self._rest_of_import(action, wanted, letters[-1], after)
             await self._batch(action, letters, more=more)
             left -= len(letters) + more
-            after = after_import
             if after is None or len(letters) < limit:
                 break
         if after is not None and await self.page(wanted, after=after, limit=1) == ([], None):
@@ -229,7 +227,8 @@ class DeadLetters:
     ) -> tuple[int, ItemPosition]:
         """What else is meant of the import that a page ends in, and where the list goes on behind that import.
 
-        Looked at before it runs again: nothing of it is a dead letter then.
+        Looked at before it runs again: nothing of it is a dead letter then. A statement looks at ITEMS_EXAMINED errors
+        of an import whatever is asked of it, so as many are asked for.
         """
         ends_inside = last.step is DeadStep.IMPORT and last.job_id == after.job_id
         if not ends_inside or after.external_id is None:
@@ -238,7 +237,7 @@ class DeadLetters:
         place: ItemPosition | None = after
         while place is not None:
             letters, place = await self.items.page(
-                replace(wanted, job=after.job_id), after=place, limit=IMPORT_PAGE
+                replace(wanted, job=after.job_id), after=place, limit=ITEMS_EXAMINED
             )
             number += len(self._askable(action, letters))
         return number, ItemPosition(after.created_at, after.job_id, None)

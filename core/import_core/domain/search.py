@@ -153,9 +153,10 @@ def parse_query(raw: str) -> SearchQuery:
                 parts.append("or")
         else:
             # A word with a hyphen is several words; they are looked for apart, and an "or" among them is one of them.
-            words.extend(folded.split())
-            parts.append(" ".join('"or"' if word == "or" else word for word in folded.split()))
-            unfinished = fold(token[-1]) != "" and len(folded.split()[-1]) >= SHORTEST_PREFIX
+            found = folded.split()
+            words.extend(found)
+            parts.extend('"or"' if word == "or" else word for word in found)
+            unfinished = fold(token[-1]) != "" and len(found[-1]) >= SHORTEST_PREFIX
     if parts and parts[-1] == "or":
         parts.pop()
     return SearchQuery(" ".join(parts), tuple(words), tuple(phrases), tuple(excluded), unfinished)

@@ -1,12 +1,12 @@
 """Dead letters are read by index and in bounded numbers, whatever is chosen, among 120,000 and 20,000 imports."""
 
 import re
-import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from filled_databases import filled_database, nodes
 
 from import_core.adapters.dead_letters import DeadLetters
 from import_core.adapters.kube.resources import Kind
@@ -84,23 +84,8 @@ class NoKube:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def many(postgres_server: PostgresServer, migrated_template: str) -> AsyncIterator[Database]:
     """A database with very many dead letters, analysed."""
-    name = f"test_{uuid.uuid4().hex}"
-    url = await postgres_server.create_database(name, template=migrated_template)
-    database = Database(url, application="tests", maximum=2)
-    await database.open(wait_seconds=10)
-    async with database.connection() as connection:
-        await connection.execute("SET statement_timeout = 0")
-        await connection.execute(FILL)
-        await connection.execute("VACUUM ANALYZE")
-    yield database
-    await database.close()
-    await postgres_server.drop_database(name)
-
-
-def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from nodes(child)
+    async with filled_database(postgres_server, migrated_template, FILL) as database:
+        yield database
 
 
 async def explain(

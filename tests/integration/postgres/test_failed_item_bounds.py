@@ -1,10 +1,10 @@
 """What imports gave up is looked for in bounded steps, also among very many errors that are not meant."""
 
-import uuid
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from filled_databases import filled_database
 from test_dead_letter_plans import NoKube, check
 
 from import_core.adapters.dead_letters import DeadLetters
@@ -47,17 +47,8 @@ OF_WIDE = DeadFilter(company="wide", step=DeadStep.IMPORT)
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def wide(postgres_server: PostgresServer, migrated_template: str) -> AsyncIterator[Database]:
     """A database with very many errors of items, analysed."""
-    name = f"test_{uuid.uuid4().hex}"
-    url = await postgres_server.create_database(name, template=migrated_template)
-    database = Database(url, application="tests", maximum=2)
-    await database.open(wait_seconds=10)
-    async with database.connection() as connection:
-        await connection.execute("SET statement_timeout = 0")
-        await connection.execute(FILL)
-        await connection.execute("VACUUM ANALYZE")
-    yield database
-    await database.close()
-    await postgres_server.drop_database(name)
+    async with filled_database(postgres_server, migrated_template, FILL) as database:
+        yield database
 
 
 async def test_later_imports_of_a_connection_are_found_by_index_among_all_of_the_company_s(

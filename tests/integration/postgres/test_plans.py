@@ -2,13 +2,14 @@
 
 import re
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from filled_databases import filled_database, nodes
 
 from import_core.adapters.postgres import (
     Database,
@@ -247,23 +248,8 @@ CASES = {
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def large(postgres_server: PostgresServer, migrated_template: str) -> AsyncIterator[Database]:
     """Return a database with 200,000 jobs, analysed."""
-    name = f"test_{uuid.uuid4().hex}"
-    url = await postgres_server.create_database(name, template=migrated_template)
-    database = Database(url, application="tests", maximum=2)
-    await database.open(wait_seconds=10)
-    async with database.connection() as connection:
-        await connection.execute("SET statement_timeout = 0")
-        await connection.execute(FILL)
-        await connection.execute("VACUUM ANALYZE")
-    yield database
-    await database.close()
-    await postgres_server.drop_database(name)
-
-
-def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from nodes(child)
+    async with filled_database(postgres_server, migrated_template, FILL) as database:
+        yield database
 
 
 def scans(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -1,10 +1,10 @@
 """What dispatch asks reads as few rows while the planner knows nothing of them: they came a moment ago."""
 
-import uuid
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from filled_databases import new_database
 from test_plans import TABLE, rows_read, scans, summary, with_numbered_parameters
 
 from import_core.adapters.postgres import Database, counting, dispatching, evidence, held, views
@@ -55,19 +55,14 @@ async def surprised(
     request: pytest.FixtureRequest, postgres_server: PostgresServer, migrated_template: str
 ) -> AsyncIterator[Database]:
     """Return a database with 20,000 new rows of which its statistics know nothing."""
-    name = f"test_{uuid.uuid4().hex}"
-    url = await postgres_server.create_database(name, template=migrated_template)
-    database = Database(url, application="tests", maximum=2)
-    await database.open(wait_seconds=10)
-    async with database.connection() as connection:
-        await connection.execute(f'ALTER TABLE "{TABLE}" SET (autovacuum_enabled = false)')
-        if request.param == "other rows analysed":
-            await connection.execute(FILL, {"state": "COMPLETED"})
-            await connection.execute("VACUUM ANALYZE")
-        await connection.execute(FILL, {"state": "PENDING"})
-    yield database
-    await database.close()
-    await postgres_server.drop_database(name)
+    async with new_database(postgres_server, migrated_template) as database:
+        async with database.connection() as connection:
+            await connection.execute(f'ALTER TABLE "{TABLE}" SET (autovacuum_enabled = false)')
+            if request.param == "other rows analysed":
+                await connection.execute(FILL, {"state": "COMPLETED"})
+                await connection.execute("VACUUM ANALYZE")
+            await connection.execute(FILL, {"state": "PENDING"})
+        yield database
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
