@@ -91,16 +91,20 @@ async def many(postgres_server: PostgresServer, migrated_template: str) -> Async
 async def explain(
     database: Database, statement: str, values: Mapping[str, Any], options: str
 ) -> list[Mapping[str, Any]]:
-    """How the tables are read."""
+    """How the tables, and indexes ahead of them, are read."""
     async with database.connection() as connection:
         cursor = await connection.execute(f"EXPLAIN ({options}, FORMAT JSON) {statement}", values)
         row = await cursor.fetchone()
     assert row is not None
-    return [node for node in nodes(row[0][0]["Plan"]) if node.get("Relation Name") in TABLES]
+    return [
+        node
+        for node in nodes(row[0][0]["Plan"])
+        if node.get("Relation Name") in TABLES or node["Node Type"] == "Bitmap Index Scan"
+    ]
 
 
 async def check(database: Database, statement: str, values: Mapping[str, Any]) -> dict[str, float]:
-    """Rows read of each table; by index alone, whether the server knows the parameters or not."""
+    """Rows read of each table and, ahead of it, of an index, whether the server knows the parameters or not."""
     numbers: dict[str, int] = {}
 
     def numbered(match: re.Match[str]) -> str:
@@ -113,7 +117,8 @@ async def check(database: Database, statement: str, values: Mapping[str, Any]) -
     read: dict[str, float] = {}
     for node in scans:
         rows = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
-        read[node["Relation Name"]] = read.get(node["Relation Name"], 0) + rows
+        name = node.get("Relation Name") or node["Index Name"]
+        read[name] = read.get(name, 0) + rows
     return read
 
 

@@ -15,8 +15,9 @@ from import_core.domain.dead_letters import DeadFilter, DeadStep, LetterAction
 from import_local.parts.postgres import PostgresServer
 
 BUSY = 3_000
-WIDE = 5
-OF_A_WIDE = 20_000
+WIDE = 3
+OF_A_WIDE = 4 * ITEMS_EXAMINED
+OF_A_PRODUCT = 4
 SEVENS = 5_000
 # A company with an import an hour, and one of another connection before them; one whose imports failed at many images
 # and one product each; one import with seven errors of each product, one of them the product's own.
@@ -32,7 +33,7 @@ UNION ALL SELECT 'sevens', 'sevens', 'shop', 'COMPLETED', 'imports', now(), now(
 INSERT INTO "Product" (id, "companyId", "externalId", "importSource", title, connection)
 SELECT 'row-' || n, 'busy', 'p' || n, 'shopify', 'Tea', 'hourly' FROM generate_series(1, 10000) n;
 INSERT INTO imports.item_error (job_id, external_id, stage, url, reason, message)
-SELECT 'wide-' || n, 'p' || i / 4, 'image', 'https://a.example/' || i, 'NotFound', 'm'
+SELECT 'wide-' || n, 'p' || i / {OF_A_PRODUCT}, 'image', 'https://a.example/' || i, 'NotFound', 'm'
 FROM generate_series(1, {WIDE}) n, generate_series(1, {OF_A_WIDE}) i
 UNION ALL SELECT 'wide-' || n, 'q', 'map', '', 'InvalidField', 'm' FROM generate_series(1, {WIDE}) n
 UNION ALL SELECT 'busy-' || n, 'p' || i, 'map', '', 'InvalidField', 'm'
@@ -68,9 +69,14 @@ async def test_a_statement_looks_at_a_bounded_number_of_errors(wide: Database) -
     jobs = [f"wide-{number}" for number in range(1, WIDE + 1)]
     same = {"companies": ["wide"] * WIDE, "providers": ["shop"] * WIDE, "afters": [None] * WIDE}
     values = {**choice.values, "jobs": jobs, **same, "limit": 50}
-    assert (await check(wide, choice.items, values))["item_error"] <= ITEMS_EXAMINED + OF_A_WIDE
+    for after in (None, "p10", "p7777"):
+        read = await check(wide, choice.items, {**values, "afters": [after, *[None] * (WIDE - 1)]})
+        assert read["item_error"] <= ITEMS_EXAMINED + OF_A_PRODUCT
+        assert "item_error_job" not in read
     values = {**choice.values, "jobs": jobs, "ends": [NEWEST_ITEM.created_at] * WIDE, "most": 1_000}
-    assert (await check(wide, choice.count, values))["item_error"] <= 1_000
+    read = await check(wide, choice.count, values)
+    assert read["item_error"] <= 1_000
+    assert "item_error_job" not in read
 
 
 async def test_a_page_is_short_where_enough_was_looked_at_and_the_next_goes_on(

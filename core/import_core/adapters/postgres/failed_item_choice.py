@@ -13,8 +13,7 @@ from import_core.domain.item_errors import PRODUCT_STAGES
 EXAMINED = 500
 """Imports that one statement looks at."""
 ITEMS_EXAMINED = 20_000
-"""Errors of their items that one statement looks at for a page, and reads of one import beyond it; those of images are
-among them."""
+"""Errors of their items that one statement looks at for a page; those of images are among them."""
 LATER = 50
 """Completed imports of the same connection, after one's own, among which one is looked for that has read the whole
 catalogue anew."""
@@ -60,8 +59,13 @@ IMPORTS = f"""
 SELECT {JOB}, j.status IN ('COMPLETED', 'FAILED') AND {{meant}}, {IS_OLD} AS is_old FROM ({{jobs}}) j
 ORDER BY j."createdAt" DESC, j.id DESC
 """
-# By index item_error_job, import by import until ITEMS_EXAMINED were looked at. (PostgreSQL may sort an import's, and
-# read all of them for it, but none of the imports behind it.) The products' rows by their unique key.
+# One import's errors by index item_error_job. As a range, and up to a limit that the planner does not know: for an
+# equal id it expects as many as the average import has, and would read and sort all of a larger one.
+IN_ORDER = """
+    (e.job_id, e.external_id) >= (t.id, {since}) AND e.job_id <= t.id
+    ORDER BY e.job_id, e.external_id LIMIT (SELECT {most})
+"""
+# Import by import until ITEMS_EXAMINED were looked at. The products' rows by their unique key.
 # Where it stopped for that, a row without a stage says where: at the last product but one of those that were looked at,
 # as there may be more of the last one.
 ITEMS = f"""
@@ -71,9 +75,8 @@ WITH looked AS MATERIALIZED (
         WITH ORDINALITY AS t (id, company, provider, after, place), LATERAL (
         SELECT e.external_id, e.stage, e.reason, e.message, e.created_at, {PRODUCT_FAILED} AND {{meant}} AS meant
         FROM imports.item_error e
-        WHERE e.job_id = t.id AND {{found}} AND e.external_id >= coalesce(t.after, '')
-          AND e.external_id IS DISTINCT FROM t.after
-        ORDER BY e.external_id LIMIT {ITEMS_EXAMINED}) e
+        WHERE {{found}} AND e.external_id IS DISTINCT FROM t.after
+          AND {IN_ORDER.format(since="coalesce(t.after, '')", most=ITEMS_EXAMINED)}) e
     ORDER BY t.place LIMIT {ITEMS_EXAMINED}),
 stop AS (
     SELECT last.place, last.external_id FROM (
@@ -98,7 +101,7 @@ WITH looked AS MATERIALIZED (
     SELECT t.ended_at, e.*
     FROM unnest(%(jobs)s::text[], %(ends)s::timestamptz[]) WITH ORDINALITY AS t (id, ended_at, place), LATERAL (
         SELECT e.stage, e.reason, {PRODUCT_FAILED} AND {{meant}} AS meant FROM imports.item_error e
-        WHERE e.job_id = t.id AND {{found}} LIMIT %(most)s) e
+        WHERE {{found}} AND {IN_ORDER.format(since="''", most="%(most)s::bigint")}) e
     ORDER BY t.place LIMIT %(most)s)
 SELECT stage, reason, count(*) FILTER (WHERE meant), max(ended_at) FILTER (WHERE meant), count(*)
 FROM looked GROUP BY GROUPING SETS ((stage, reason), ())
@@ -114,7 +117,8 @@ class ItemsChoice:
     """A filter as conditions.
 
     `jobs`: which imports are looked at, `of_import`: which of them are meant; `found`: which of their items are looked
-    at, by index, `of_item`: which of those are meant.
+    at, by index (those of one product with the import's id, else that one's errors before it are met, too); `of_item`:
+    which of those are meant.
     """
 
     jobs: str
@@ -148,7 +152,7 @@ async def items_choice(connection: Connection, wanted: DeadFilter) -> ItemsChoic
             row = None
         company = row[0] if row is not None else company
         values["external_ids"] = [wanted.product] if row is None else [wanted.product, row[1]]
-        found = "e.external_id = ANY(%(external_ids)s)"
+        found = "e.job_id = t.id AND e.external_id = ANY(%(external_ids)s)"
     of_item = "true"
     if wanted.reason is not None:
         values["reason"] = wanted.reason

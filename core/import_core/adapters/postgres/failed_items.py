@@ -162,7 +162,7 @@ class FailedItemStore:
             if row is None:
                 return None
             job = _import(row[:10], is_old=row[10])
-            only = "e.external_id = %(external_id)s"
+            only = "e.job_id = t.id AND e.external_id = %(external_id)s"
             choice = ItemsChoice("", "true", only, "true", {"external_id": external_id})
             found, _ = await _items(connection, choice, [job], {}, 1)
         return (found[0], job) if found else None
