@@ -54,9 +54,16 @@ function number() {
   return chosen ? (chosenRow()?.count ?? 0) : reasons.total;
 }
 
+// None was counted, and that is all: there is nothing to act on. Among what was not counted there may be.
+function isNone() {
+  return number() === 0 && !reasons.isAtLeast;
+}
+
+// How many "all" are; nothing where none of them was counted.
 function inWords() {
   const value = number();
-  return reasons.isAtLeast ? `over ${count(value - 1)}` : count(value);
+  if (!reasons.isAtLeast) return count(value);
+  return value ? `over ${count(value - 1)}` : "";
 }
 
 function drawReasons() {
@@ -78,10 +85,10 @@ function drawHead() {
   const row = chosenRow();
   setText(byId("letters-title"), chosen ? `${reasonInWords(chosen.reason)} in ${chosen.step}` : "All of them");
   setText(byId("letters-fix"), row ? `Look at: ${row.field}. ${row.fix}` : "");
-  setText(byId("retry-all"), `Retry all ${inWords()}`);
-  setText(byId("discard-all"), `Discard all ${inWords()}`);
-  setHidden(byId("retry-all"), !may.retry || number() === 0);
-  setHidden(byId("discard-all"), !may.discard || number() === 0);
+  setText(byId("retry-all"), `Retry all ${inWords()}`.trim());
+  setText(byId("discard-all"), `Discard all ${inWords()}`.trim());
+  setHidden(byId("retry-all"), !may.retry || isNone());
+  setHidden(byId("discard-all"), !may.discard || isNone());
   setHidden(byId("letters-rights"), may.retry || may.discard);
   setText(byId("letters-at"), `as of ${clock(readAt)}`);
 }
@@ -152,9 +159,9 @@ function remember() {
   history.replaceState(null, "", query ? `${location.pathname}?${query}` : location.pathname);
 }
 
-// `step` empty: of all that are listed.
+// `step` empty: of all that are listed, and those of imports come last.
 function consequence(action, step, invalid) {
-  const imports = step ? step === IMPORT : reasons.items.some((row) => row.step === IMPORT);
+  const imports = step ? step === IMPORT : reasons.isAtLeast || reasons.items.some((row) => row.step === IMPORT);
   if (action === "discard") {
     const ofSteps = step === IMPORT ? "" : "A product takes a discarded step, and those behind it, only when it changes.";
     const ofImports = imports ? "What an import gave up stays among its errors, and its retries leave it out." : "";
@@ -169,7 +176,7 @@ async function actOnAll(action) {
   const choice = shown();
   const body = { ...(Object.keys(choice).length ? choice : { all: true }), until: reasons.asOf };
   const which = chosen ? ` of ${reasonInWords(chosen.reason)} in ${chosen.step}` : "";
-  const words = `${inWords()} ${number() === 1 ? "dead letter" : "dead letters"}`;
+  const words = `${inWords() || "all"} ${number() === 1 ? "dead letter" : "dead letters"}`;
   const { yes } = await confirm({
     title: `${VERBS[action]} ${words}${which}?`,
     text: consequence(action, choice.step, chosen !== null && chosenRow()?.retryable === false),

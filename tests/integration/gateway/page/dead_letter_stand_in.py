@@ -119,7 +119,8 @@ class DeadLetters:
     async def reasons(self, request: Request) -> Response:
         if refusal := self._asked(request):
             return refusal
-        found = self._matching(dict(request.query_params))
+        most = self._stand_in.letters_counted
+        found = self._matching(dict(request.query_params))[:most]
         counts = Counter((each["step"], each["reason"], each["retryable"]) for each in found)
         items = []
         for (step, reason, retryable), number in counts.most_common():
@@ -132,7 +133,7 @@ class DeadLetters:
             "items": items,
             "more": False,
             "total": len(found),
-            "isAtLeast": False,
+            "isAtLeast": most is not None,
             "asOf": "1767312000000000",
         }
         return _answer(DeadLetterReasons, body)

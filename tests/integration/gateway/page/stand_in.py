@@ -73,6 +73,8 @@ class StandIn:
         }
         self.letters: list[Json] = []
         """Dead letters with all that is known of each, those that died last first."""
+        self.letters_counted: int | None = None
+        """So many of them are counted for the reasons; None: all."""
         self.found: list[Json] = []
         """Pages of what a search finds."""
         self.search_problem: tuple[int, str, str] | None = None

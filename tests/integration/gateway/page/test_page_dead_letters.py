@@ -196,6 +196,23 @@ async def test_all_of_a_reason_are_acted_on_in_as_many_requests_as_it_takes(
     assert stand_in.calls.writes[-1][2] == {"all": True, "until": "1767312000000000"}
 
 
+async def test_what_was_not_counted_can_be_acted_on_all_the_same(live: PageWorld, stand_in: StandIn) -> None:
+    stand_in.letters = [failed_item(f"gid-{number}") for number in range(3)]
+    stand_in.letters_counted = 2
+    page = await open_letters(live)
+    await expect(page.get_by_role("button", name="Retry all over 1", exact=True)).to_be_visible()
+    stand_in.letters_counted = 0  # enough errors of images were looked at before
+    await page.get_by_role("button", name="Read again").click()
+    await expect(page.locator("#letter-reasons li")).to_have_count(0)
+    await expect(page.get_by_role("button", name="Retry all", exact=True)).to_be_visible()
+    await page.get_by_role("button", name="Discard all", exact=True).click()
+    question = page.get_by_role("dialog", name="Discard all dead letters?")
+    await expect(question).to_contain_text("What an import gave up stays among its errors")
+    await question.get_by_role("button", name="Discard all dead letters").click()
+    await expect(page.get_by_role("status").filter(has_text="3 dead letters given up.")).to_be_visible()
+    assert stand_in.calls.writes[-1][2] == {"all": True, "until": "1767312000000000"}
+
+
 async def test_what_imports_gave_up_is_shown_and_what_cannot_be_retried_is_said(
     live: PageWorld, stand_in: StandIn
 ) -> None:
