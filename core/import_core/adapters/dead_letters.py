@@ -202,9 +202,9 @@ class DeadLetters:
     ) -> Acted:
         """Retry or discard those that are meant, `most` at most, in the order of the list.
 
-        An import runs again for all that it gave up, so of the last one all that are meant count, however many. It ends
-        after IMPORTS_AT_ONCE imports, too, and after a page that is short as enough was looked at for it. What was done
-        until an error stays so, and was noted; the same call goes on with the rest, from `next` on.
+        An import runs again for all that it gave up, so of the last one another ITEMS_EXAMINED that are meant count.
+        It ends after IMPORTS_AT_ONCE imports, too, and after a page that is short as enough was looked at for it. What
+        was done until an error stays so, and was noted; the same call goes on with the rest, from `next` on.
         """
         action = _Action(kind, by, note)
         left = most
@@ -227,20 +227,17 @@ class DeadLetters:
     ) -> tuple[int, ItemPosition]:
         """What else is meant of the import that a page ends in, and where the list goes on behind that import.
 
-        Looked at before it runs again: nothing of it is a dead letter then. A statement looks at ITEMS_EXAMINED errors
-        of an import whatever is asked of it, so as many are asked for.
+        Looked at before it runs again: nothing of it is a dead letter then. It runs again for all of it, so a page of
+        it is counted, however much there is behind that: ITEMS_EXAMINED, as a statement looks at so many of its errors
+        whatever is asked of it.
         """
         ends_inside = last.step is DeadStep.IMPORT and last.job_id == after.job_id
         if not ends_inside or after.external_id is None:
             return 0, after
-        number = 0
-        place: ItemPosition | None = after
-        while place is not None:
-            letters, place = await self.items.page(
-                replace(wanted, job=after.job_id), after=place, limit=ITEMS_EXAMINED
-            )
-            number += len(self._askable(action, letters))
-        return number, ItemPosition(after.created_at, after.job_id, None)
+        letters, _ = await self.items.page(
+            replace(wanted, job=after.job_id), after=after, limit=ITEMS_EXAMINED
+        )
+        return len(self._askable(action, letters)), ItemPosition(after.created_at, after.job_id, None)
 
     async def _batch(self, action: _Action, letters: Sequence[DeadLetter], *, more: int = 0) -> None:
         """Act on a page; `more`: how many others the import of the last one gave up, which a retry is for, too."""

@@ -7,9 +7,11 @@ import pytest_asyncio
 from postgres_rows import execute, request
 from test_dead_letter_plans import NoKube
 
+from import_core.adapters import dead_letters
 from import_core.adapters.dead_letters import DeadLetters
 from import_core.adapters.postgres import Database
 from import_core.adapters.postgres.catalogue import CatalogueStore
+from import_core.adapters.postgres.dead_letters import BATCH
 from import_core.adapters.postgres.failed_item_choice import LATER
 from import_core.adapters.postgres.failed_items import FailedItemStore
 from import_core.adapters.postgres.jobs import JobStore
@@ -188,3 +190,25 @@ async def test_what_an_import_that_runs_again_has_is_not_discarded(
     assert found[1].state is JobState.PENDING
     assert await store.read("done", "a", namespace="another") is None
     assert await store.read("done", "b") is None
+
+
+async def test_a_retry_counts_no_more_of_an_import_than_a_page_and_goes_on_behind_it(
+    database: Database, store: FailedItemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "ITEMS_EXAMINED", 50)
+    for hours_ago, job_id in enumerate(("large", "small")):
+        await record(database, job_id, hours_ago=hours_ago, provider=job_id, origin=None)
+    await fail(database, "small", "a")
+    await execute(
+        database,
+        """INSERT INTO imports.item_error (job_id, external_id, stage, reason, message)
+        SELECT 'large', n, 'map', 'InvalidField', 'no number' FROM generate_series(1, 400) n""",
+    )
+    letters = DeadLetters(database, NoKube, namespace="imports")
+    acted = await letters.act_on_all(
+        LetterAction.RETRY, DeadFilter(step=DeadStep.IMPORT), by="ada", note=lambda _: None, most=1_000
+    )
+    assert (acted.changed, acted.skipped, acted.next) == (BATCH + 50 + 1, 0, None)
+    assert await ids(store) == []
+    rows = await execute(database, 'SELECT id, status, "itemsOnly" FROM "ProductImportJob" ORDER BY id')
+    assert rows == [("large", "PENDING", True), ("small", "PENDING", True)]
