@@ -93,7 +93,12 @@ class WorkStore:
         self._database = database
 
     async def look(self, queue: str, *, since: datetime | None, cap: int = WORK_CAP) -> WorkSeen:
-        """What waits (up to `cap` rows), runs, and has finished after `since`; None: within the last hour."""
+        """What waits (up to `cap` rows), runs, and has finished after `since`; None: within the last hour.
+
+        An end is dated by the beginning of its transaction, so one that commits during a look may be in neither this
+        look nor the next, or in both. This is harmless: rates and sizes are averages of many ends, to which it is one
+        more or less, and what waits and runs is read anew each time.
+        """
         values = {"queue": queue, "cap": cap, "limit": RUNNING_LIMIT}
         async with self._database.transaction() as connection:
             row = await (await connection.execute(NOW)).fetchone()
