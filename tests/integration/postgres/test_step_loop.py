@@ -84,7 +84,9 @@ async def test_all_batches_of_an_import_are_held_and_freed_however_many_there_ar
     )
     await claim_batch(database, f"batch-{many:05}")
     for generation, suspended in ((2, True), (3, False)):
-        await store.record([request("job-1", generation=generation, suspended=suspended)])
+        recorded = await store.record([request("job-1", generation=generation, suspended=suspended)])
+        assert (recorded.new, recorded.steps_left) == ([], {"job-1": suspended})
+        await StepControl(database).hold(recorded.steps_left)
         assert await execute(
             database,
             """SELECT suspended IS TRUE, status, count(*) FROM "ProductImportJob"
