@@ -278,7 +278,7 @@ class OperatorState:
         self.pod_restarts: dict[str, int] = {}
         """Restarts of workers' containers that their pods have told of, by the pod's uid."""
         self.steps_to_hold: dict[str, bool] = {}
-        """Finished ImportJobs whose steps are to be suspended (True) or resumed."""
+        """ImportJobs whose steps are to be suspended (True) or resumed: finished ones, and others with many batches."""
         self.steps_wanted = asyncio.Event()
         self.held: dict[str, Held] = {}
         """ImportJobs that may not be recorded before there is room, by uid."""
@@ -309,7 +309,7 @@ class OperatorState:
         return True
 
     def hold_steps(self, uid: str, *, suspended: bool) -> None:
-        """Have the steps of a finished ImportJob suspended or resumed."""
+        """Have the steps of an ImportJob suspended or resumed that are not with its row."""
         self.steps_to_hold[uid] = suspended
         self.steps_wanted.set()
 

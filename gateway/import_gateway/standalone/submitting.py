@@ -55,7 +55,7 @@ class RowSubmitter:
             suspended=bool(spec.get("suspend")),
             correlation_id=correlation_id,
         )
-        new = bool(await self._jobs.record([request]))
+        new = bool((await self._jobs.record([request])).new)
         row = await self._find(name, spec)
         if row is None:
             raise ObjectConflictError(f"The import {name} was deleted at the same moment")

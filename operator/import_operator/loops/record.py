@@ -125,7 +125,7 @@ class RecordLoop:
         try:
             # After a start nearly all of them have their rows.
             requests = await self._jobs.unrecorded(requests)
-            new = await self._jobs.record(requests)
+            recorded = await self._jobs.record(requests)
             fail_point("record.committed")
         except DatabaseUnavailableError as error:
             self._put_off(accepted, error)
@@ -139,12 +139,14 @@ class RecordLoop:
                     self._give_up(uid, error)
             return
         metrics.JOBS_RECORDED.inc(len(requests))
-        self._holding.recorded(len(new))
+        self._holding.recorded(len(recorded.new))
         tell_repairs(
             RepairKind.OBJECT_WITHOUT_ROW,
-            filter(self._was_recorded, new),
+            filter(self._was_recorded, recorded.new),
             reason="The row of a live ImportJob was gone; it starts over",
         )
+        for uid, suspended in recorded.steps_left.items():
+            self._state.hold_steps(uid, suspended=suspended)
         for uid, admission in accepted.items():
             self._state.held.pop(uid, None)
             if self._state.jobs.get(uid) is not None:

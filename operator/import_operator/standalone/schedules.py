@@ -138,7 +138,7 @@ class ScheduleLoop:
             spec=spec,
             suspended=bool(spec.get("suspend")),
         )
-        if await self._jobs.record([request]):
+        if (await self._jobs.record([request])).new:
             metrics.SCHEDULE_RUNS.inc()
             log.info("schedule.started", name=name, jobId=job_id)
             self._state.dispatch_wanted.set()

@@ -105,7 +105,7 @@ class JobMachine(JobTables):
             return
         wanted = self.request(slot)
         new = [] if wanted.id in self.model.jobs else [wanted.id]
-        assert self.wait(self.jobs.record([wanted])) == new
+        assert self.wait(self.jobs.record([wanted])).new == new
         self.recorded(wanted)
         self.note("suspended" if wanted.suspended else "recorded")
 

@@ -6,13 +6,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from import_core.adapters.postgres import Database
+from import_core.adapters.postgres import Database, step_control
 from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.guard import GuardStore
 from import_core.adapters.postgres.jobs import JobStore
 from import_core.adapters.postgres.origins import OriginStore
 from import_core.adapters.postgres.queue_state import QueueState, QueueStateStore
+from import_core.adapters.postgres.step_control import CANCELLED_AT_ONCE, StepControl
 from import_core.adapters.postgres.workers import WorkerStore
 from import_core.domain.admission import DATABASE_UNAVAILABLE, Refusal, Verdict
 from import_core.domain.backpressure import Intake, IntakeState, QueueHealth, Thresholds
@@ -23,6 +25,7 @@ from import_operator.holding import Holding
 from import_operator.loops import record
 from import_operator.loops.reconcile import ReconcileLoop
 from import_operator.loops.record import RecordLoop
+from import_operator.loops.steps import StepLoop
 from import_operator.loops.tell import TellLoop
 from import_operator.state import OperatorState
 from import_operator.vanishing import VanishedJobs
@@ -273,6 +276,48 @@ async def test_database_away_keeps_what_it_did_not_take(state: OperatorState) ->
     assert refusal is not None
     assert refusal.reason == DATABASE_UNAVAILABLE
     assert state.to_project.take(9) == ["a"]
+
+
+MANY_BATCHES = """
+INSERT INTO "ProductImportJob" (id, "companyId", provider, queue, "parentId", status)
+SELECT 'batch-' || n, 'acme', 'index-product', 'index-product', 'many', 'PENDING' FROM generate_series(1, %s) n
+"""
+HELD_BATCHES = """
+SELECT count(*) FROM "ProductImportJob" WHERE "parentId" = 'many' AND suspended
+"""
+
+
+async def test_new_jobs_are_told_though_not_all_steps_of_another_one_can_be_held(
+    state: OperatorState, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, steps = new_loop(state, database), StepLoop(state, StepControl(database))
+    submit(state, job("many"))
+    await loop.round()
+    async with database.connection() as connection:
+        await connection.execute(MANY_BATCHES, (CANCELLED_AT_ONCE + 1,))
+
+    async def away(*_arguments: Any, **_values: Any) -> None:
+        raise DatabaseUnavailableError
+
+    async def held_batches() -> int:
+        async with database.connection() as connection:
+            row = await (await connection.execute(HELD_BATCHES)).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    # The row of the new one was there before: that it was made anew is a repair, counted where it is told.
+    submit(state, job("many", generation=2, suspend=True), {**job("new"), "status": {"jobId": "new"}})
+    with monkeypatch.context() as patched:
+        patched.setattr(step_control, "hold_all_steps", away)
+        with capture_logs() as logs:
+            await loop.round()
+        assert [each["jobId"] for each in logs if each["event"] == "job.repaired"] == ["new"]
+        assert await held_batches() == CANCELLED_AT_ONCE
+        with pytest.raises(DatabaseUnavailableError):
+            await steps.round()
+    await steps.round()
+    assert await held_batches() == CANCELLED_AT_ONCE + 1
+    assert not state.steps_to_hold
 
 
 async def test_deleted_before_it_was_recorded(state: OperatorState, database: Database) -> None:

@@ -210,6 +210,9 @@ CASES = {
     "open step jobs": Case(step_control.OPEN_JOBS, (PARENTS, 500), 4000, before=STEP_JOBS),
     "step jobs to suspend": Case(step_control.RUNNING_OR_FREE, (PARENTS, 500), 4000, before=STEP_JOBS),
     "step jobs to resume": Case(step_control.RESUME, (PARENTS, 500), 4000, before=STEP_JOBS),
+    "parents of step jobs to hold": Case(
+        step_control.TO_HOLD, {"ids": PARENTS, "suspended": True}, 2 * len(PARENTS), before=STEP_JOBS
+    ),
     "cancelled parents": Case(
         step_control.CANCELLED_PARENTS, {"after": "", "limit": 50}, 3 * len(PARENTS), before=STEP_JOBS
     ),

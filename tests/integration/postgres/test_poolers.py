@@ -80,7 +80,8 @@ async def run_jobs(url: str, direct_url: str) -> None:
         aclosing(listen(operator, [PROGRESS_CHANNEL])) as heard,
     ):
         assert (await anext(heard)).channel is None
-        assert set(await JobStore(operator).record([request(job_id) for job_id in sorted(ids)])) == ids
+        recorded = await JobStore(operator).record([request(job_id) for job_id in sorted(ids)])
+        assert set(recorded.new) == ids
         messages = await hand_over(operator)
         assert {message.job_id for message in messages} == ids
         async with asyncio.timeout(60):

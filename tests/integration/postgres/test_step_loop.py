@@ -1,5 +1,6 @@
 """The operator and the steps of imports that have ended: held, cancelled, kept from the sweep, swept themselves."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -84,7 +85,9 @@ async def test_all_batches_of_an_import_are_held_and_freed_however_many_there_ar
     )
     await claim_batch(database, f"batch-{many:05}")
     for generation, suspended in ((2, True), (3, False)):
-        await store.record([request("job-1", generation=generation, suspended=suspended)])
+        recorded = await store.record([request("job-1", generation=generation, suspended=suspended)])
+        assert (recorded.new, recorded.steps_left) == ([], {"job-1": suspended})
+        await StepControl(database).hold(recorded.steps_left)
         assert await execute(
             database,
             """SELECT suspended IS TRUE, status, count(*) FROM "ProductImportJob"
@@ -100,6 +103,22 @@ async def test_steps_of_an_import_that_somebody_has_resumed_since_are_not_held(d
     await hold_all_steps(database, ["job-1", "job-2"], suspended=True)
     assert await state_of(database, "batch-of-job-1") == ("PENDING", False)
     assert await state_of(database, "batch-of-job-2") == ("PENDING", True)
+
+
+async def test_only_imports_with_batches_to_hold_are_waited_for(database: Database) -> None:
+    ids = ["job-1", "job-2", "job-3"]
+    await JobStore(database).record([request(job_id, suspended=True) for job_id in ids])
+    for job_id in ids[:2]:
+        await step_job(database, f"batch-of-{job_id}", job_id)
+    await hold_all_steps(database, ["job-2"], suspended=True)
+    async with database.transaction() as connection, asyncio.timeout(10):
+        # As a batch that ends does, and as a foreign key of the platform's would.
+        for job_id, lock in (("job-1", "KEY SHARE"), ("job-2", "SHARE"), ("job-3", "SHARE")):
+            await connection.execute(
+                f"""SELECT FROM "ProductImportJob" WHERE id = %s FOR {lock}""", (job_id,)
+            )
+        await hold_all_steps(database, ids, suspended=True)
+    assert await state_of(database, "batch-of-job-1") == ("PENDING", True)
 
 
 async def test_a_change_that_nobody_watched_is_heeded_while_steps_are_to_come(database: Database) -> None:

@@ -7,6 +7,7 @@ import pytest
 from eventually import eventually
 from quality_world import IMAGE, QualityWorld, codes, product, verdicts
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from import_core.adapters.postgres.breakers import BreakerStore
 from import_core.adapters.postgres.quality import QualityStore
@@ -227,6 +228,7 @@ def refusing(world: QualityWorld, monkeypatch: pytest.MonkeyPatch) -> Refusing:
 
 
 ALONE = replace(product("alone").images[0], key="images/acme/alone.jpg")
+UNREADABLE = "quality.image_unreadable"
 
 
 async def test_an_image_that_the_store_refuses_flags_its_product_alone(
@@ -238,7 +240,11 @@ async def test_an_image_that_the_store_refuses_flags_its_product_alone(
     with pytest.raises(StorageRefusedError):
         await world.open().run([refused])
     step = world.open()
-    batch = await step.run([refused, *MANY])
+    with capture_logs() as logs:
+        batch = await step.run([refused, *MANY])
+    assert [(each["productId"], each["key"]) for each in logs if each["event"] == UNREADABLE] == [
+        ("refused", ALONE.key)
+    ]
     assert batch.rest is None
     assert verdicts(batch) == {
         "refused": "flagged",
@@ -257,8 +263,10 @@ async def test_a_store_that_refuses_everything_is_wrong_and_no_products_fault(
     step = world.open()
     await step.run(MANY[:1])
     refusing.all = True
-    with pytest.raises(StorageRefusedError):
+    with capture_logs() as logs, pytest.raises(StorageRefusedError):
         await step.run(MANY[1:])
+    # That the store refuses is told once, by the batch; no image is to blame.
+    assert [each for each in logs if each["event"] == UNREADABLE] == []
     bare = product("bare", images=())
     batch = await step.run([*MANY[1:], bare])
     assert isinstance(batch.rest, StorageRefusedError)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
@@ -27,7 +28,6 @@ from import_core.domain.judging import (
     decision_key,
     judge,
     shown_images,
-    unreadable_image,
 )
 from import_core.domain.limits import LONGEST_RETRY_AFTER
 from import_core.domain.quality import Decision
@@ -42,6 +42,15 @@ THROTTLED_SECONDS = 30.0
 """Nobody asks for so long after the model's API said that it is asked too often, where it does not say how long."""
 IMAGES_AT_ONCE = 2
 """Whole images in memory at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An image that the model can't be shown: which of the product's, counted from 1, and why."""
+
+    number: int
+    key: str
+    detail: str
 
 
 class Model(Protocol):
@@ -100,8 +109,10 @@ class ModelJudge:
         found = await self._cache.find(list(dict.fromkeys(keys.values())))
         return {product_id: found[key] for product_id, key in keys.items() if key in found}
 
-    async def decide(self, product: StepProduct, reads: BatchReads) -> Decision:
-        """Ask about one product, unless an image of it can't be read: `reads` knows whether that is the image's fault.
+    async def decide(self, product: StepProduct, reads: BatchReads) -> Decision | Unreadable:
+        """Ask about one product, unless an image of it can't be read.
+
+        Whether that is the image's fault, `reads` knows once the whole batch is read.
 
         Raises HandBackError where a budget is used up or the breaker is open, ProviderThrottledError,
         ProviderUnavailableError, DependencyUnavailableError; CredentialsError and ModelNotUsableError, which hold for
@@ -110,7 +121,7 @@ class ModelJudge:
         async with self._calls:
             await self._guard.check()
             images = await self._read_images(product, reads)
-            if isinstance(images, Decision):
+            if isinstance(images, Unreadable):
                 return images
             reply = await self._ask(ask_about(product, images, word=secrets.token_hex(8)))
         found = judge(reply)
@@ -124,16 +135,13 @@ class ModelJudge:
     def _key(self, product: StepProduct) -> str:
         return decision_key(product, rules=self._rules, model=self._model.model, images=self._most_images)
 
-    async def _read_images(self, product: StepProduct, reads: BatchReads) -> list[bytes] | Decision:
+    async def _read_images(self, product: StepProduct, reads: BatchReads) -> list[bytes] | Unreadable:
         images: list[bytes] = []
         for number, image in enumerate(shown_images(product, self._most_images), 1):
             async with self._decoding:
                 small = await _read_small(image.key, reads)
             if isinstance(small, str):
-                log.warning(
-                    "quality.image_unreadable", productId=product.product_id, key=image.key, detail=small
-                )
-                return unreadable_image(number)
+                return Unreadable(number, image.key, small)
             images.append(small)
         return images
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import structlog
 from redis.asyncio import Redis
 
 from import_core.adapters.models.gemini import GeminiModel
@@ -30,6 +31,7 @@ from import_core.domain.errors import (
     ProviderRejectedError,
     StorageRefusedError,
 )
+from import_core.domain.judging import unreadable_image
 from import_core.domain.quality import (
     Decision,
     QualityRules,
@@ -41,9 +43,11 @@ from import_core.domain.steps import StepDone, StepFailed, StepKind, StepOutcome
 from import_core.observability.metrics import WorkerMetrics
 from import_worker.breakers import Breakers
 from import_worker.steps.base import StepBatch
-from import_worker.steps.judge import ModelJudge
+from import_worker.steps.judge import ModelJudge, Unreadable
 from import_worker.steps.quality_settings import QualitySettings
 from import_worker.steps.registry import StepContext
+
+log = structlog.get_logger(__name__)
 
 NAME = StepKind.QUALITY_CONTROL.value
 """Names the model's breaker and budgets; jobs of the step have it as their provider, so an open breaker holds them."""
@@ -124,12 +128,17 @@ async def _ask(judge: ModelJudge, products: Sequence[StepProduct]) -> _Asked:
         asked.error = error
         return asked
     reads = judge.images.batch()
+    unreadable: dict[str, Unreadable] = {}
     coming = iter([product for product in products if product.product_id not in asked.kept])
 
     async def some() -> None:
         for product in coming:
             try:
-                asked.decisions[product.product_id] = await judge.decide(product, reads)
+                found = await judge.decide(product, reads)
+                if isinstance(found, Unreadable):
+                    unreadable[product.product_id] = found
+                else:
+                    asked.decisions[product.product_id] = found
             except ProviderRejectedError as error:
                 asked.failures[product.product_id] = StepFailed(
                     product.product_id, error.reason, error.message, retryable=False
@@ -150,9 +159,10 @@ async def _ask(judge: ModelJudge, products: Sequence[StepProduct]) -> _Asked:
     except (StorageRefusedError, DependencyUnavailableError) as error:
         # What was refused says nothing about its products then.
         asked.error = asked.error or error
-        for product in products:
-            if any(image.key in reads.refused for image in product.images):
-                asked.decisions.pop(product.product_id, None)
+        unreadable = {name: image for name, image in unreadable.items() if image.key not in reads.refused}
+    for product_id, image in unreadable.items():
+        log.warning("quality.image_unreadable", productId=product_id, key=image.key, detail=image.detail)
+        asked.decisions[product_id] = unreadable_image(image.number)
     return asked
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from psycopg.types.json import Jsonb
@@ -19,7 +19,6 @@ from import_core.adapters.postgres.rows import JOB_COLUMNS, JOB_TABLES, job_from
 from import_core.adapters.postgres.step_control import (
     cancel_steps,
     count_steps,
-    hold_all_steps,
     resume_steps,
     suspend_steps,
 )
@@ -132,19 +131,32 @@ class Depth:
         return self.due + self.claimed
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """`new`: ids that had no row.
+
+    `steps_left`: jobs that may have more step jobs than went with them, and whether those are to be suspended: what
+    `StepControl.hold` is for.
+    """
+
+    new: Sequence[str]
+    steps_left: Mapping[str, bool]
+
+
 class JobStore:
     """Jobs in PostgreSQL. Every method raises DatabaseUnavailableError when the database is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def record(self, requests: Sequence[JobRequest]) -> list[str]:
-        """Record jobs, or newer generations of waiting ones; at most 500 a statement; idempotent.
+    async def record(self, requests: Sequence[JobRequest]) -> Recorded:
+        """Record jobs, or newer generations of waiting ones; at most 500 a transaction; idempotent.
 
-        Running ones that are suspended are taken from their workers in the same transaction; of their step jobs those
-        that are more than one transaction takes follow in others. Returns the ids that had no row.
+        Running ones that are suspended are taken from their workers in the same transaction, with as many of their step
+        jobs as it may take. After an error nobody knows which of more than 500 were new.
         """
         new: list[str] = []
+        steps_left: dict[str, bool] = {}
         for start in range(0, len(requests), BATCH):
             batch = requests[start : start + BATCH]
             held = {request.id: request.generation for request in batch if request.suspended}
@@ -160,12 +172,10 @@ class JobStore:
                 taken += await _end_claims(connection, list(held))
                 await notify_in(connection, CONTROL_CHANNEL, taken)
                 await notify_in(connection, LIVE_CHANNEL, [*recorded, *held])
-            if more_held:
-                await hold_all_steps(self._database, list(held), suspended=True)
-            if more_free:
-                await hold_all_steps(self._database, free, suspended=False)
             new += recorded
-        return new
+            steps_left |= dict.fromkeys(held, True) if more_held else {}
+            steps_left |= dict.fromkeys(free, False) if more_free else {}
+        return Recorded(new, steps_left)
 
     async def unrecorded(self, requests: Sequence[JobRequest]) -> list[JobRequest]:
         """Those of at most 500 jobs that have to be recorded; the rows of the others say the same already.

@@ -87,11 +87,17 @@ WHERE id = ANY(ARRAY(
     SELECT id FROM "ProductImportJob" WHERE id = ANY(%s) AND status IN ('COMPLETED', 'FAILED')
     ORDER BY id FOR UPDATE))
 """
-# Those that nobody has decided otherwise about since; the row of one that has ended need not tell.
-STILL_SO = """
-SELECT id FROM "ProductImportJob"
-WHERE id = ANY(%s) AND (status NOT IN ('PENDING', 'IN_PROGRESS') OR (suspended IS TRUE) = %s)
-ORDER BY id FOR UPDATE
+# Those that nobody has decided otherwise about since, and that have batches for it; the row of one that has ended need
+# not tell. A batch that is made meanwhile follows its ImportJob's row. With LIMIT, as the planner else may read the
+# batches of all.
+TO_HOLD = """
+SELECT id FROM "ProductImportJob" j
+WHERE id = ANY(%(ids)s) AND (status NOT IN ('PENDING', 'IN_PROGRESS') OR (suspended IS TRUE) = %(suspended)s)
+  AND (SELECT true FROM "ProductImportJob" b
+      WHERE b."parentId" = j.id AND b."parentId" IS NOT NULL AND b.status IN ('PENDING', 'IN_PROGRESS')
+        AND (b.suspended IS TRUE) <> %(suspended)s
+      LIMIT 1)
+ORDER BY id FOR NO KEY UPDATE OF j
 """
 # Distinct parents of open step jobs, by skipping through index import_job_steps.
 PARENTS = """
@@ -248,7 +254,7 @@ async def hold_all_steps(database: Database, parent_ids: Sequence[str], *, suspe
     while more:
         async with database.transaction() as connection:
             # The parents first, as whoever ends a batch does.
-            cursor = await connection.execute(STILL_SO, (list(parent_ids), suspended))
+            cursor = await connection.execute(TO_HOLD, {"ids": list(parent_ids), "suspended": suspended})
             more = await act(connection, [row[0] for row in await cursor.fetchall()])
 
 
