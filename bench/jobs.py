@@ -189,11 +189,11 @@ async def _dispatch(database: Database, queue: JobQueue, name: str, jobs: int) -
 
 
 @asynccontextmanager
-async def with_servers(*, durable_redis: bool = False) -> AsyncIterator[Servers]:
+async def with_servers(*, redis_sync: str | None = None) -> AsyncIterator[Servers]:
     """PostgreSQL with durable commits and our tables, and Valkey, which is volatile as in an installation.
 
-    With `durable_redis` it writes what it is told to a file and syncs that every second: what a peer needs that has
-    nothing but Redis.
+    With `redis_sync` (Valkey's `appendfsync`) it writes what it is told to a file and syncs that so often: what a peer
+    needs that has nothing but Redis.
     """
     with state_folder() as folder:
         folder.mkdir(mode=0o711)
@@ -203,9 +203,9 @@ async def with_servers(*, durable_redis: bool = False) -> AsyncIterator[Servers]
         try:
             url = await postgres.create_database("bench")
             await migrate(url)
-            if durable_redis:
+            if redis_sync is not None:
                 client = connect(valkey.url, client_name="bench")
-                await client.config_set("appendfsync", "everysec")
+                await client.config_set("appendfsync", redis_sync)
                 await client.config_set("appendonly", "yes")
                 await client.aclose()
             pids = postgres.processes()[0].pid, valkey.processes()[0].pid

@@ -1,14 +1,15 @@
 """Jobs per second of the worker with an empty pipeline, beside bare BullMQ, arq, celery and procrastinate.
 
-All carry 1 KiB a job, and Valkey writes to a file that it syncs every second, since the peers but procrastinate have
-nothing else; PostgreSQL commits durably. Run with `python -m bench --peers jobs_peers`.
+All carry 1 KiB a job. PostgreSQL commits durably. The peers but procrastinate have nothing but Redis, so Valkey writes
+to a file: synced every second, as it comes, which may lose a second of jobs; and synced before each answer, which loses
+none, as PostgreSQL's commits do. Run with `python -m bench --peers jobs_peers`.
 """
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import psycopg
 from redis.asyncio import Redis
@@ -19,11 +20,14 @@ from bench.peers import install, run_peer
 from bench.table import median_of, print_table, ratios_of
 
 CONCURRENCY = 20
+OUR_CONCURRENCY = 5
+"""The worker's default."""
 PROCESSES = 2
 """Of celery, which has a process for each task at a time: its default, one for each core."""
+SYNCS = ("everysec", "always")
 TITLES = {
     "bare": "bare BullMQ worker",
-    "ours": "the worker with an empty pipeline: PostgreSQL and Redis",
+    "ours": f"the worker with an empty pipeline, {OUR_CONCURRENCY} at once: PostgreSQL and Redis",
     "arq": "arq: Redis",
     "celery": f"celery, {PROCESSES} processes: Redis",
     "procrastinate": "procrastinate: PostgreSQL",
@@ -34,9 +38,17 @@ async def main() -> None:
     """Install the peers, measure in turns, print."""
     for peer in ("arq", "celery", "procrastinate"):
         await install(peer)
-    async with with_servers(durable_redis=True) as servers:
-        rounds = [await _round(servers, turn) for turn in range(ROUNDS)]
-    print(f"{JOBS} jobs of 1 KiB a run, {CONCURRENCY} at once, {ROUNDS} interleaved rounds\n")
+    for sync in SYNCS:
+        async with with_servers(redis_sync=sync) as servers:
+            rounds = [await _round(servers, turn) for turn in range(ROUNDS)]
+        print(
+            f"\n{JOBS} jobs of 1 KiB a run, {CONCURRENCY} at once where nothing else is said, {ROUNDS} interleaved"
+            f" rounds, `appendfsync {sync}`\n"
+        )
+        _report(rounds)
+
+
+def _report(rounds: Sequence[Mapping[str, Figures]]) -> None:
     rows = []
     for name, title in TITLES.items():
         runs = [each[name] for each in rounds]
@@ -61,8 +73,9 @@ async def _round(servers: Servers, turn: int) -> Mapping[str, Figures]:
         await _clear(servers)
         if name in ("bare", "ours"):
             work = bare_jobs if name == "bare" else our_jobs
+            at_once = CONCURRENCY if name == "bare" else OUR_CONCURRENCY
             figures[name] = await in_process(
-                f"peer-{name}-{turn}", work, servers, CONCURRENCY, JOBS, on_uvloop=True
+                f"peer-{name}-{turn}", work, servers, at_once, JOBS, on_uvloop=True
             )
         else:
             figures[name] = await _peer(servers, name)

@@ -49,7 +49,7 @@ class SearchQuery:
     """A person's query. `words` must all be there, each phrase word by word; nothing of `excluded` may.
 
     `text` says the same in one canonical line, as web searches are written: equal texts have equal answers.
-    `unfinished`: the last word may be the beginning of a longer one.
+    `unfinished`: the last word may be the beginning of a longer one. `alternatives`: an `or` stands between parts.
     """
 
     text: str = ""
@@ -57,6 +57,7 @@ class SearchQuery:
     phrases: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     unfinished: bool = False
+    alternatives: bool = False
 
     @property
     def wanted(self) -> str:
@@ -159,7 +160,11 @@ def parse_query(raw: str) -> SearchQuery:
             unfinished = fold(token[-1]) != "" and len(found[-1]) >= SHORTEST_PREFIX
     if parts and parts[-1] == "or":
         parts.pop()
-    return SearchQuery(" ".join(parts), tuple(words), tuple(phrases), tuple(excluded), unfinished)
+    # An "or" that is looked for or excluded stands there in quotes.
+    alternatives = "or" in parts
+    return SearchQuery(
+        " ".join(parts), tuple(words), tuple(phrases), tuple(excluded), unfinished, alternatives
+    )
 
 
 def search_text(product: StepProduct) -> SearchText:

@@ -106,8 +106,10 @@ class Operator:
     log: Path
     health_port: int
 
-    def logged(self, event: str) -> list[str]:
-        return [line for line in self.log.read_text().splitlines() if f'"event": "{event}"' in line]
+    def logged(self, *events: str) -> list[str]:
+        """The lines of these events, in the order of the log."""
+        wanted = [f'"event": "{event}"' for event in events]
+        return [line for line in self.log.read_text().splitlines() if any(one in line for one in wanted)]
 
     async def leads(self) -> bool:
         return bool(self.logged("lease.acquired"))

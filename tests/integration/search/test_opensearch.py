@@ -248,6 +248,7 @@ ANSWERS = [
     (403, error("security_exception", "no permission", 403)),
     (404, error("index_not_found_exception", "no such index", 404)),
     (400, error("parsing_exception", "not known here", 400)),
+    (400, {"error": "told in a word", "status": 400}),
 ]
 
 
@@ -366,6 +367,7 @@ NO_RIGHT = error("security_exception", "no permissions for [indices:admin/aliase
             r"OpenSearch does not give it back \(security_exception\)",
         ),
         ({"failing-000001": MAPPING}, (403, {"Message": "not authorized"}), r"give it back \(refused\)"),
+        ({"failing-000001": MAPPING}, (404, {"error": "in a word", "status": 404}), r"back \(unknown\)"),
     ],
 )
 async def test_an_alias_that_can_not_be_given_back_is_told_with_what_to_do(

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from import_core.adapters.search.opensearch import get_query
 from import_core.domain.search import (
     CANDIDATES,
     LONGEST_QUERY,
@@ -79,6 +80,26 @@ def test_folding_twice_changes_nothing(text: str) -> None:
 def test_query_is_read_as_on_the_web(raw: str, text: str, unfinished: bool) -> None:
     query = parse_query(raw)
     assert (query.text, query.unfinished) == (text, unfinished)
+
+
+@pytest.mark.parametrize(
+    ("raw", "alternatives"),
+    [
+        ("shirt or trousers", True),
+        ('"red shirt" or "truth or dare"', True),
+        ('shirt "truth or dare"', False),
+        ('shirt hat -"blue or red"', False),
+        ('red "or" shirt', False),
+        ("shirt -or", False),
+        ("either-or shoes", False),
+        ("or shirt or", False),
+    ],
+)
+def test_only_an_or_between_parts_asks_for_alternatives(raw: str, alternatives: bool) -> None:
+    query = parse_query(raw)
+    assert query.alternatives is alternatives
+    assert parse_query(query.text).alternatives is alternatives
+    assert (get_query("acme", query)["bool"].get("minimum_should_match") == 1) is alternatives
 
 
 def test_parts_of_a_query() -> None:

@@ -234,8 +234,7 @@ class OpenSearchIndex:
             return refused
         for item in answer["items"]:
             (result,) = item.values()
-            status, error = int(result["status"]), result.get("error") or {}
-            kind, reason = str(error.get("type", "")), str(error.get("reason", ""))
+            status, (kind, reason) = int(result["status"]), _error(result)
             if status == 429 or status >= 500:
                 raise SearchUnavailableError(f"OpenSearch did not take a document: {kind}")
             # 409: a newer state is there, which is what is wanted. 404: to be removed, and not there.
@@ -252,8 +251,7 @@ def get_query(company_id: str, asked: SearchQuery) -> dict[str, Any]:
     `or` between words is not known to `multi_match`: with it, one of the words is enough.
     """
     must: list[dict[str, Any]] = []
-    either = " or " in f" {asked.text} "
-    operator = "or" if either else "and"
+    operator = "or" if asked.alternatives else "and"
     if asked.words:
         kind = "bool_prefix" if asked.unfinished else "most_fields"
         must.append(
@@ -271,7 +269,7 @@ def get_query(company_id: str, asked: SearchQuery) -> dict[str, Any]:
         "filter": [{"term": {"company": company_id}}],
         "must_not": [{"match_phrase": {"all": one}} for one in asked.excluded],
     }
-    if either:
+    if asked.alternatives:
         return {"bool": {**found, "should": [*must, *phrases], "minimum_should_match": 1}}
     return {"bool": {**found, "must": [*must, *phrases]}}
 
@@ -291,8 +289,19 @@ def _listed(value: str | Sequence[str]) -> Sequence[str]:
 
 def _error_type(answer: Mapping[str, Any]) -> str | None:
     """Why a call that is answered with its error was refused; None: it was not, or it is not said."""
-    kind: str | None = (answer.get("error") or {}).get("type")
+    kind, _ = _error(answer)
     return kind
+
+
+def _error(answer: Mapping[str, Any]) -> tuple[str | None, str]:
+    """The type of an answer's error, None where there is none, and what it says.
+
+    Some calls tell an error in a word, and so may what stands before OpenSearch.
+    """
+    error = answer.get("error")
+    if isinstance(error, Mapping):
+        return str(error.get("type", "unknown")), str(error.get("reason", ""))
+    return ("unknown", str(error)) if error else (None, "")
 
 
 def _action(product_id: str, version: int) -> dict[str, Any]:
