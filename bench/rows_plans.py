@@ -78,14 +78,10 @@ STATEMENTS: dict[str, tuple[str, Mapping[str, Any] | Sequence[Any]]] = {
         {"namespace": "imports", "after": "", "before": LATE, "limit": origins.PAGE},
     ),
     "reconcile: finished rows of objects with open steps": (
-        origins.PARENTS_OF_OBJECTS,
-        {"namespace": "imports", "after": "", "before": LATE, "limit": origins.PAGE},
-    ),
-    "reconcile: finished rows of objects with open steps in batches of others": (
-        origins.GUESTS_OF_OBJECTS,
+        origins.WITH_STEPS,
         {"namespace": "imports", "parent": "", "batch": "", "before": LATE, "limit": origins.BATCHES},
     ),
-    "steps: cancelled parents": (step_control.CANCELLED_PARENTS, {"after": "", "limit": 500}),
+    "steps: cancelled parents": (step_control.CANCELLED_PARENTS, {"limit": 500}),
     "steps: finished jobs to sweep": (
         step_control.SWEEPABLE,
         {"queue": "index-product", "seconds": step_control.KEPT_SECONDS, "limit": 500},

@@ -43,7 +43,7 @@ NOW = datetime(2100, 1, 1, tzinfo=UTC)
 FILL = f"""
 INSERT INTO "ProductImportJob"
     (id, "companyId", provider, status, dispatch, "dispatchedAt", "notBefore", "waitingReason", "createdAt",
-     "startedAt", namespace)
+     "startedAt", namespace, "objectUid")
 SELECT 'job-' || n,
     'company-' || CASE WHEN n % 3 = 0 THEN n % {COMPANIES} ELSE 0 END,
     'p',
@@ -54,7 +54,7 @@ SELECT 'job-' || n,
     CASE WHEN n BETWEEN {60001 - NOT_DUE} AND 60000 THEN 'Retry' END,
     now() - n * interval '1 second',
     CASE WHEN n <= {RUNNING} THEN now() - interval '1 hour' END,
-    'imports'
+    'imports', 'job-' || n
 FROM generate_series(1, 200000) n;
 INSERT INTO imports.checkpoint (job_id, version, progress, pages, updated_at)
 SELECT id, 1, '{{}}', 3, now() - interval '1 hour' FROM "ProductImportJob" WHERE status <> 'PENDING';
@@ -84,6 +84,14 @@ FROM generate_series(1, 5000) n
 """
 SWEPT = [f"step-{number}" for number in range(4_501, 5_001)]
 PARENTS = [f"job-{number}" for number in range(100_000, 100_040)]
+# Cancelled ones of which so much is left that reading it once for each of them shows.
+OF_CANCELLED = f"""{STEP_JOBS};
+INSERT INTO "ProductImportJob" (id, "companyId", provider, queue, status, "parentId", namespace, "createdAt")
+SELECT 'left-' || n, 'company-0', 'index-product', 'index-product', 'PENDING', 'job-' || (100000 + n % 40), 'imports',
+    now()
+FROM generate_series(1, 40000) n;
+UPDATE "ProductImportJob" SET status = 'CANCELLED' WHERE id = ANY(ARRAY{PARENTS})
+"""
 
 
 @dataclass(frozen=True)
@@ -214,18 +222,12 @@ CASES = {
         step_control.TO_HOLD, {"ids": PARENTS, "suspended": True}, 2 * len(PARENTS), before=STEP_JOBS
     ),
     "cancelled parents": Case(
-        step_control.CANCELLED_PARENTS, {"after": "", "limit": 50}, 3 * len(PARENTS), before=STEP_JOBS
+        step_control.CANCELLED_PARENTS, {"limit": 50}, 3 * len(PARENTS), before=OF_CANCELLED
     ),
-    "parents of objects": Case(
-        origins.PARENTS_OF_OBJECTS,
-        {"namespace": "imports", "after": "", "before": NOW, "limit": 5000},
-        3 * len(PARENTS),
-        before=STEP_JOBS,
-    ),
-    "guests of objects": Case(
-        origins.GUESTS_OF_OBJECTS,
+    "finished imports of objects with steps": Case(
+        origins.WITH_STEPS,
         {"namespace": "imports", "parent": PARENTS[5], "batch": "", "before": NOW, "limit": 500},
-        500,
+        500 + 2 * len(PARENTS),
         before=STEP_JOBS,
     ),
     "step jobs to sweep": Case(
@@ -321,3 +323,12 @@ async def test_the_pages_of_the_orphan_scan_meet_every_row_once(large: Database)
     pages = [page async for page in store.overdue(QUEUE, older_than_seconds=15, page=300)]
     assert [len(page) for page in pages] == [300, 300, 300, 100]
     assert len({message.job_id for page in pages for message in page}) == HANDED_OVER
+
+
+async def test_each_cancelled_parent_is_found_once(large: Database) -> None:
+    """Also where the id of one of its step jobs is none that was made for a step job."""
+    async with large.connection() as connection, connection.transaction(force_rollback=True):
+        await connection.execute(OF_CANCELLED)
+        await connection.execute("""UPDATE "ProductImportJob" SET id = 'zz' WHERE id = 'left-1'""")
+        cursor = await connection.execute(step_control.CANCELLED_PARENTS, {"limit": 50})
+        assert sorted(row[0] for row in await cursor.fetchall()) == PARENTS

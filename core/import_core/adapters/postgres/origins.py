@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 
 from import_core.adapters.postgres.pool import Database, server_time
-from import_core.adapters.postgres.step_control import PARENTS
 
 PAGE = 5000
 BATCHES = 500
@@ -20,32 +19,24 @@ WHERE namespace = %(namespace)s AND id > %(after)s AND "createdAt" < %(before)s
   AND "objectUid" IS NOT NULL AND status IN ('PENDING', 'IN_PROGRESS')
 ORDER BY id LIMIT %(limit)s
 """
-PARENTS_OF_OBJECTS = f"""{PARENTS}
-SELECT p.id FROM parent p JOIN "ProductImportJob" j ON j.id = p.id
-WHERE j.namespace = %(namespace)s AND j."createdAt" < %(before)s AND j."objectUid" IS NOT NULL
-  AND j.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
-ORDER BY p.id LIMIT %(limit)s
-"""
-# Finished ones that have no batch of their own, with due steps in a page of others' batches: each product in one of
-# these is looked at. A batch that is its own parent is a person's, whose dead letter may be of an ImportJob that is
-# long gone. By index import_job_steps, in the order of its key; one row, which says where to go on.
-GUESTS_OF_OBJECTS = """
+# Finished ones with steps in a page of open batches: in their own, or due in others', for which each product in one is
+# looked at. A batch that is its own parent is a person's, whose dead letter may be of an ImportJob that is long gone.
+# By index import_job_steps, in the order of its key; one row, which says where to go on.
+WITH_STEPS = """
 WITH page AS (
     SELECT "parentId" AS parent, id FROM "ProductImportJob"
     WHERE "parentId" IS NOT NULL AND status IN ('PENDING', 'IN_PROGRESS') AND ("parentId", id) > (%(parent)s, %(batch)s)
     ORDER BY "parentId", id LIMIT %(limit)s
-), guest AS (
-    SELECT DISTINCT s.job_id AS id FROM page
-    JOIN imports.product_step s ON s.batch_id = page.id AND s.job_id <> page.parent AND s.state = 'Due'
+), origin AS (
+    SELECT parent AS id FROM page
+    UNION
+    SELECT s.job_id FROM page JOIN imports.product_step s ON s.batch_id = page.id AND s.state = 'Due'
     WHERE page.id <> page.parent
 )
 SELECT last.parent, last.id, (SELECT count(*) FROM page), (
-    SELECT array_agg(g.id ORDER BY g.id) FROM guest JOIN "ProductImportJob" g ON g.id = guest.id
-    WHERE g.namespace = %(namespace)s AND g."createdAt" < %(before)s AND g."objectUid" IS NOT NULL
-      AND g.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
-      AND (SELECT true FROM "ProductImportJob" o
-          WHERE o."parentId" = g.id AND o."parentId" IS NOT NULL AND o.status IN ('PENDING', 'IN_PROGRESS')
-          LIMIT 1) IS NULL)
+    SELECT array_agg(j.id ORDER BY j.id) FROM origin JOIN "ProductImportJob" j ON j.id = origin.id
+    WHERE j.namespace = %(namespace)s AND j."createdAt" < %(before)s AND j."objectUid" IS NOT NULL
+      AND j.status IN ('COMPLETED', 'FAILED', 'CANCELLED'))
 FROM (SELECT parent, id FROM page ORDER BY parent DESC, id DESC LIMIT 1) last
 """
 EXISTING = 'SELECT id FROM "ProductImportJob" WHERE id = ANY(%s)'
@@ -67,29 +58,28 @@ class OriginStore:
     ) -> AsyncIterator[list[str]]:
         """Pages of ids (the objects' uids) of jobs that came from a namespace's objects and have work left.
 
-        First the waiting and running ones, then finished ones with batches of steps, each in the order of the ids, then
-        those whose open steps are in batches of others alone. Only of rows that were recorded before a time; one page
-        is in memory, and the ids of the last kind, each of which comes once.
+        First the waiting and running ones, in the order of the ids, then finished ones with open steps, in their own
+        batches or in others'. Only of rows that were recorded before a time; one page is in memory, and the ids of the
+        last kind, each of which comes once.
         """
-        for statement in (UNFINISHED, PARENTS_OF_OBJECTS):
-            place = {"namespace": namespace, "after": "", "before": recorded_before, "limit": page_size}
-            while True:
-                async with self._database.connection() as connection:
-                    page = [row[0] for row in await (await connection.execute(statement, place)).fetchall()]
-                if page:
-                    yield page
-                if len(page) < page_size:
-                    break
-                place["after"] = page[-1]
-        async for page in self._guests(namespace, recorded_before, min(page_size, BATCHES)):
+        place = {"namespace": namespace, "after": "", "before": recorded_before, "limit": page_size}
+        while True:
+            async with self._database.connection() as connection:
+                page = [row[0] for row in await (await connection.execute(UNFINISHED, place)).fetchall()]
+            if page:
+                yield page
+            if len(page) < page_size:
+                break
+            place["after"] = page[-1]
+        async for page in self._with_steps(namespace, recorded_before, min(page_size, BATCHES)):
             yield page
 
-    async def _guests(self, namespace: str, before: datetime, page_size: int) -> AsyncIterator[list[str]]:
+    async def _with_steps(self, namespace: str, before: datetime, page_size: int) -> AsyncIterator[list[str]]:
         place = {"namespace": namespace, "before": before, "parent": "", "batch": "", "limit": page_size}
         seen: set[str] = set()
         while True:
             async with self._database.connection() as connection:
-                row = await (await connection.execute(GUESTS_OF_OBJECTS, place)).fetchone()
+                row = await (await connection.execute(WITH_STEPS, place)).fetchone()
             if row is None:
                 return
             parent, batch, number, found = row

@@ -99,19 +99,21 @@ WHERE id = ANY(%(ids)s) AND (status NOT IN ('PENDING', 'IN_PROGRESS') OR (suspen
       LIMIT 1)
 ORDER BY id FOR NO KEY UPDATE OF j
 """
-# Distinct parents of open step jobs, by skipping through index import_job_steps.
-PARENTS = """
+# Skips from parent to parent of open step jobs through index import_job_steps: past 'z' there is no id of a step job,
+# which are uuids. A place in the whole key, as the planner reads all that follows where it is asked for the next parent
+# alone and has not yet analysed the rows. Its own parent is a job without an ImportJob: nobody's to cancel.
+CANCELLED_PARENTS = """
 WITH RECURSIVE parent AS (
-    SELECT min("parentId") AS id FROM "ProductImportJob"
-    WHERE "parentId" IS NOT NULL AND status IN ('PENDING', 'IN_PROGRESS') AND "parentId" > %(after)s
+    (SELECT "parentId" AS id FROM "ProductImportJob"
+    WHERE "parentId" IS NOT NULL AND status IN ('PENDING', 'IN_PROGRESS')
+    ORDER BY "parentId", id LIMIT 1)
     UNION ALL
-    SELECT (SELECT min("parentId") FROM "ProductImportJob"
-        WHERE "parentId" IS NOT NULL AND status IN ('PENDING', 'IN_PROGRESS') AND "parentId" > parent.id)
+    SELECT (SELECT "parentId" FROM "ProductImportJob"
+        WHERE "parentId" IS NOT NULL AND status IN ('PENDING', 'IN_PROGRESS')
+          AND ("parentId", id) > (parent.id, 'z') AND "parentId" <> parent.id
+        ORDER BY "parentId", id LIMIT 1)
     FROM parent WHERE parent.id IS NOT NULL
 )
-"""
-# Its own parent is a job without an ImportJob: nobody's to cancel.
-CANCELLED_PARENTS = f"""{PARENTS}
 SELECT p.id FROM parent p JOIN "ProductImportJob" j ON j.id = p.id
 WHERE j.status = 'CANCELLED' AND j."parentId" IS NULL LIMIT %(limit)s
 """
@@ -344,7 +346,7 @@ class StepControl:
     async def cancel_leftovers(self, *, message: str, limit: int = 50) -> bool:
         """Cancel what is left of steps whose ImportJobs are cancelled; returns whether there may be more."""
         async with self._database.transaction() as connection:
-            cursor = await connection.execute(CANCELLED_PARENTS, {"after": "", "limit": limit})
+            cursor = await connection.execute(CANCELLED_PARENTS, {"limit": limit})
             parents = [row[0] for row in await cursor.fetchall()]
             return (await cancel_steps(connection, parents, message=message)).more
 
