@@ -64,6 +64,11 @@ def type_of(body: Body) -> str:
     return provider_label((body.get("spec") or {}).get("type"))
 
 
+def is_suspended(body: Body) -> bool:
+    """Whether an ImportJob asks to be suspended."""
+    return (body.get("spec") or {}).get("suspend") is True
+
+
 def owners_of(body: Body) -> frozenset[str]:
     """Uids of the objects that an object was made of."""
     return frozenset(str(owner.get("uid")) for owner in body["metadata"].get("ownerReferences") or ())
@@ -277,7 +282,7 @@ class OperatorState:
         """How often worker processes were seen to end, for loops that have to look at what they left."""
         self.pod_restarts: dict[str, int] = {}
         """Restarts of workers' containers that their pods have told of, by the pod's uid."""
-        self.steps_to_hold: dict[str, bool] = {}
+        self.steps_to_hold: set[str] = set()
         """ImportJobs whose steps are to be suspended (True) or resumed: finished ones, and others with many batches."""
         self.steps_wanted = asyncio.Event()
         self.held: dict[str, Held] = {}
@@ -308,9 +313,9 @@ class OperatorState:
             self.to_reopen.add(uid)
         return True
 
-    def hold_steps(self, uid: str, *, suspended: bool) -> None:
-        """Have the steps of an ImportJob suspended or resumed that are not with its row."""
-        self.steps_to_hold[uid] = suspended
+    def hold_steps(self, uid: str) -> None:
+        """Have the steps of an ImportJob suspended or resumed, as its spec says by then, that are not with its row."""
+        self.steps_to_hold.add(uid)
         self.steps_wanted.set()
 
     def correlation_of(self, job_id: str) -> str | None:
@@ -336,7 +341,7 @@ class OperatorState:
         self.to_reopen.discard(uid)
         self.verdicts.pop(uid, None)
         self.held.pop(uid, None)
-        self.steps_to_hold.pop(uid, None)
+        self.steps_to_hold.discard(uid)
         self.to_record.discard(uid)
         self.to_project.discard(uid)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from import_core.domain.projection import is_final
 from import_core.domain.resources.conditions import ImportJobCondition, is_true
 from import_core.domain.steps import asked_steps
-from import_operator.state import Body, OperatorState, generation_of, uid_of
+from import_operator.state import Body, OperatorState, generation_of, is_suspended, uid_of
 
 
 def handle_record_import_job(state: OperatorState, body: Body) -> None:
@@ -16,7 +16,7 @@ def handle_record_import_job(state: OperatorState, body: Body) -> None:
         return
     if is_final(body):
         if _holds_steps(before, body):
-            state.hold_steps(uid, suspended=_is_suspended(body))
+            state.hold_steps(uid)
         return
     verdict = state.verdicts.get(uid)
     if verdict is None or verdict.generation != generation_of(body):
@@ -30,11 +30,7 @@ def _holds_steps(before: Body | None, body: Body) -> bool:
     if not asked_steps(body.get("spec") or {}):
         return False
     if before is not None:
-        return _is_suspended(before) is not _is_suspended(body)
+        return is_suspended(before) is not is_suspended(body)
     # Seen for the first time: it may have been changed while nobody watched.
     conditions = (body.get("status") or {}).get("conditions") or []
     return not is_true(conditions, ImportJobCondition.ENRICHED)
-
-
-def _is_suspended(body: Body) -> bool:
-    return (body.get("spec") or {}).get("suspend") is True

@@ -145,8 +145,8 @@ class RecordLoop:
             filter(self._was_recorded, recorded.new),
             reason="The row of a live ImportJob was gone; it starts over",
         )
-        for uid, suspended in recorded.steps_left.items():
-            self._state.hold_steps(uid, suspended=suspended)
+        for uid in recorded.steps_left:
+            self._state.hold_steps(uid)
         for uid, admission in accepted.items():
             self._state.held.pop(uid, None)
             if self._state.jobs.get(uid) is not None:

@@ -8,7 +8,7 @@ from import_core.adapters.postgres.step_control import START, SWEPT_AT_ONCE, Ste
 from import_core.domain.errors import DatabaseUnavailableError
 from import_core.observability.logs import get_logger
 from import_operator.loops.runner import Loop
-from import_operator.state import OperatorState
+from import_operator.state import OperatorState, is_suspended
 
 log = get_logger(__name__)
 
@@ -20,7 +20,7 @@ CANCELLED_MESSAGE = "The import was cancelled"
 
 
 class StepLoop:
-    """Suspends and resumes steps of finished imports, cancels what is left of cancelled ones, and sweeps."""
+    """Suspends and resumes what recording an import has not, cancels what is left of cancelled ones, and sweeps."""
 
     def __init__(self, state: OperatorState, control: StepControl) -> None:
         self._state = state
@@ -39,7 +39,7 @@ class StepLoop:
         )
 
     async def round(self) -> None:
-        """One bounded batch of each."""
+        """What is to be held to the last batch, and one bounded batch of each of the others."""
         await self._hold()
         if await self._control.cancel_leftovers(message=CANCELLED_MESSAGE):
             self._state.steps_wanted.set()
@@ -53,13 +53,16 @@ class StepLoop:
             self._sweep_due = time.monotonic() + SWEEP_SECONDS
 
     async def _hold(self) -> None:
-        wanted, self._state.steps_to_hold = self._state.steps_to_hold, {}
+        asked, self._state.steps_to_hold = self._state.steps_to_hold, set()
+        # As the object says now: it may have been resumed since it was asked for.
+        bodies = {uid: self._state.jobs.get(uid) for uid in asked}
+        wanted = {uid: is_suspended(body) for uid, body in bodies.items() if body is not None}
         if not wanted:
             return
         try:
             await self._control.hold(wanted)
         except DatabaseUnavailableError:
-            self._state.steps_to_hold = {**wanted, **self._state.steps_to_hold}
+            self._state.steps_to_hold |= asked
             raise
         self._state.to_project.update(wanted)
         self._state.dispatch_wanted.set()

@@ -133,6 +133,18 @@ async def test_a_change_that_nobody_watched_is_heeded_while_steps_are_to_come(da
     assert not other.steps_to_hold
 
 
+async def test_steps_are_held_as_the_object_says_by_then(database: Database) -> None:
+    await ended_import(database)
+    state = OperatorState(NAMESPACE)
+    state.keep_job(body(1, suspended=True))
+    state.hold_steps("job-1")
+    state.hold_steps("gone")
+    state.keep_job(body(2))
+    await StepLoop(state, StepControl(database)).round()
+    assert await state_of(database, "batch-1") == ("PENDING", False)
+    assert not state.steps_to_hold
+
+
 async def test_what_is_left_of_cancelled_imports_is_cancelled(database: Database) -> None:
     await ended_import(database, "CANCELLED")
     await step_job(database, "nobody-s", "nobody-s")

@@ -351,7 +351,7 @@ class StepControl:
             return (await cancel_steps(connection, parents, message=message)).more
 
     async def hold(self, suspended: Mapping[str, bool]) -> None:
-        """Suspend or resume the steps of ImportJobs that have ended, by id."""
+        """Suspend or resume the steps of ImportJobs, by id; those that have ended are marked so first."""
         for value in (True, False):
             ids = sorted(job_id for job_id, wanted in suspended.items() if wanted is value)
             if not ids:

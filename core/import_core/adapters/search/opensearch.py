@@ -236,10 +236,10 @@ class OpenSearchIndex:
             (result,) = item.values()
             status, (kind, reason) = int(result["status"]), _error(result)
             if status == 429 or status >= 500:
-                raise SearchUnavailableError(f"OpenSearch did not take a document: {kind}")
+                raise SearchUnavailableError(f"OpenSearch did not take a document: {kind or status}")
             # 409: a newer state is there, which is what is wanted. 404: to be removed, and not there.
             if status >= 400 and status not in {404, 409}:
-                refused[str(result["_id"])] = f"{kind}: {reason}"[:500]
+                refused[str(result["_id"])] = f"{kind or status}: {reason}"[:500]
             if status == 404 and kind == "index_not_found_exception":
                 raise _NoIndexError(f"OpenSearch has no index with the alias {self._index}")
         return refused
