@@ -25,6 +25,7 @@ OUR_CONCURRENCY = 5
 PROCESSES = 2
 """Of celery, which has a process for each task at a time: its default, one for each core."""
 SYNCS = ("everysec", "always")
+BULLMQ = {"bare": (bare_jobs, CONCURRENCY), "ours": (our_jobs, OUR_CONCURRENCY)}
 TITLES = {
     "bare": "bare BullMQ worker",
     "ours": f"the worker with an empty pipeline, {OUR_CONCURRENCY} at once: PostgreSQL and Redis",
@@ -71,9 +72,8 @@ async def _round(servers: Servers, turn: int) -> Mapping[str, Figures]:
     figures = {}
     for name in list(TITLES)[:: -1 if turn % 2 else 1]:
         await _clear(servers)
-        if name in ("bare", "ours"):
-            work = bare_jobs if name == "bare" else our_jobs
-            at_once = CONCURRENCY if name == "bare" else OUR_CONCURRENCY
+        if name in BULLMQ:
+            work, at_once = BULLMQ[name]
             figures[name] = await in_process(
                 f"peer-{name}-{turn}", work, servers, at_once, JOBS, on_uvloop=True
             )

@@ -283,7 +283,7 @@ class OperatorState:
         self.pod_restarts: dict[str, int] = {}
         """Restarts of workers' containers that their pods have told of, by the pod's uid."""
         self.steps_to_hold: set[str] = set()
-        """ImportJobs whose steps are to be suspended (True) or resumed: finished ones, and others with many batches."""
+        """ImportJobs whose steps are to be suspended or resumed: finished ones, and others with many batches."""
         self.steps_wanted = asyncio.Event()
         self.held: dict[str, Held] = {}
         """ImportJobs that may not be recorded before there is room, by uid."""

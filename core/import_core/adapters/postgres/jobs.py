@@ -173,8 +173,10 @@ class JobStore:
                 await notify_in(connection, CONTROL_CHANNEL, taken)
                 await notify_in(connection, LIVE_CHANNEL, [*recorded, *held])
             new += recorded
-            steps_left |= dict.fromkeys(held, True) if more_held else {}
-            steps_left |= dict.fromkeys(free, False) if more_free else {}
+            if more_held:
+                steps_left |= dict.fromkeys(held, True)
+            if more_free:
+                steps_left |= dict.fromkeys(free, False)
         return Recorded(new, steps_left)
 
     async def unrecorded(self, requests: Sequence[JobRequest]) -> list[JobRequest]:

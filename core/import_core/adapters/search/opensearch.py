@@ -181,7 +181,7 @@ class OpenSearchIndex:
                 if not await self._client.indices.exists_alias(name=self._index):
                     body = {**MAPPING, "aliases": {self._index: {}}}
                     answer = await self._client.indices.create(index=name, body=body, params={"ignore": 400})
-                    kind = _error_type(answer)
+                    kind, _ = _error(answer)
                 if kind == EXISTS:
                     # Whoever was faster has made it with its alias, in one request.
                     is_alone = not await self._client.indices.exists_alias(name=self._index)
@@ -210,7 +210,8 @@ class OpenSearchIndex:
             if answer.get("acknowledged"):
                 log.warning("search.alias_given_back", index=name, alias=self._index)
                 return
-            why = f"OpenSearch does not give it back ({_error_type(answer) or 'refused'})"
+            kind, _ = _error(answer)
+            why = f"OpenSearch does not give it back ({kind or 'refused'})"
         raise SearchUnavailableError(
             f"The index {name} has lost the alias {self._index}, and {why}: give the alias to the index that is meant,"
             f" or delete {name}, which is then made anew"
@@ -285,12 +286,6 @@ def _fields(mappings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _listed(value: str | Sequence[str]) -> Sequence[str]:
     return [value] if isinstance(value, str) else value
-
-
-def _error_type(answer: Mapping[str, Any]) -> str | None:
-    """Why a call that is answered with its error was refused; None: it was not, or it is not said."""
-    kind, _ = _error(answer)
-    return kind
 
 
 def _error(answer: Mapping[str, Any]) -> tuple[str | None, str]:
